@@ -1,0 +1,38 @@
+# A fresh machine needs Python 3.11 with venv, and make. Each target makes what it needs on its first use.
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+
+.PHONY: setup demo test check bench format clean
+
+setup: $(INSTALLED)
+
+$(INSTALLED): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+demo: $(INSTALLED)  ## the whole chain on the embedded sample, offline
+	HF_HUB_OFFLINE=1 $(BIN)/halfling run recipes/demo.yaml
+
+test: $(INSTALLED)  ## every test that needs nothing from outside
+	$(BIN)/python -m pytest
+
+check: $(INSTALLED)  ## what CI runs: format, lint, types, layers, tests
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(MAKE) test
+
+bench: $(INSTALLED)  ## what early exit saves, measured
+	$(BIN)/python benchmarks/early_exit.py
+
+format: $(INSTALLED)
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+clean:
+	rm -rf $(VENV) runs .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
