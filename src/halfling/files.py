@@ -1,0 +1,58 @@
+"""Files that are whole or absent: write beside, then rename."""
+
+import contextlib
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+_SAMPLED_ABOVE = 256 * 2**20
+_SAMPLE = 2**20
+
+
+@contextlib.contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """Yield a path beside `path` to write to; it takes `path`'s name only when the block ends well."""
+    partial = path.with_name(path.name + ".partial")
+    try:
+        yield partial
+        with partial.open("rb") as file:
+            os.fsync(file.fileno())
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write `text` as UTF-8, whole or not at all."""
+    with whole_file(path) as partial:
+        partial.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write `value` as readable JSON, whole or not at all."""
+    write_text(path, json.dumps(value, ensure_ascii=False, indent=1) + "\n")
+
+
+def digest(path: Path) -> str:
+    """Return the SHA-256 of a file, or of a folder's names and contents, in hexadecimal.
+
+    Of a file above 256 MiB only the size and the first and last MiB are read: CC100 is half a terabyte,
+    and a fingerprint must not cost more than the work that it saves.
+    Of a stage's folder only what the stage made counts: `manifest.json` holds times, and is left out.
+    """
+    if path.is_dir():
+        whole = hashlib.sha256()
+        for file in sorted(p for p in path.rglob("*") if p.is_file() and p.name != "manifest.json"):
+            whole.update(f"{file.relative_to(path).as_posix()}\0{digest(file)}\n".encode())
+        return whole.hexdigest()
+    size = path.stat().st_size
+    with path.open("rb") as content:
+        if size <= _SAMPLED_ABOVE:
+            return hashlib.file_digest(content, "sha256").hexdigest()
+        sampled = hashlib.sha256(str(size).encode() + content.read(_SAMPLE))
+        content.seek(-_SAMPLE, os.SEEK_END)
+        sampled.update(content.read(_SAMPLE))
+        return sampled.hexdigest()
