@@ -1,0 +1,144 @@
+"""Proof that a corpus is whole: chunks disjoint, complete and aligned, and its packed blocks in order."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from halfling.corpus.blocks import PackedBlocks, PackedSummary, blocks_file, file_counts
+from halfling.corpus.clean import digest64
+from halfling.corpus.store import chunk_folder, chunk_languages, chunk_numbers, document_id, read_batches
+from halfling.errors import HalflingError
+from halfling.files import digest
+from halfling.records import Manifest
+
+
+def verify(corpus: Path, packed: Path | None = None) -> list[str]:
+    """Return the faults of a corpus, a line each; an empty list says that it is whole.
+
+    Args:
+        corpus: Folder that `build_corpus` wrote. With a `manifest.json`, files and counts must be as it says.
+        packed: Folder that `pack_corpus` made of it, checked as well.
+    """
+    faults: list[str] = []
+    manifest = None
+    try:
+        if (corpus / "manifest.json").exists():
+            manifest = Manifest.read(corpus / "manifest.json")
+            faults += _file_faults(corpus, manifest)
+        numbers = chunk_numbers(corpus)
+    except HalflingError as error:
+        return [*faults, str(error)]
+    num_chunks = manifest.settings.get("chunks", max(numbers)) if manifest else max(numbers)
+    expected = list(range(1, num_chunks + 1))
+    faults += [f"{chunk_folder(corpus, n)}: missing" for n in expected if n not in numbers]
+    faults += [f"{chunk_folder(corpus, n)}: one chunk too many" for n in numbers if n not in expected]
+    counted = manifest.counts.get("languages", {}) if manifest else {}
+    codes = {code for number in numbers for code in chunk_languages(chunk_folder(corpus, number))}
+    for code in sorted(codes | set(counted)):
+        faults += _language_faults(corpus, code, numbers, counted.get(code))
+    if packed is not None:
+        faults += _packed_faults(packed, {n: chunk_languages(chunk_folder(corpus, n)) for n in numbers})
+    return faults
+
+
+def _file_faults(folder: Path, manifest: Manifest) -> Iterator[str]:
+    hashes = manifest.counts.get("sha256", {})
+    for name, size in manifest.files.items():
+        path = folder / name
+        if not path.exists():
+            yield f"{path}: missing"
+        elif path.stat().st_size != size:
+            yield f"{path}: {path.stat().st_size} bytes, but the manifest says {size}"
+        elif name in hashes and digest(path) != hashes[name]:
+            yield f"{path}: its content is not what the manifest's SHA-256 says"
+
+
+def _language_faults(corpus: Path, code: str, numbers: list[int], counted: dict[str, Any] | None) -> Iterator[str]:
+    chunk_of: dict[int, int] = {}
+    sizes = dict.fromkeys(numbers, 0)
+    documents = dict.fromkeys(numbers, 0)
+    largest = 0
+    readable = True
+    for number in numbers:
+        path = chunk_folder(corpus, number) / f"{code}.parquet"
+        if not path.exists():
+            yield f"{path}: missing: chunk {number} is short of a language"
+            readable = False
+            continue
+        try:
+            for document in (document for batch in read_batches(path) for document in batch):
+                # By its text, not by its id: a fault may sit in either.
+                key = digest64(document.text)
+                if document.id != document_id(code, key) or document.lang != code:
+                    yield f"{path}: document {document.id}: its id or language does not fit its text"
+                if key in chunk_of:
+                    also = "twice" if chunk_of[key] == number else f"also in chunk {chunk_of[key]}"
+                    yield f"{path}: document {document.id}: {also}"
+                chunk_of[key] = number
+                size = len(document.text.encode())
+                sizes[number] += size
+                documents[number] += 1
+                largest = max(largest, size)
+        except HalflingError as error:
+            yield str(error)
+            readable = False
+    if not readable:
+        return  # sums over what is left would only repeat the fault
+    if max(sizes.values()) - min(sizes.values()) > largest:
+        shares = ", ".join(str(size) for size in sizes.values())
+        yield f"{corpus}: {code}: chunks hold {shares} bytes: more than one document ({largest}) apart"
+    if counted is not None:
+        for what, found in (("documents", documents), ("bytes", sizes)):
+            said = {number: counted[what][number - 1] for number in numbers if number <= len(counted[what])}
+            if found != said:
+                yield f"{corpus}: {code}: {what} by chunk {found}, but the manifest says {said}"
+
+
+def _packed_faults(packed: Path, languages: dict[int, list[str]]) -> Iterator[str]:
+    try:
+        if (packed / "manifest.json").exists():
+            yield from _file_faults(packed, Manifest.read(packed / "manifest.json"))
+        summary = PackedSummary.read(packed / "corpus.json")
+    except HalflingError as error:
+        yield str(error)
+        return
+    for number, codes in languages.items():
+        path = blocks_file(packed, number)
+        try:
+            blocks = PackedBlocks(path.parent)
+            counts = file_counts(path)["blocks"]
+        except HalflingError as error:
+            yield str(error)
+            continue
+        if len(blocks) != summary.blocks.get(path.parent.name):
+            said = summary.blocks.get(path.parent.name)
+            yield f"{path}: {len(blocks)} blocks, but corpus.json says {said}"
+        if blocks.block_tokens != summary.block_tokens:
+            yield f"{path}: {blocks.block_tokens} tokens a block, corpus.json says {summary.block_tokens}"
+        if missing := sorted(set(codes) - set(counts)):
+            yield f"{path}: without {', '.join(missing)}"
+        yield from _block_faults(path, blocks, summary.vocab_size)
+
+
+def _block_faults(path: Path, blocks: PackedBlocks, vocab_size: int) -> Iterator[str]:
+    """Check the ids themselves; 0, 1 and 2 are `<s>`, `<pad>` and `</s>`."""
+    ids = blocks.input_ids
+    if len(ids) == 0:
+        return
+    if ids.min() < 0 or ids.max() >= vocab_size:
+        yield f"{path}: ids outside 0..{vocab_size - 1}"
+    rows, starts = blocks.sequence_starts()
+    begins = np.zeros(ids.shape, dtype=bool)
+    begins[rows, starts] = True
+    if not (np.array_equal(begins, ids == 0) and begins[:, 0].all()):
+        yield f"{path}: sequences do not begin where `starts` says"
+    # What stands before a beginning, or before padding, ends a sequence.
+    ends = ids[:, :-1][begins[:, 1:] | ((ids[:, 1:] == 1) & (ids[:, :-1] != 1))]
+    if not ((ends == 2).all() and np.isin(ids[:, -1], (1, 2)).all()):
+        yield f"{path}: a sequence without `</s>` at its end"
+    padded = np.flatnonzero(ids[:, -1] == 1)
+    followers = [blocks.languages[row + 1] if row + 1 < len(ids) else None for row in padded.tolist()]
+    if any(blocks.languages[row] == after for row, after in zip(padded.tolist(), followers, strict=True)):
+        yield f"{path}: padding before the last block of a language"

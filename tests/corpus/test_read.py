@@ -1,0 +1,54 @@
+import lzma
+
+import pytest
+
+from halfling.corpus.read import read_documents
+from halfling.errors import HalflingError
+
+
+def test_paragraphs_are_lines_and_blank_lines_part_documents(tmp_path):
+    path = tmp_path / "en.txt"
+    path.write_bytes(b"\n\none\r\ntwo\n \n\nthree\rstill three\n\nlast without a newline")
+    assert list(read_documents(path)) == ["one\ntwo", "three\rstill three", "last without a newline"]
+
+
+def test_compressed_and_plain_text_read_the_same(source, documents, tmp_path):
+    plain = tmp_path / "sw.txt"
+    plain.write_bytes(lzma.decompress((source / "sw.txt.xz").read_bytes()))
+    assert list(read_documents(plain)) == list(read_documents(source / "sw.txt.xz")) == documents["sw"]
+
+
+def test_reading_is_a_stream(source):
+    assert next(read_documents(source / "en.txt.xz"))
+
+
+def damaged(kind: str, whole: bytes) -> bytes:
+    middle = len(whole) // 2
+    return {
+        "truncated": whole[:middle],
+        "corrupt": whole[:middle] + bytes([whole[middle] ^ 255]) + whole[middle + 1 :],
+        "corrupt xz": b"not xz at all",
+        "line 2 is not UTF-8": lzma.compress(b"good\nbad \xff\xfe\n"),
+        "holds no document": lzma.compress(b"\n \n\n"),
+    }[kind]
+
+
+@pytest.mark.parametrize("kind", ["truncated", "corrupt", "corrupt xz", "line 2 is not UTF-8", "holds no document"])
+def test_a_damaged_file_is_one_line_that_names_it(source, tmp_path, kind):
+    path = tmp_path / "en.txt.xz"
+    path.write_bytes(damaged(kind, (source / "en.txt.xz").read_bytes()))
+    with pytest.raises(HalflingError, match=rf"en\.txt\.xz: .*{kind}") as error:
+        list(read_documents(path))
+    assert "\n" not in str(error.value)
+
+
+def test_a_file_cut_between_two_documents_is_truncated_still(tmp_path):
+    path = tmp_path / "en.txt.xz"
+    path.write_bytes(lzma.compress(b"one\n\ntwo\n\n")[:-4])
+    with pytest.raises(HalflingError, match="truncated"):
+        list(read_documents(path))
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(HalflingError, match=r"en\.txt\.xz: cannot be read"):
+        list(read_documents(tmp_path / "en.txt.xz"))

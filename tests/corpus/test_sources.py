@@ -1,0 +1,46 @@
+import pytest
+
+from halfling.corpus.sources import find_sources
+from halfling.errors import HalflingError
+
+
+def touch(folder, *names):
+    folder.mkdir(exist_ok=True)
+    for name in names:
+        (folder / name).write_text("text\n")
+
+
+def test_all_is_what_the_folder_holds_sorted(tmp_path):
+    touch(tmp_path, "sw.txt.xz", "en.txt", "README.txt", "zh-Hans.txt.xz")
+    assert list(find_sources(tmp_path, "all")) == ["en", "sw", "zh-Hans"]
+
+
+def test_a_data_folder_is_searched_in_its_cc100_folder(tmp_path):
+    touch(tmp_path / "cc100-mini", "en.txt.xz", "sw.txt.xz")
+    assert find_sources(tmp_path, ["sw"]) == {"sw": tmp_path / "cc100-mini" / "sw.txt.xz"}
+
+
+@pytest.mark.parametrize(
+    ("names", "wanted", "message"),
+    [
+        (["en.txt.xz"], ["sw"], "sw.txt.xz: no such file"),
+        (["en.txt.xz"], ["swa"], "unknown 'swa'.*sw"),
+        (["en.txt.xz", "wronk.txt.xz"], "all", "unknown 'wronk'"),
+        (["en.txt.xz", "en.txt"], "all", "two files for 'en'"),
+        (["notes.txt"], "all", "no folder named cc100"),
+    ],
+)
+def test_a_wrong_folder_is_one_clear_line(tmp_path, names, wanted, message):
+    touch(tmp_path, *names)
+    with pytest.raises(HalflingError, match=message) as error:
+        find_sources(tmp_path, wanted)
+    assert "\n" not in str(error.value)
+
+
+def test_two_cc100_folders_and_no_folder_are_refused(tmp_path):
+    touch(tmp_path / "cc100-a", "en.txt")
+    touch(tmp_path / "cc100-b", "en.txt")
+    with pytest.raises(HalflingError, match="2 folders named cc100"):
+        find_sources(tmp_path, "all")
+    with pytest.raises(HalflingError, match="nowhere: no such folder"):
+        find_sources(tmp_path / "nowhere", "all")

@@ -1,0 +1,181 @@
+import shutil
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from halfling.corpus.blocks import COUNTS_KEY, block_schema
+from halfling.corpus.build import CorpusSettings
+from halfling.corpus.pack import PackSettings, pack_corpus
+from halfling.corpus.verify import verify
+from halfling.files import digest
+from halfling.records import Manifest
+
+
+def manifest_of(folder, counts, settings):
+    """Write the manifest that the runner writes."""
+    files = {p.relative_to(folder).as_posix(): p.stat().st_size for p in folder.rglob("*") if p.is_file()}
+    Manifest(
+        stage="corpus",
+        fingerprint="f",
+        settings=settings.model_dump(mode="json"),
+        inputs={},
+        versions={},
+        seed=0,
+        seconds=1.0,
+        counts=counts,
+        files=files,
+        digest=digest(folder),
+    ).write(folder / "manifest.json")
+
+
+@pytest.fixture
+def whole(source, tmp_path, build):
+    """A corpus with its manifest, to be damaged."""
+    out = tmp_path / "whole"
+    counts = build(source, out)
+    manifest_of(out, counts, CorpusSettings())
+    return out
+
+
+@pytest.fixture
+def bare(whole):
+    """The same without a manifest."""
+    (whole / "manifest.json").unlink()
+    return whole
+
+
+@pytest.fixture
+def packed(corpus, tokenizer_folder, tmp_path):
+    out = tmp_path / "packed"
+    out.mkdir()
+    settings = PackSettings(block_tokens=32)
+    counts = pack_corpus(settings=settings, corpus=corpus, tokenizer=tokenizer_folder, out=out)
+    manifest_of(out, counts, settings)
+    return out
+
+
+def rewrite(path, change):
+    """Replace a Parquet file's rows by `change(rows)`."""
+    table = pq.read_table(path)
+    pq.write_table(pa.Table.from_pylist(change(table.to_pylist()), schema=table.schema), path)
+
+
+def one_fault(corpus, *parts, packed=None):
+    faults = verify(corpus, packed)
+    assert len(faults) == 1, faults
+    assert "\n" not in faults[0]
+    for part in parts:
+        assert part in faults[0]
+
+
+def test_a_whole_corpus_has_no_faults(whole, corpus, packed):
+    assert verify(whole) == []
+    assert verify(corpus, packed) == []
+
+
+def test_a_document_twice_in_a_chunk_is_found(bare):
+    rewrite(bare / "chunk-2" / "en.parquet", lambda rows: [*rows, rows[0]])
+    one_fault(bare, "chunk-2/en.parquet", "twice")
+
+
+def test_a_document_in_two_chunks_is_found(bare):
+    stray = pq.read_table(bare / "chunk-1" / "en.parquet").to_pylist()[0]
+    rewrite(bare / "chunk-3" / "en.parquet", lambda rows: [*rows, stray])
+    one_fault(bare, "chunk-3/en.parquet", "also in chunk 1")
+
+
+def test_a_copy_under_another_id_is_found(bare):
+    rewrite(bare / "chunk-2" / "en.parquet", lambda rows: [*rows, {**rows[0], "id": "en-0000000000000000"}])
+    faults = verify(bare)
+    assert len(faults) == 2
+    assert "does not fit its text" in faults[0]
+    assert "twice" in faults[1]
+
+
+def test_a_changed_text_is_found(bare):
+    rewrite(bare / "chunk-2" / "sw.parquet", lambda rows: [{**rows[0], "text": rows[0]["text"] + "x"}, *rows[1:]])
+    one_fault(bare, "chunk-2/sw.parquet", "does not fit its text")
+
+
+def test_a_missing_language_and_a_missing_chunk_are_found(bare):
+    (bare / "chunk-5" / "ru.parquet").unlink()
+    one_fault(bare, "chunk-5/ru.parquet: missing: chunk 5 is short of a language")
+    shutil.rmtree(bare / "chunk-4")
+    assert any("chunk-4: missing" in fault for fault in verify(bare))
+
+
+def test_the_last_chunk_gone_is_found_by_the_manifest(whole):
+    shutil.rmtree(whole / "chunk-5")
+    assert any(fault.endswith("chunk-5: missing") for fault in verify(whole))
+
+
+def test_a_language_gone_from_every_chunk_is_found_by_the_manifest(whole):
+    for path in whole.glob("*/sw.parquet"):
+        path.unlink()
+    assert any("chunk-1/sw.parquet: missing" in fault for fault in verify(whole))
+
+
+def test_a_flipped_byte_is_found_with_and_without_a_manifest(whole):
+    path = whole / "chunk-1" / "hi.parquet"
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    assert any("chunk-1/hi.parquet: its content is not" in fault for fault in verify(whole))
+    (whole / "manifest.json").unlink()
+    one_fault(whole, "chunk-1/hi.parquet", "cannot be read")
+
+
+def test_a_truncated_file_is_found(bare):
+    path = bare / "chunk-1" / "hi.parquet"
+    path.write_bytes(path.read_bytes()[:-100])
+    one_fault(bare, "chunk-1/hi.parquet", "cannot be read")
+
+
+def test_chunks_out_of_balance_are_found(bare):
+    rewrite(bare / "chunk-1" / "en.parquet", lambda rows: rows[: len(rows) // 2])
+    one_fault(bare, "en: chunks hold", "more than one document")
+
+
+def test_a_lost_document_is_found_by_the_manifest(whole):
+    rewrite(whole / "chunk-1" / "en.parquet", lambda rows: rows[1:])
+    faults = verify(whole)
+    assert any("bytes, but the manifest says" in fault for fault in faults)
+    assert any("en: documents by chunk" in fault for fault in faults)
+
+
+def test_no_corpus_is_a_fault(tmp_path):
+    one_fault(tmp_path, "holds no chunk-1")
+
+
+def test_damage_to_the_blocks_is_found(corpus, packed):
+    path = packed / "chunk-3" / "blocks.parquet"
+    path.write_bytes(path.read_bytes()[:-10])
+    faults = verify(corpus, packed)
+    assert any("bytes, but the manifest says" in fault for fault in faults)
+    assert any("chunk-3/blocks.parquet: cannot be read" in fault for fault in faults)
+
+
+@pytest.mark.parametrize(
+    ("change", "fault"),
+    [
+        (lambda row: row["starts"].append(20) or row, "do not begin where `starts` says"),
+        (lambda row: {**row, "input_ids": [*row["input_ids"][:-1], 10**6]}, "ids outside"),
+        (lambda row: {**row, "input_ids": [*row["input_ids"][:-1], 9]}, "without `</s>`"),
+        (lambda row: {**row, "input_ids": [*row["input_ids"][:-1], 1]}, "padding before the last block"),
+    ],
+)
+def test_wrong_blocks_are_found(corpus, packed, change, fault):
+    path = packed / "chunk-3" / "blocks.parquet"
+    rows = pq.read_table(path).to_pylist()
+    rows[0] = change(rows[0])
+    counts = {COUNTS_KEY: pq.read_metadata(path).metadata[COUNTS_KEY.encode()]}
+    pq.write_table(pa.Table.from_pylist(rows, schema=block_schema(32).with_metadata(counts)), path)
+    (packed / "manifest.json").unlink()
+    assert any(fault in each for each in verify(corpus, packed))
+
+
+def test_a_chunk_that_was_not_packed_is_found(corpus, packed):
+    shutil.rmtree(packed / "chunk-2")
+    (packed / "manifest.json").unlink()
+    one_fault(corpus, "chunk-2/blocks.parquet", "cannot be read", packed=packed)
