@@ -1,0 +1,58 @@
+"""Time, measured so that two candidates meet the same weather."""
+
+import time
+from collections.abc import Callable, Mapping
+from statistics import median, quantiles
+
+from pydantic import Field
+
+from halfling.records import Record
+
+
+class Timing(Record):
+    """How long one call took over many rounds."""
+
+    median_ms: float
+    spread: float = Field(description="interquartile range divided by the median; 0 when rounds agree")
+
+
+def interleaved_medians(
+    calls: Mapping[str, Callable[[], object]],
+    *,
+    rounds: int,
+    warmup: int,
+    clock: Callable[[], float] = time.perf_counter,
+) -> dict[str, Timing]:
+    """Time every call once a round and return each one's median.
+
+    A, B, A, B rather than A, A, B, B: a machine that slows down, or that is shared, then slows all alike.
+    Every second round runs backwards, so that none always follows the same neighbour's warm caches.
+
+    Args:
+        calls: What to time, by name. A call on an accelerator must wait for its own result.
+        rounds: How often each is timed, at least twice.
+        warmup: Rounds before these, untimed.
+        clock: Seconds, never going back.
+
+    Raises:
+        ValueError: There are fewer than two rounds or a negative warm-up.
+    """
+    if rounds < 2 or warmup < 0:
+        raise ValueError(f"expected rounds >= 2 and warmup >= 0, got {rounds} and {warmup}")
+    names = list(calls)
+    seconds: dict[str, list[float]] = {name: [] for name in names}
+    for turn in range(warmup + rounds):
+        for name in names if turn % 2 == 0 else reversed(names):
+            start = clock()
+            calls[name]()
+            took = clock() - start
+            if turn >= warmup:
+                seconds[name].append(took)
+    return {name: _timing(took) for name, took in seconds.items()}
+
+
+def _timing(seconds: list[float]) -> Timing:
+    middle = median(seconds)
+    lower, _, upper = quantiles(seconds, n=4, method="inclusive")
+    # A clock too coarse for the call reads zero throughout: that is no spread, not a division by zero.
+    return Timing(median_ms=middle * 1e3, spread=(upper - lower) / middle if middle else 0.0)

@@ -1,0 +1,61 @@
+import pytest
+
+from halfling.cost.latency import interleaved_medians
+
+
+class Clock:
+    """A clock that moves only when a call says so."""
+
+    def __init__(self):
+        self.now = 0.0
+        self.order = []
+
+    def __call__(self):
+        return self.now
+
+    def call(self, name, seconds):
+        takes = iter(seconds)
+
+        def run():
+            self.order.append(name)
+            self.now += next(takes)
+
+        return run
+
+
+def test_calls_take_turns_and_every_second_round_runs_backwards():
+    clock = Clock()
+    calls = {name: clock.call(name, [1] * 3) for name in "ab"}
+    interleaved_medians(calls, rounds=3, warmup=0, clock=clock)
+    assert "".join(clock.order) == "abbaab"
+
+
+def test_the_warm_up_is_run_and_not_counted():
+    clock = Clock()
+    timings = interleaved_medians({"a": clock.call("a", [9, 9, 2, 2])}, rounds=2, warmup=2, clock=clock)
+    assert len(clock.order) == 4
+    assert timings["a"].median_ms == 2000
+    assert timings["a"].spread == 0
+
+
+def test_median_and_spread_are_known_by_hand():
+    clock = Clock()
+    timings = interleaved_medians({"a": clock.call("a", [1, 2, 3, 4, 100])}, rounds=5, warmup=0, clock=clock)
+    assert timings["a"].median_ms == 3000
+    assert timings["a"].spread == pytest.approx((4 - 2) / 3)  # the outlier is seen by neither
+
+
+def test_a_clock_that_stands_still_gives_no_time_and_no_spread():
+    timings = interleaved_medians({"a": lambda: None}, rounds=2, warmup=0, clock=lambda: 5.0)
+    assert (timings["a"].median_ms, timings["a"].spread) == (0, 0)
+
+
+def test_the_real_clock_sees_a_slower_call():
+    timings = interleaved_medians({"slow": lambda: sum(range(200_000)), "fast": lambda: None}, rounds=5, warmup=1)
+    assert timings["slow"].median_ms > timings["fast"].median_ms
+
+
+@pytest.mark.parametrize(("rounds", "warmup"), [(1, 0), (2, -1)])
+def test_too_few_rounds_are_refused(rounds, warmup):
+    with pytest.raises(ValueError, match="rounds >= 2"):
+        interleaved_medians({"a": lambda: None}, rounds=rounds, warmup=warmup)
