@@ -1,0 +1,60 @@
+"""Model folders: what is loaded from the hub or from disk, and what is written so that bare transformers loads it."""
+
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+from transformers import (
+    AutoTokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    XLMRobertaConfig,
+    XLMRobertaForMaskedLM,
+)
+from transformers.utils import logging
+
+from halfling.errors import HalflingError
+
+
+def load_tokenizer(source: str | Path) -> PreTrainedTokenizerBase:
+    """Return the tokenizer of a hub id or folder.
+
+    Raises:
+        HalflingError: There is none, or it cannot be reached.
+    """
+    try:
+        return AutoTokenizer.from_pretrained(str(source))
+    except Exception as error:
+        raise _unreadable(source, "tokenizer", error) from error
+
+
+def load_model(model_class: Any, source: str | Path, **options: Any) -> PreTrainedModel:
+    """Return `model_class.from_pretrained(source)` in float32, from safetensors.
+
+    Raises:
+        HalflingError: There is no such model, or its files are damaged.
+    """
+    before = logging.get_verbosity()
+    logging.set_verbosity_error()  # a fresh classifier on a pretrained encoder is the plan, not a warning
+    try:
+        return model_class.from_pretrained(str(source), dtype="float32", use_safetensors=True, **options)
+    except Exception as error:
+        raise _unreadable(source, "model", error) from error
+    finally:
+        logging.set_verbosity(before)
+
+
+def save_masked_lm(
+    config: XLMRobertaConfig, state: dict[str, Tensor], tokenizer: PreTrainedTokenizerBase, out: Path
+) -> None:
+    """Write a plain `XLMRobertaForMaskedLM` with its tokenizer: `state`'s other weights are left behind."""
+    plain = XLMRobertaForMaskedLM(XLMRobertaConfig(**config.to_dict()))
+    known = plain.state_dict().keys()
+    plain.load_state_dict({name: weight for name, weight in state.items() if name in known})
+    plain.save_pretrained(out)
+    tokenizer.save_pretrained(out)
+
+
+def _unreadable(source: str | Path, what: str, error: Exception) -> HalflingError:
+    first_line = (str(error).strip() or type(error).__name__).splitlines()[0]
+    return HalflingError(f"{source}: no {what} could be loaded from this folder or hub id ({first_line})")

@@ -1,0 +1,116 @@
+"""Shapes of XLM-R encoders, by name and from configurations, both ways."""
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+from transformers import XLMRobertaConfig
+
+from halfling.errors import HalflingError
+from halfling.records import EncoderShape, Settings
+
+PAD, BOS, EOS, UNK = 1, 0, 2, 3
+"""XLM-R's special ids; every tokenizer made here keeps them."""
+
+FIRST_POSITION = PAD + 1
+"""The position id of a sequence's first token, a habit of fairseq's that XLM-R's weights depend on."""
+
+SHAPES = {
+    "xlm-roberta-large": EncoderShape(
+        num_layers=24, width=1024, num_heads=16, ffn_width=4096, vocab_size=250_002, max_tokens=512
+    ),
+    "xlm-roberta-base": EncoderShape(
+        num_layers=12, width=768, num_heads=12, ffn_width=3072, vocab_size=250_002, max_tokens=512
+    ),
+}
+
+
+def named_shape(name: str) -> EncoderShape:
+    """Return a published shape.
+
+    Raises:
+        HalflingError: No shape has this name.
+    """
+    if name not in SHAPES:
+        raise HalflingError(f"unknown shape {name!r}: choose from {', '.join(SHAPES)}")
+    return SHAPES[name]
+
+
+def shape_of(config: XLMRobertaConfig) -> EncoderShape:
+    """Return the shape that a Hugging Face configuration describes."""
+    return EncoderShape(
+        num_layers=config.num_hidden_layers,
+        width=config.hidden_size,
+        num_heads=config.num_attention_heads,
+        ffn_width=config.intermediate_size,
+        vocab_size=config.vocab_size,
+        max_tokens=config.max_position_embeddings - FIRST_POSITION,
+    )
+
+
+def config_for(shape: EncoderShape, *, dropout: float = 0.1) -> XLMRobertaConfig:
+    """Return the configuration of an XLM-R of this shape, with XLM-R's special ids.
+
+    Attention dropout and hidden dropout are both `dropout`.
+    """
+    return XLMRobertaConfig(
+        vocab_size=shape.vocab_size,
+        hidden_size=shape.width,
+        num_hidden_layers=shape.num_layers,
+        num_attention_heads=shape.num_heads,
+        intermediate_size=shape.ffn_width,
+        max_position_embeddings=shape.max_tokens + FIRST_POSITION,
+        type_vocab_size=1,
+        hidden_dropout_prob=dropout,
+        attention_probs_dropout_prob=dropout,
+        layer_norm_eps=1e-5,
+        pad_token_id=PAD,
+        bos_token_id=BOS,
+        eos_token_id=EOS,
+        dtype="float32",
+    )
+
+
+class Dimensions(Settings):
+    """An encoder's shape but for its vocabulary, which the tokenizer decides."""
+
+    num_layers: int = Field(gt=0)
+    width: int = Field(gt=0, description="hidden size")
+    num_heads: int = Field(gt=0)
+    ffn_width: int | None = Field(None, gt=0, description="inner width of the feed-forward block; 4 x width")
+    max_tokens: int = Field(512, gt=2, description="longest input, special tokens included")
+
+    def with_vocabulary(self, vocab_size: int) -> EncoderShape:
+        """Return the whole shape."""
+        return EncoderShape(
+            num_layers=self.num_layers,
+            width=self.width,
+            num_heads=self.num_heads,
+            ffn_width=self.ffn_width or 4 * self.width,
+            vocab_size=vocab_size,
+            max_tokens=self.max_tokens,
+        )
+
+
+Shape = Literal["xlm-roberta-large", "xlm-roberta-base"] | Dimensions
+"""In a recipe: a published shape's name, or dimensions."""
+
+
+def resolve_shape(shape: Shape, vocab_size: int) -> EncoderShape:
+    """Return `shape` with the vocabulary of the tokenizer in use."""
+    if isinstance(shape, Dimensions):
+        return shape.with_vocabulary(vocab_size)
+    return named_shape(shape).model_copy(update={"vocab_size": vocab_size})
+
+
+def shape_in(folder: str) -> EncoderShape:
+    """Return the shape of the model in a folder.
+
+    Raises:
+        HalflingError: The name is neither a published shape's nor a model folder's.
+    """
+    if not (Path(folder) / "config.json").is_file():
+        raise HalflingError(
+            f"{folder}: neither a known shape ({', '.join(SHAPES)}) nor a folder with a model's config.json"
+        )
+    return shape_of(XLMRobertaConfig.from_pretrained(folder))
