@@ -1,0 +1,154 @@
+"""Training that survives being killed: complete checkpoints only, and an order of examples that is known beforehand.
+
+`transformers.Trainer` resumes weights, optimizer, schedule and random states. Two things are added here.
+A checkpoint counts once a marker file lies in it, written last, so a process killed while it saved leaves nothing
+that could be taken for whole. And the order of examples is drawn from the seed alone and read front to back:
+the Trainer's length-grouped sampler draws it from the global random state, which differs after a resume.
+"""
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import (
+    PrinterCallback,
+    Trainer,
+    TrainerCallback,
+    TrainerControl,
+    TrainerState,
+    TrainingArguments,
+    set_seed,
+)
+
+from halfling.records import Progress
+
+_MARKER = "complete"
+
+
+def training_arguments(
+    out: Path,
+    *,
+    batch_size: int,
+    learning_rate: float,
+    warmup_share: float,
+    weight_decay: float,
+    seed: int,
+    save_steps: int,
+    **more: Any,
+) -> TrainingArguments:
+    """Return the arguments that every training here shares: one pass over a dataset that is already in order.
+
+    Checkpoints go to `out/checkpoints`, the newest two are kept. bf16 is used where a GPU has it.
+    """
+    on_gpu = torch.cuda.is_available()
+    return TrainingArguments(
+        output_dir=str(out / "checkpoints"),
+        num_train_epochs=1,
+        per_device_train_batch_size=batch_size,
+        learning_rate=learning_rate,
+        warmup_steps=warmup_share,
+        weight_decay=weight_decay,
+        seed=seed,
+        save_strategy="steps",
+        save_steps=save_steps,
+        save_total_limit=2,
+        logging_steps=25,
+        train_sampling_strategy="sequential",
+        remove_unused_columns=False,
+        label_names=["labels"],
+        disable_tqdm=True,
+        report_to="none",
+        bf16=on_gpu and torch.cuda.is_bf16_supported(),
+        dataloader_pin_memory=on_gpu,
+        **more,
+    )
+
+
+def epochs_order(
+    num_examples: int, *, epochs: int, batch_size: int, seed: int, lengths: Sequence[int] | None = None
+) -> list[int]:
+    """Return example numbers for all epochs, one after another, shuffled anew in each.
+
+    With `lengths`, batches hold examples of like length (sorted within pools of 50 batches, batches shuffled),
+    so that little is spent on padding; an epoch then leaves out the few examples that fill no batch.
+    """
+    whole = num_examples // batch_size * batch_size or num_examples
+    order: list[int] = []
+    for epoch in range(epochs):
+        random = np.random.default_rng([seed, epoch])
+        shuffled = random.permutation(num_examples)
+        if lengths is not None:
+            # Cut to whole batches before sorting: which examples an epoch leaves out is chance, not their length.
+            known, shuffled = np.asarray(lengths), shuffled[:whole]
+            pools = [shuffled[i : i + 50 * batch_size] for i in range(0, whole, 50 * batch_size)]
+            alike = np.concatenate([pool[np.argsort(-known[pool], kind="stable")] for pool in pools])
+            batches = [alike[i : i + batch_size] for i in range(0, whole, batch_size)]
+            shuffled = np.concatenate([batches[n] for n in random.permutation(len(batches))])
+        order += shuffled.tolist()
+    return order
+
+
+class _Milestones(TrainerCallback):
+    """Marks checkpoints as complete, and tells how far training is."""
+
+    def __init__(self, progress: Progress) -> None:
+        self.progress = progress
+        self.loss = float("nan")
+
+    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        if state.is_world_process_zero:
+            (Path(args.output_dir) / f"checkpoint-{state.global_step}" / _MARKER).touch()
+
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, float] | None = None,
+        **_: Any,
+    ) -> None:
+        self.loss = (logs or {}).get("loss", self.loss)
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        self.progress(state.global_step, state.max_steps, f"loss {self.loss:.3f}")
+
+
+class BatchMeanTrainer(Trainer):
+    """A Trainer for losses that are means over a batch: it divides them when it accumulates gradients.
+
+    Without this, the Trainer takes a model with `**kwargs` to have divided by `num_items_in_batch` itself, and
+    eight batches of one would train with eight times the loss of one batch of eight.
+    """
+
+    def __init__(self, **arguments: Any) -> None:
+        super().__init__(**arguments)
+        self.model_accepts_loss_kwargs = False
+
+
+def last_complete(folder: Path) -> Path | None:
+    """Return the newest complete checkpoint in `folder`; incomplete ones are removed."""
+    found = sorted(folder.glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]))
+    for path in found:
+        if not (path / _MARKER).exists():
+            shutil.rmtree(path)
+    return next((path for path in reversed(found) if path.exists()), None)
+
+
+def train_resumably(trainer: Trainer, progress: Progress) -> list[dict[str, float]]:
+    """Train from the newest complete checkpoint, or from the start, and remove the checkpoints in the end.
+
+    Returns:
+        The training curve: a dictionary for every 25 steps with `step`, `loss` and what else was logged.
+    """
+    folder = Path(trainer.args.output_dir)
+    trainer.remove_callback(PrinterCallback)
+    trainer.add_callback(_Milestones(progress))
+    set_seed(trainer.args.seed)
+    checkpoint = last_complete(folder)
+    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    if trainer.is_world_process_zero():
+        shutil.rmtree(folder, ignore_errors=True)
+    return [entry for entry in trainer.state.log_history if "loss" in entry]
