@@ -1,0 +1,88 @@
+"""Packed blocks in training order, masked: epoch e reads chunk e."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from halfling.checkpoints import epochs_order
+from halfling.corpus.blocks import PackedBlocks, PackedSummary
+from halfling.errors import HalflingError
+from halfling.models.shapes import PAD
+
+_IGNORED = -100
+
+
+class MaskedBlocks(Dataset[dict[str, Tensor]]):
+    """Every block that training will read, from the first to the last, with its masks.
+
+    Epoch e reads chunk e, and begins again with chunk 1 after the last. An item's masks follow from the seed and
+    its place in the order, so neither a resume nor the batch size nor the number of workers changes them.
+    Masking is BERT's (https://arxiv.org/abs/1810.04805): of the chosen tokens 80 % become `<mask>`, 10 % a random
+    piece, 10 % stay. We differ in one way: a fixed share of each block is masked, not each token by chance, so that
+    every block weighs the same and gradient accumulation does not change the loss.
+    """
+
+    def __init__(
+        self,
+        packed: Path,
+        *,
+        epochs: int,
+        blocks_per_step: int,
+        vocab_size: int,
+        mask_id: int,
+        seed: int,
+        mask_share: float = 0.15,
+        tokens_per_epoch: int | None = None,
+    ) -> None:
+        summary = PackedSummary.read(packed / "corpus.json")
+        folders = [packed / name for name in sorted(summary.blocks)]
+        self.chunks = [PackedBlocks(folders[epoch]) for epoch in range(min(epochs, len(folders)))]
+        self.vocab_size, self.mask_id, self.seed, self.mask_share = vocab_size, mask_id, seed, mask_share
+        self.order: list[tuple[int, int]] = []
+        self.steps_at_epoch_end: list[int] = []
+        for epoch in range(epochs):
+            chunk = epoch % len(folders)
+            blocks = self.chunks[chunk]
+            wanted = len(blocks)
+            if tokens_per_epoch:
+                wanted = min(wanted, tokens_per_epoch // blocks.block_tokens)
+            # Whole steps only: a step never mixes two chunks, and an epoch ends where a step ends.
+            whole = wanted // blocks_per_step * blocks_per_step
+            if whole == 0:
+                raise HalflingError(
+                    f"{folders[chunk]}: {len(blocks)} blocks do not fill one step of {blocks_per_step}: "
+                    "give the corpus more text, or lower batch_size"
+                )
+            shuffled = epochs_order(len(blocks), epochs=1, batch_size=1, seed=seed + epoch)[:whole]
+            self.order += [(chunk, block) for block in shuffled]
+            self.steps_at_epoch_end.append(len(self.order) // blocks_per_step)
+
+    def __len__(self) -> int:
+        return len(self.order)
+
+    def __getitem__(self, place: int) -> dict[str, Tensor]:
+        chunk, number = self.order[place]
+        block = self.chunks[chunk][number]
+        ids = block.input_ids.astype(np.int64)
+        sequence_ids = np.zeros(len(ids), dtype=np.int64)
+        sequence_ids[block.starts] = 1
+        sequence_ids = sequence_ids.cumsum()
+        sequence_ids[ids == PAD] = 0
+        random = np.random.default_rng([self.seed, place])
+        # `<s>`, `</s>` and padding (ids below 3) teach nothing when masked; unknown pieces have no meaning to guess.
+        candidates = np.flatnonzero(ids > 3)
+        chosen = random.permutation(candidates)[: max(1, round(self.mask_share * len(candidates)))]
+        labels = np.full(len(ids), _IGNORED, dtype=np.int64)
+        labels[chosen] = ids[chosen]
+        fate = random.random(len(chosen))
+        ids[chosen[fate < 0.8]] = self.mask_id
+        swapped = chosen[(fate >= 0.8) & (fate < 0.9)]
+        ids[swapped] = random.integers(4, self.vocab_size - 1, len(swapped))
+        return {
+            "input_ids": torch.from_numpy(ids),
+            "sequence_ids": torch.from_numpy(sequence_ids),
+            "labels": torch.from_numpy(labels),
+        }

@@ -1,0 +1,104 @@
+"""The teacher: from the hub, from a folder, or trained here by masked-language modelling."""
+
+from pathlib import Path
+
+from pydantic import Field
+from torch.utils.data import default_collate
+from transformers import set_seed
+
+from halfling.checkpoints import BatchMeanTrainer, train_resumably, training_arguments
+from halfling.errors import HalflingError
+from halfling.models.folder import load_model, load_tokenizer, save_masked_lm
+from halfling.models.masked_lm import PackedMaskedLM
+from halfling.models.shapes import Dimensions, Shape, config_for, resolve_shape
+from halfling.records import Counts, Progress, Settings, silent
+from halfling.teacher.masked_blocks import MaskedBlocks
+
+
+class TeacherSettings(Settings):
+    """Where the teacher comes from and how long it is trained here."""
+
+    source: str = Field("scratch", description='"scratch", a hub id, or a folder with a masked language model')
+    shape: Shape = Field(
+        Dimensions(num_layers=8, width=192, num_heads=6), description='of a teacher made from "scratch"'
+    )
+    epochs: int = Field(5, ge=0, description="passes of one chunk each; 0 takes the source as it is")
+    tokens_per_epoch: int | None = Field(None, gt=0, description="at most so many tokens of each chunk; all")
+    batch_size: int = Field(16, gt=0, description="blocks a step and device")
+    gradient_accumulation: int = Field(1, gt=0)
+    learning_rate: float = Field(1e-3, gt=0)
+    warmup_share: float = Field(0.06, ge=0, lt=1, description="of all steps")
+    weight_decay: float = Field(0.01, ge=0)
+    mask_share: float = Field(0.15, gt=0, lt=1, description="of the tokens of a block")
+    dropout: float = Field(0.1, ge=0, lt=1, description="of a teacher made from scratch")
+    save_steps: int = Field(200, gt=0, multiple_of=25, description="a checkpoint every so many steps")
+    seed: int = 0
+
+
+def build_teacher(
+    *, settings: TeacherSettings, packed: Path, tokenizer: Path, out: Path, progress: Progress = silent
+) -> Counts:
+    """Write the teacher as a plain `XLMRobertaForMaskedLM` with its tokenizer.
+
+    Returns:
+        Steps, tokens read, and the training curve (loss in nats per masked token).
+
+    Raises:
+        HalflingError: The source cannot be loaded, or does not fit the tokenizer.
+    """
+    words = load_tokenizer(tokenizer)
+    set_seed(settings.seed)
+    if settings.source == "scratch":
+        if settings.epochs == 0:
+            raise HalflingError('teacher: source "scratch" with epochs 0 is a random model: train it, or name a source')
+        shape = resolve_shape(settings.shape, len(words))
+        model = PackedMaskedLM(config_for(shape, dropout=settings.dropout))
+    else:
+        model = load_model(PackedMaskedLM, settings.source)
+    if model.config.vocab_size != len(words):
+        raise HalflingError(
+            f"teacher: {settings.source} has {model.config.vocab_size} pieces, the corpus was tokenised with "
+            f"{len(words)}: set tokenizer.source to {settings.source}"
+        )
+    counts: Counts = {"parameters": model.num_parameters()}
+    if settings.epochs:
+        counts |= _train(settings, model, packed, words.mask_token_id, out, progress)
+    save_masked_lm(model.config, model.state_dict(), words, out)
+    return counts
+
+
+def _train(
+    settings: TeacherSettings,
+    model: PackedMaskedLM,
+    packed: Path,
+    mask_id: int,
+    out: Path,
+    progress: Progress,
+) -> Counts:
+    arguments = training_arguments(
+        out,
+        batch_size=settings.batch_size,
+        gradient_accumulation_steps=settings.gradient_accumulation,
+        learning_rate=settings.learning_rate,
+        warmup_share=settings.warmup_share,
+        weight_decay=settings.weight_decay,
+        seed=settings.seed,
+        save_steps=settings.save_steps,
+    )
+    blocks = MaskedBlocks(
+        packed,
+        epochs=settings.epochs,
+        blocks_per_step=arguments.train_batch_size * settings.gradient_accumulation * arguments.world_size,
+        vocab_size=model.config.vocab_size,
+        mask_id=mask_id,
+        mask_share=settings.mask_share,
+        tokens_per_epoch=settings.tokens_per_epoch,
+        seed=settings.seed,
+    )
+    trainer = BatchMeanTrainer(model=model, args=arguments, train_dataset=blocks, data_collator=default_collate)
+    curve = train_resumably(trainer, progress)
+    return {
+        "steps": trainer.state.global_step,
+        "tokens": len(blocks) * blocks.chunks[0].block_tokens,
+        "curve": [{"step": entry["step"], "loss": round(entry["loss"], 4)} for entry in curve],
+    }
