@@ -1,0 +1,1 @@
+"""Distillation: a student learns its teacher's layers and its guesses at masked positions."""

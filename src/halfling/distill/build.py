@@ -1,0 +1,117 @@
+"""The distillation stage: a teacher and a packed corpus in, a student after chosen epochs out."""
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+from torch.utils.data import default_collate
+from transformers import XLMRobertaForMaskedLM, set_seed
+
+from halfling.checkpoints import train_resumably, training_arguments
+from halfling.distill.layer_map import LayerMapName, LayerPair, layer_map
+from halfling.distill.student import DistilledMaskedLM
+from halfling.distill.trainer import DistillationTrainer, SaveAfterEpochs
+from halfling.errors import HalflingError
+from halfling.models.folder import load_model, load_tokenizer
+from halfling.models.initialise import embeddings_from, layers_from
+from halfling.models.shapes import Dimensions, Shape, config_for, resolve_shape
+from halfling.records import Counts, Progress, Settings, silent
+from halfling.teacher.masked_blocks import MaskedBlocks
+
+
+class DistillSettings(Settings):
+    """What the student looks like and how it learns."""
+
+    student: Shape = Field(Dimensions(num_layers=4, width=128, num_heads=4), description="the student's shape")
+    layer_map: LayerMapName = Field("uniform", description="which teacher layer each student layer learns from")
+    layer_pairs: tuple[LayerPair, ...] = Field((), description="(student, teacher) pairs of a `custom` map")
+    start: Literal["random", "embeddings", "layers"] = Field(
+        "embeddings",
+        description="the student begins at random, with its teacher's words turned to its width, "
+        "or (of equal width) with the mapped layers",
+    )
+    epochs: int = Field(5, gt=0, description="epoch e reads chunk e")
+    save_epochs: tuple[int, ...] = Field((1, 3, 5), description="the student is written after these; the last always")
+    tokens_per_epoch: int | None = Field(None, gt=0, description="at most so many tokens of each chunk; all")
+    batch_size: int = Field(16, gt=0, description="blocks a step and device")
+    gradient_accumulation: int = Field(1, gt=0)
+    learning_rate: float = Field(1e-3, gt=0)
+    warmup_share: float = Field(0.06, ge=0, lt=1, description="of all steps")
+    weight_decay: float = Field(0.01, ge=0)
+    mask_share: float = Field(0.15, gt=0, lt=1, description="of the tokens of a block")
+    hidden_weight: float = Field(1.0, ge=0, description="of the hidden-state loss")
+    kl_weight: float = Field(1.0, ge=0, description="of the Kullback-Leibler divergence at masked positions")
+    temperature: float = Field(1.0, gt=0, description="of both sides of the divergence")
+    dropout: float = Field(0.1, ge=0, lt=1)
+    save_steps: int = Field(200, gt=0, multiple_of=25, description="a checkpoint every so many steps")
+    seed: int = 0
+
+
+def distill(
+    *, settings: DistillSettings, teacher: Path, packed: Path, out: Path, progress: Progress = silent
+) -> Counts:
+    """Write `epoch-{e}/` for each saved epoch, each a plain `XLMRobertaForMaskedLM` with its tokenizer.
+
+    Returns:
+        The layer pairs, steps, tokens read, and the curve of the loss and its two parts.
+
+    Raises:
+        HalflingError: Teacher, student, layer map or corpus do not fit each other.
+    """
+    model = load_model(XLMRobertaForMaskedLM, teacher)
+    words = load_tokenizer(teacher)
+    shape = resolve_shape(settings.student, model.config.vocab_size)
+    set_seed(settings.seed)
+    config = config_for(shape, dropout=settings.dropout)
+    config.update({"hidden_weight": settings.hidden_weight, "kl_weight": settings.kl_weight})
+    # Not `temperature`: transformers keeps that name for text generation and refuses to save it.
+    config.update({"kl_temperature": settings.temperature})
+    try:
+        pairs = layer_map(settings.layer_map, shape.num_layers, model.config.num_hidden_layers, settings.layer_pairs)
+        config.update({"layer_pairs": pairs, "teacher_width": model.config.hidden_size})
+        student = DistilledMaskedLM(config)
+        if settings.start == "layers":
+            layers_from(student, model, pairs)
+        elif settings.start == "embeddings":
+            embeddings_from(student, model)
+    except ValueError as error:
+        raise HalflingError(f"distill: {error}") from error
+    arguments = training_arguments(
+        out,
+        batch_size=settings.batch_size,
+        gradient_accumulation_steps=settings.gradient_accumulation,
+        learning_rate=settings.learning_rate,
+        warmup_share=settings.warmup_share,
+        weight_decay=settings.weight_decay,
+        seed=settings.seed,
+        save_steps=settings.save_steps,
+    )
+    blocks = MaskedBlocks(
+        packed,
+        epochs=settings.epochs,
+        blocks_per_step=arguments.train_batch_size * settings.gradient_accumulation * arguments.world_size,
+        vocab_size=len(words),
+        mask_id=words.mask_token_id,
+        mask_share=settings.mask_share,
+        tokens_per_epoch=settings.tokens_per_epoch,
+        seed=settings.seed,
+    )
+    trainer = DistillationTrainer(
+        teacher=model,
+        model=student,
+        args=arguments,
+        train_dataset=blocks,
+        data_collator=default_collate,
+        processing_class=words,
+    )
+    wanted = {*settings.save_epochs, settings.epochs}
+    ends = {step: epoch for epoch, step in enumerate(blocks.steps_at_epoch_end, start=1) if epoch in wanted}
+    trainer.add_callback(SaveAfterEpochs(trainer, out, ends))
+    curve = train_resumably(trainer, progress)
+    return {
+        "layer_pairs": pairs,
+        "parameters": student.num_parameters() - sum(weight.numel() for weight in student.projections.parameters()),
+        "steps": trainer.state.global_step,
+        "tokens": len(blocks) * blocks.chunks[0].block_tokens,
+        "curve": [{key: round(entry[key], 4) for key in ("step", "loss", "hidden", "kl")} for entry in curve],
+    }
