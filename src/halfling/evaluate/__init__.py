@@ -1,0 +1,1 @@
+"""Evaluation: quality in every language, and what it costs."""

@@ -1,0 +1,30 @@
+"""What a fresh process does to have its memory measured: load a model, answer, say the peak."""
+
+import json
+import sys
+from pathlib import Path
+
+from halfling.cost.memory import peak_bytes_of_this_process
+from halfling.evaluate.network import load_network
+from halfling.models.folder import load_tokenizer
+from halfling.tasks import TASKS
+from halfling.tasks.predict import predict
+from halfling.tasks.wikiann import NerExample
+from halfling.tasks.xnli import NliExample
+
+
+def main() -> None:
+    """Answer the batches of the work file that the command line names, and print the peak as JSON."""
+    work = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
+    model = Path(work["model"])
+    network = load_network(work["task"], model, Path(work["policy"]) if work["policy"] else None)
+    tokenizer, task = load_tokenizer(model), TASKS[work["task"]]
+    for batch in work["batches"]:
+        kind = NliExample if work["task"] == "xnli" else NerExample
+        examples = [kind(**example) for example in batch]
+        predict(network, task.encode(examples, tokenizer, work["max_tokens"]), len(batch))
+    print(json.dumps({"peak_bytes": peak_bytes_of_this_process()}))  # noqa: T201
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,39 @@
+"""A trained model as evaluation runs it: plain, or with exits and their calibrated threshold."""
+
+from pathlib import Path
+
+import torch
+from transformers import PreTrainedModel
+
+from halfling.errors import HalflingError
+from halfling.exits.train import MODELS
+from halfling.models.folder import load_model
+from halfling.records import Calibration, TaskName
+from halfling.tasks import TASKS
+
+
+def load_network(task: TaskName, model: Path, policy: Path | None) -> PreTrainedModel:
+    """Return the model, ready to answer, on a GPU when there is one.
+
+    Args:
+        task: What it was trained for.
+        model: A fine-tuned model's folder, or with `policy` an early-exit model's.
+        policy: A calibration's folder, whose `exit_policy.json` sets the threshold.
+
+    Raises:
+        HalflingError: A folder cannot be read, or the policy was made for other exits.
+    """
+    if policy is None:
+        network = load_model(TASKS[task].model_class, model)
+    else:
+        calibration = Calibration.read(policy / "exit_policy.json")
+        network = load_model(MODELS[task], model)
+        chosen = calibration.policy
+        if calibration.task != task or list(chosen.layers) != network.config.exit_layers:
+            raise HalflingError(
+                f"{policy}: its policy is for {calibration.task} with exits {list(chosen.layers)}, {model} is for "
+                f"{task} with exits {network.config.exit_layers}: calibrate this model"
+            )
+        network.config.exit_threshold = chosen.threshold
+        network.config.exit_token_pooling = chosen.token_pooling
+    return network.to("cuda" if torch.cuda.is_available() else "cpu").eval()
