@@ -1,0 +1,100 @@
+"""Read what the earlier stages measured and join it into the rows of `results.csv`."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple, TypeVar
+
+from pydantic import ValidationError
+
+from halfling.errors import HalflingError
+from halfling.records import Calibration, Cost, Quality, Record, Result
+
+QUALITY_FILE = "quality.jsonl"
+COST_FILE = "costs.jsonl"
+CALIBRATION_FILE = "exit_policy.json"
+
+Case = tuple[str, str, str]
+"""Model, task and language: what quality and cost have in common."""
+
+_Kind = TypeVar("_Kind", bound=Record)
+
+
+class Findings(NamedTuple):
+    """All that the input folders hold."""
+
+    qualities: list[Quality]
+    costs: list[Cost]
+    calibrations: dict[str, Calibration]
+    """By the role's last word: the input `calibrate student-wikiann-0` is `student-wikiann-0`."""
+
+
+def gather(inputs: Mapping[str, Path]) -> Findings:
+    """Return the records of every input folder, by role.
+
+    Raises:
+        HalflingError: A folder holds none of the three files, a file holds something else, or two
+            calibrations have one name.
+    """
+    found = Findings([], [], {})
+    for role, folder in inputs.items():
+        quality, cost, policy = (folder / name for name in (QUALITY_FILE, COST_FILE, CALIBRATION_FILE))
+        if not any(file.exists() for file in (quality, cost, policy)):
+            names = f"{QUALITY_FILE}, {COST_FILE} or {CALIBRATION_FILE}"
+            raise HalflingError(f"{folder}: holds no {names}: run the evaluation first, or leave {role} out")
+        if quality.exists():
+            found.qualities.extend(_read_lines(quality, Quality))
+        if cost.exists():
+            found.costs.extend(_read_lines(cost, Cost))
+        if policy.exists():
+            name = role.split()[-1]
+            if name in found.calibrations:
+                raise HalflingError(f"{folder}: a second calibration named {name}: rename one of them")
+            found.calibrations[name] = Calibration.read(policy)
+    return found
+
+
+def join(qualities: list[Quality], costs: list[Cost]) -> list[Result]:
+    """Return a row for each quality, with the cost of its case; sorted by case, then seed.
+
+    Raises:
+        HalflingError: Something was measured twice, or one of the two is missing.
+    """
+    cost_of: dict[Case, Cost] = {}
+    for cost in costs:
+        if cost_of.setdefault(_case(cost), cost) is not cost:
+            raise HalflingError(f"{_named(cost)}: two costs; give each model's costs once")
+    rows: dict[tuple[Case, int], Result] = {}
+    for quality in qualities:
+        if _case(quality) not in cost_of:
+            raise HalflingError(f"{_named(quality)}: quality without cost; measure its cost too")
+        if (_case(quality), quality.seed) in rows:
+            raise HalflingError(f"{_named(quality)}, seed {quality.seed}: two qualities; give each one once")
+        fields = quality.model_dump() | cost_of[_case(quality)].model_dump()
+        row = Result(**{name: fields[name] for name in Result.model_fields})
+        rows[_case(quality), quality.seed] = row
+    for cost in costs:
+        if not any(case == _case(cost) for case, _ in rows):
+            raise HalflingError(f"{_named(cost)}: cost without quality; evaluate its quality too")
+    return [rows[key] for key in sorted(rows)]
+
+
+def _case(record: Quality | Cost) -> Case:
+    return record.model, record.task, record.language
+
+
+def _named(record: Quality | Cost) -> str:
+    return f"{record.model} on {record.task} in {record.language}"
+
+
+def _read_lines(path: Path, kind: type[_Kind]) -> list[_Kind]:
+    """Return the records that `path` holds, one a line."""
+    records = []
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+        try:
+            records.append(kind.model_validate_json(line))
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(str(part) for part in first["loc"]) or "line"
+            what = f"not a {kind.__name__} ({where}: {first['msg']})"
+            raise HalflingError(f"{path}, line {number}: {what}: make the file anew") from error
+    return records

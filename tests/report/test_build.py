@@ -1,0 +1,160 @@
+import csv
+import json
+import re
+import subprocess
+import sys
+from html.parser import HTMLParser
+
+import pytest
+
+from halfling.errors import HalflingError
+from halfling.records import Result
+from halfling.report.build import ReportSettings, build_report
+
+COLUMNS = (
+    "model,task,language,seed,accuracy,f1,mean_exit_layer,gflops,gmacs_linear,latency_ms_b1,latency_ms_b32,peak_bytes"
+)
+VOID = {"meta", "link", "br", "hr", "img"}
+
+
+@pytest.fixture
+def report(tmp_path, inputs):
+    out = tmp_path / "report"
+    out.mkdir()
+    settings = ReportSettings(title="A made-up report", note="Made up: 1 < 2 & nothing was measured.")
+    return out, build_report(settings=settings, out=out, **inputs)
+
+
+def test_the_report_holds_exactly_the_promised_files(report):
+    out, counts = report
+    plots = {f"{kind}-{task}.svg" for kind in ("quality", "exits", "trade-off") for task in ("xnli", "wikiann")}
+    assert {file.name for file in out.iterdir()} == {
+        "results.csv",
+        "results.jsonl",
+        "table.md",
+        "index.html",
+        *plots,
+    }
+    assert counts == {"results": 3 * 2 * 6 * 3, "models": 3, "languages": 6, "seeds": 3}
+
+
+def test_results_csv_has_the_named_columns_and_is_sorted(report):
+    lines = (report[0] / "results.csv").read_text().splitlines()
+    assert lines[0] == COLUMNS
+    keys = [(row["model"], row["task"], row["language"], int(row["seed"])) for row in csv.DictReader(lines)]
+    assert keys == sorted(set(keys))
+    assert len(keys) == 108
+
+
+def test_results_jsonl_says_the_same_as_results_csv(report):
+    out, _ = report
+    from_json = [Result.model_validate_json(line) for line in (out / "results.jsonl").read_text().splitlines()]
+    from_csv = [Result(**row) for row in csv.DictReader((out / "results.csv").read_text().splitlines())]
+    assert from_json == from_csv
+
+
+def test_the_same_inputs_in_any_order_give_the_same_bytes(report, tmp_path, inputs):
+    again = tmp_path / "again"
+    again.mkdir()
+    settings = ReportSettings(title="A made-up report", note="Made up: 1 < 2 & nothing was measured.")
+    build_report(settings=settings, out=again, **dict(reversed(inputs.items())))
+    for file in report[0].iterdir():
+        assert (again / file.name).read_bytes() == file.read_bytes(), file.name
+
+
+def test_the_table_shows_the_thesis_form_for_swahili_with_its_spread(report):
+    text = (report[0] / "table.md").read_text()
+    lines = text[text.index("## WikiANN-NER\n\n### The thesis's table: Swahili") :].splitlines()
+    assert lines[4] == "| model | acc % | F1 % | GMACs linear | GFLOPs | time ms | memory GB |"
+    # Swahili is the fifth language: 0.778 + 0.1 - 4 * 0.035, three seeds 0.004 apart.
+    expected = "| student-uniform-exits | 73.4 ± 0.4 | 63.4 ± 0.4 | 7.46 | 14.94 | 21.06 | 1.17 |"
+    assert lines[6] == expected
+
+
+class _Outline(HTMLParser):
+    def __init__(self):
+        super().__init__()
+        self.open, self.tags, self.ids, self.outside = [], [], [], []
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append(tag)
+        values = dict(attributes)
+        if "id" in values:
+            self.ids.append(values["id"])
+        self.outside += [
+            value
+            for name, value in attributes
+            if name in ("src", "href", "xlink:href") and not value.startswith(("#", "data:"))
+        ]
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attributes):
+        self.handle_starttag(tag, attributes)
+        if tag not in VOID:
+            self.handle_endtag(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+
+def test_the_page_is_whole_and_needs_nothing_from_outside(report):
+    text = (report[0] / "index.html").read_text()
+    outline = _Outline()
+    outline.feed(text)
+    assert outline.open == []
+    assert "script" not in outline.tags
+    assert outline.tags.count("svg") == 6
+    assert outline.outside == []
+    assert "@import" not in text
+    assert re.findall(r"url\((?!#)", text) == []
+    assert len(outline.ids) == len(set(outline.ids))
+
+
+def test_every_reference_inside_the_page_has_its_target(report):
+    text = (report[0] / "index.html").read_text()
+    targets = set(re.findall(r'\bid="([^"]+)"', text))
+    wanted = set(re.findall(r'href="#([^"]+)"', text)) | set(re.findall(r"url\(#([^)]+)\)", text))
+    assert wanted
+    assert wanted <= targets
+
+
+def test_the_page_escapes_what_people_write(report):
+    text = (report[0] / "index.html").read_text()
+    assert "Made up: 1 &lt; 2 &amp; nothing was measured." in text
+
+
+def test_the_page_opens_with_what_early_exit_saves_in_the_focus_language(report):
+    text = (report[0] / "index.html").read_text()
+    # 15.4 / 22.1 of the arithmetic, 19.5 / 25.6 of the time.
+    assert "does 70 % of the arithmetic of student-uniform in 76 % of its time" in text
+    assert "its score changes by -1.2 points. Realisation 1.09;" in text
+
+
+def test_progress_ends_with_the_last_file(tmp_path, inputs):
+    seen = []
+    build_report(settings=ReportSettings(), out=tmp_path, progress=lambda *told: seen.append(told), **inputs)
+    assert seen[-1] == (10, 10, "index.html")
+
+
+def test_one_plain_model_in_one_language_is_a_report_too(tmp_path, write, quality, cost):
+    rows = {"evaluate": write("evaluate", [quality(language="xx")], [cost(language="xx")])}
+    out = tmp_path / "out"
+    out.mkdir()
+    counts = build_report(settings=ReportSettings(), out=out, **rows)
+    assert counts == {"results": 1, "models": 1, "languages": 1, "seeds": 1}
+    assert "±" not in (out / "table.md").read_text()
+    assert {file.suffix for file in out.iterdir()} == {".csv", ".jsonl", ".md", ".svg", ".html"}
+    assert json.loads((out / "results.jsonl").read_text())["language"] == "xx"
+
+
+def test_a_report_of_nothing_is_refused(tmp_path):
+    with pytest.raises(HalflingError, match="no quality among its inputs"):
+        build_report(settings=ReportSettings(), out=tmp_path)
+
+
+def test_the_report_and_what_it_reads_load_without_torch():
+    cost = ", ".join(f"halfling.cost.{name}" for name in ("flops", "latency", "memory"))
+    modules = f"halfling.report.build, halfling.criteria, {cost}"
+    code = f"import sys, {modules}; sys.exit(bool({{'torch', 'transformers'}} & sys.modules.keys()))"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

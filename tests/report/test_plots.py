@@ -1,0 +1,55 @@
+import re
+import xml.etree.ElementTree as ET
+
+import pytest
+
+from halfling.records import Calibration, ExitPolicy, TradeOff
+from halfling.report import plots
+from halfling.report.gather import join
+
+SVG = "{http://www.w3.org/2000/svg}"
+
+
+def _words(svg):
+    return ["".join(element.itertext()).strip() for element in ET.fromstring(svg).iter(SVG + "text")]
+
+
+def test_words_stay_words_and_colours_follow_the_page(quality, cost):
+    rows = join([quality("plain"), quality("plain-exits", gflops=12)], [cost("plain"), cost("plain-exits")])
+    svg = plots.quality_against_gflops(rows, "wikiann", "en", "-exits")
+    assert {"plain", "plain-exits", "span F1 %"} <= set(_words(svg))
+    assert re.findall(r"(?<!, )#[0-9a-f]{6}\b", svg) == []  # every colour is a page's variable with a default
+    assert "DejaVu" not in svg
+
+
+def test_a_plot_holds_no_date_and_no_version(quality, cost):
+    svg = plots.quality_against_gflops(join([quality()], [cost()]), "wikiann", "en", "-exits")
+    assert "dc:date" not in svg
+    assert not re.search(r"[Mm]atplotlib v", svg)
+
+
+def test_bars_show_the_share_of_each_exit_over_all_seeds(quality):
+    qualities = [
+        quality("m", seed=0, exit_histogram={3: 90, 12: 10}),
+        quality("m", seed=1, exit_histogram={3: 30, 12: 70}),
+    ]
+    words = _words(plots.exits_by_language(qualities, "wikiann", ("en", "sw")))
+    assert {"60", "40", "Swahili", "after 3", "after 12"} <= set(words)
+
+
+def test_without_exits_there_are_no_bars(quality):
+    assert plots.exits_by_language([quality()], "wikiann", ("sw",)) is None
+    assert plots.exits_by_language([quality(exit_histogram={3: 1, 12: 1})], "xnli", ("sw",)) is None
+
+
+@pytest.mark.parametrize(("threshold", "rings"), [(0.5, 1), (0.25, 0)])
+def test_the_chosen_point_of_the_curve_is_ringed(threshold, rings):
+    curve = tuple(
+        TradeOff(threshold=t, quality=0.8 - t / 10, flops_share=1 - t / 2, mean_exit_layer=12) for t in (0, 0.5)
+    )
+    policy = ExitPolicy(layers=(6, 12), threshold=threshold)
+    found = {"student-xnli-0": Calibration(task="xnli", policy=policy, max_drop=1, curve=curve)}
+    svg = plots.trade_off(found, "xnli")
+    assert "student-xnli-0" in _words(svg)
+    assert len(re.findall(r"fill-opacity: 0; stroke: [^;]*; stroke-width: 1.8", svg)) == rings
+    assert plots.trade_off(found, "wikiann") is None
