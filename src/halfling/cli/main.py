@@ -1,0 +1,52 @@
+"""`halfling`: the command line's front door, where every error becomes one line."""
+
+import os
+import sys
+import warnings
+
+from halfling.errors import HalflingError
+
+
+def main() -> None:
+    """Run the command line; what the user can mend is one line on stderr and status 1."""
+    _quiet()
+    from halfling.cli import (  # noqa: F401  # noqa: F401
+        calibrate,
+        corpus,
+        distill,
+        evaluate,
+        exits,
+        finetune,
+        flops,
+        pack,
+        report,
+        run,
+        sample,
+        teacher,
+        tokenizer,
+    )
+    from halfling.cli.app import app
+
+    try:
+        app()
+    except HalflingError as error:
+        _fail(str(error))
+    except KeyboardInterrupt:
+        _fail("interrupted: the same command goes on where this one stopped", status=130)
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        _fail(f"{where}{error.strerror or error}: mend it and run the same command again; finished work is kept")
+
+
+def _fail(message: str, status: int = 1) -> None:
+    print(f"error: {' '.join(message.split())}", file=sys.stderr)  # noqa: T201
+    sys.exit(status)
+
+
+def _quiet() -> None:
+    """Silence the libraries' own bars and notes: the view shows what is going on."""
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
+    warnings.filterwarnings("ignore")

@@ -1,0 +1,14 @@
+"""`halfling tokenizer`: trained here, or XLM-R's own."""
+
+from pathlib import Path
+
+from halfling.cli.app import STAGES, AsJson, Overrides, app
+
+
+@app.command(rich_help_panel=STAGES)
+def tokenizer(corpus: Path, out: Path, overrides: Overrides = None, as_json: AsJson = False) -> None:
+    """Train a tokenizer of XLM-R's kind on CORPUS, or fetch one (source=FacebookAI/xlm-roberta-large)."""
+    from halfling.cli.one_stage import run_one
+    from halfling.teacher.tokenizer import TokenizerSettings, build_tokenizer
+
+    run_one(build_tokenizer, TokenizerSettings, out, overrides, {"corpus": corpus}, as_json=as_json)

@@ -1,0 +1,71 @@
+"""The live view of stages: bars in a terminal, a line for each stage elsewhere."""
+
+import time
+from typing import Literal
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    Progress,
+    TaskID,
+    TaskProgressColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+from halfling import records
+from halfling.run import Stage
+
+console = Console(stderr=True, highlight=False)
+"""Progress and errors go to stderr; stdout is for results."""
+
+
+class LiveView:
+    """Shows every stage: what is done, what was skipped, how far the present one is, what time is left."""
+
+    def __init__(self, num_stages: int = 1) -> None:
+        self.num_stages, self.number = num_stages, 0
+        self.bars = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            TaskProgressColumn(),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            TextColumn("[dim]{task.fields[note]}"),
+            console=console,
+            transient=True,
+            disable=not console.is_terminal,
+        )
+        self.current: TaskID | None = None
+
+    def __enter__(self) -> "LiveView":
+        self.bars.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.bars.stop()
+
+    def start(self, stage: Stage) -> records.Progress:
+        """Show that a stage begins."""
+        self.number += 1
+        self.began = time.monotonic()
+        task = self.bars.add_task(self._title(stage), total=None, note="")
+        self.current = task
+
+        def progress(done: int, total: int, note: str = "") -> None:
+            self.bars.update(task, completed=done, total=total, note=note)
+
+        return progress
+
+    def end(self, stage: Stage, how: Literal["done", "skipped"], seconds: float) -> None:
+        """Show that a stage is over."""
+        if self.current is not None:
+            self.bars.remove_task(self.current)
+            self.current = None
+        mark = "[green]done[/]" if how == "done" else "[dim]as it was[/]"
+        took = f"{seconds:7.1f} s" if how == "done" else ""
+        console.print(f"{self._title(stage)}  {mark} {took}")
+
+    def _title(self, stage: Stage) -> str:
+        return f"[{self.number:>{len(str(self.num_stages))}}/{self.num_stages}] {stage.name:<36}".replace("[", r"\[", 1)
