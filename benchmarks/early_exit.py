@@ -4,8 +4,8 @@
 
 Random weights in XLM-R Base's shape (the vocabulary cut to 1,000 pieces: look-ups cost nothing here), a classifier
 after every layer, inputs of 64 tokens, and an exit pattern imposed on them that saves what the thesis saved
-(flops_share about 0.69). The naive loop is the thesis's way: every classifier is evaluated, a batch runs on until its last
-input has left. All candidates run the same inputs with the same threads, interleaved round by round.
+(flops_share about 0.69). The naive loop is the thesis's way: every classifier is evaluated, a batch runs on until its
+last input has left. All candidates run the same inputs with the same threads, interleaved round by round.
 Printed are medians of time relative to the plain model, and realisation = time_share / flops_share.
 """
 

@@ -40,9 +40,11 @@ def plan(recipe: Recipe, folder: Path) -> list[Stage]:
     for name, settings in recipe.distill.each().items():
         out = folder / "distill" / name
         stages.append(Stage(f"distill/{name}", distill, settings, out, {"teacher": teacher, "packed": packed}))
-        encoders |= {f"student-{name}-e{epoch}": out / f"epoch-{epoch}" for epoch in epochs}
+        # One student a layer map needs no epoch in its name.
+        named = {f"student-{name}" + (f"-e{epoch}" if len(epochs) > 1 else ""): epoch for epoch in epochs}
+        encoders |= {student: out / f"epoch-{epoch}" for student, epoch in named.items()}
         if recipe.models.exits_on is None or name in recipe.models.exits_on:
-            with_exits.append(f"student-{name}-e{epochs[-1]}")
+            with_exits.append(list(named)[-1])
     for task in recipe.finetune:
         exiting = with_exits if task in recipe.exits else []
         for seed in recipe.models.seeds:

@@ -23,11 +23,11 @@ _THESIS_COSTS: dict[str, _Measure] = {
     "memory GB": lambda row: row.peak_bytes / 1e9,
 }
 _TERMINAL_COSTS: dict[str, _Measure] = {
-    "exit layer": lambda row: row.mean_exit_layer,
+    "layer": lambda row: row.mean_exit_layer,
     "GFLOPs": lambda row: row.gflops,
-    "ms, batch 1": lambda row: row.latency_ms_b1,
-    "ms, batch 32": lambda row: row.latency_ms_b32,
-    "memory GB": lambda row: row.peak_bytes / 1e9,
+    "ms b1": lambda row: row.latency_ms_b1,
+    "ms b32": lambda row: row.latency_ms_b32,
+    "GB": lambda row: row.peak_bytes / 1e9,
 }
 
 
@@ -130,11 +130,12 @@ def print_table(results: Sequence[Result], source: str = "en") -> rich.table.Tab
 
     Scores are apart: in the language of fine-tuning, `source`, and on average over all others.
     """
-    table = rich.table.Table(box=rich.box.SIMPLE_HEAD)
+    # 80 columns hold it: a terminal that wraps numbers makes them unreadable.
+    table = rich.table.Table(box=rich.box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
     for column in ("task", "model"):
         table.add_column(column, no_wrap=True)
-    for column in (f"{source} %", "zero-shot %", *_TERMINAL_COSTS):
-        table.add_column(column, justify="right")
+    for column in (f"{source} %", "zero %", *_TERMINAL_COSTS):
+        table.add_column(column, justify="right", no_wrap=True)
     for task in summary.tasks(results):
         here = [row for row in results if row.task == task]
         others = [code for code in summary.languages(here, ()) if code != source]
@@ -143,7 +144,7 @@ def print_table(results: Sequence[Result], source: str = "en") -> rich.table.Tab
             scores = (summary.mean_score(here, model, [source]), summary.mean_score(here, model, others))
             costs = (fmean(measure(row) for row in own) for measure in _TERMINAL_COSTS.values())
             shown = (with_spread(mean, percent) for mean in scores)
-            table.add_row(TASK_TITLES[task], model, *shown, *map(amount, costs))
+            table.add_row(task, model, *shown, *map(amount, costs))
         table.add_section()
     return table
 
