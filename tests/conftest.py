@@ -1,7 +1,14 @@
 """What all tests share: annotations are checked as the code runs, and one thread computes."""
 
 import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
 from jaxtyping import install_import_hook
 
 # Before anything imports torch: tests are small, and on a busy machine a second thread waits for the first.
@@ -11,3 +18,77 @@ os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
 
 # The command line is annotated for typer, whose parameters beartype knows nothing of.
 install_import_hook("halfling", "beartype.beartype")
+
+SPECIAL = ["<s>", "<pad>", "</s>", "<unk>"]
+PIECES = ["▁", "▁Anna", "▁lives", "▁in", "▁Rome", "▁yes", "▁no", "▁maybe", *"abcdefghijklmnopqrstuvwxyzAR."]
+
+
+@pytest.fixture
+def tiny_tokenizer() -> Any:
+    """An XLM-R tokenizer of a few words and the letters; ids 0..3 and the last (41) are XLM-R's special ones."""
+    from transformers import XLMRobertaTokenizer  # here: most tests need no transformers
+
+    scored = [(piece, -1.0 - number / 100) for number, piece in enumerate(PIECES)]
+    return XLMRobertaTokenizer(vocab=[*((name, 0.0) for name in SPECIAL), *scored, ("<mask>", 0.0)])
+
+
+@pytest.fixture
+def write_masked_lm(tiny_tokenizer: Any) -> Callable[..., Path]:
+    """A function that writes a random masked language model, 16 wide and of 64 tokens, with its tokenizer."""
+    from transformers import XLMRobertaForMaskedLM, set_seed
+
+    from halfling.models.shapes import Dimensions, config_for
+
+    def write(folder: Path, *, num_layers: int = 2, width: int = 16, seed: int = 0) -> Path:
+        set_seed(seed)
+        shape = Dimensions(num_layers=num_layers, width=width, num_heads=2, max_tokens=64)
+        config = config_for(shape.with_vocabulary(len(tiny_tokenizer)))
+        config.initializer_range = 0.2
+        XLMRobertaForMaskedLM(config).save_pretrained(folder)
+        tiny_tokenizer.save_pretrained(folder)
+        return folder
+
+    return write
+
+
+@pytest.fixture
+def write_packed() -> Callable[..., Path]:
+    """A function that writes chunks of blocks of token ids as the pack stage does; a sequence begins at each 0."""
+    from halfling.corpus.blocks import PackedSummary, block_schema
+
+    def write(folder: Path, chunks: list[list[list[int]]], vocab_size: int = 42) -> Path:
+        block_tokens = len(chunks[0][0])
+        for number, blocks in enumerate(chunks, start=1):
+            (folder / f"chunk-{number}").mkdir(parents=True)
+            columns = {
+                "lang": ["en"] * len(blocks),
+                "input_ids": blocks,
+                "starts": [[place for place, id_ in enumerate(block) if id_ == 0] for block in blocks],
+            }
+            table = pa.table(columns, schema=block_schema(block_tokens))
+            pq.write_table(table, folder / f"chunk-{number}" / "blocks.parquet")
+        PackedSummary(
+            block_tokens=block_tokens,
+            vocab_size=vocab_size,
+            blocks={f"chunk-{number}": len(blocks) for number, blocks in enumerate(chunks, start=1)},
+            tokens={"en": 0},
+        ).write(folder / "corpus.json")
+        return folder
+
+    return write
+
+
+@pytest.fixture
+def full_blocks() -> Callable[..., list[list[list[int]]]]:
+    """A function that makes chunks of random blocks of 24 tokens, two sequences in each and no padding."""
+
+    def make(num_chunks: int, num_blocks: int, seed: int = 0) -> list[list[list[int]]]:
+        random = np.random.default_rng(seed)
+
+        def block() -> list[int]:
+            cut, words = int(random.integers(3, 17)), random.integers(4, 41, 20).tolist()
+            return [0, *words[:cut], 2, 0, *words[cut:], 2]
+
+        return [[block() for _ in range(num_blocks)] for _ in range(num_chunks)]
+
+    return make

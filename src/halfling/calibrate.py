@@ -12,7 +12,7 @@ from halfling import criteria
 from halfling.cost.flops import Head, flops
 from halfling.exits.train import MODELS
 from halfling.models.folder import load_model, load_tokenizer
-from halfling.models.shapes import shape_of
+from halfling.models.shapes import require_room, shape_of
 from halfling.records import Calibration, Counts, ExitPolicy, Progress, Settings, TaskName, TradeOff, silent
 from halfling.tasks import TASKS
 from halfling.tasks.predict import predict, word_labels
@@ -60,6 +60,7 @@ def calibrate(
     """
     task = TASKS[settings.task]
     network = load_model(MODELS[settings.task], model)
+    require_room(network.config, settings.max_tokens, model)
     examples = task.read(data, "dev", "en")[: settings.max_examples]
     encoded = task.encode(examples, load_tokenizer(model), settings.max_tokens)
     progress(0, 2, "every exit on English dev")

@@ -46,16 +46,15 @@ def plan(recipe: Recipe, folder: Path) -> list[Stage]:
         if recipe.models.exits_on is None or name in recipe.models.exits_on:
             with_exits.append(list(named)[-1])
     for task in recipe.finetune:
-        exiting = with_exits if task in recipe.exits else []
         for seed in recipe.models.seeds:
             for name, encoder in encoders.items():
                 stages += _plain(recipe, task, seed, name, encoder, folder)
-            for name in exiting:
+            for name in with_exits:
                 stages += _exiting(recipe, task, seed, name, folder)
         seed = recipe.models.seeds[0]
         finetuned = {name: _folder(folder, "finetune", name, task, seed) for name in encoders}
-        early = {f"{name}-exits": _folder(folder, "exits", name, task, seed) for name in exiting}
-        policies = {f"{name}-exits": _folder(folder, "calibrate", name, task, seed) for name in exiting}
+        early = {f"{name}-exits": _folder(folder, "exits", name, task, seed) for name in with_exits}
+        policies = {f"{name}-exits": _folder(folder, "calibrate", name, task, seed) for name in with_exits}
         inputs: dict[str, Input] = {
             "models": finetuned | early,
             "policies": policies,

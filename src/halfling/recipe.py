@@ -18,6 +18,7 @@ from halfling.errors import HalflingError
 from halfling.evaluate.costs import CostSettings
 from halfling.evaluate.quality import QualitySettings
 from halfling.exits.train import ExitsSettings
+from halfling.models.shapes import Dimensions
 from halfling.records import Settings, TaskName
 from halfling.report.build import ReportSettings
 from halfling.sample.write import SampleSettings
@@ -27,13 +28,27 @@ from halfling.teacher.tokenizer import TokenizerSettings
 
 _S = TypeVar("_S", bound=Settings)
 
+_SEEDED = ("sample", "corpus", "tokenizer", "teacher", "distill")
 _PER_TASK = ("finetune", "exits", "calibrate", "quality", "costs")
+# What the run itself says in a task's section; a recipe that could say it too would not be heard.
+_SAID_ELSEWHERE = {
+    "task": "the section's own name says it",
+    "model": "every model is evaluated under its own name",
+    "from_scratch": "set models.scratch",
+    "seed": "set models.seeds",
+}
 
 
 class Distillations(DistillSettings):
     """One distillation for each layer map."""
 
     layer_maps: tuple[LayerMapName, ...] = Field(("uniform",), min_length=1, description="a student for each")
+
+    @model_validator(mode="after")
+    def _maps_are_many(self) -> "Distillations":
+        if "layer_map" in self.model_fields_set:
+            raise ValueError(f"layer_map is of a single distillation: write layer_maps: [{self.layer_map}]")
+        return self
 
     def each(self) -> dict[str, DistillSettings]:
         """Return the settings of every distillation by the name of its layer map."""
@@ -93,10 +108,13 @@ class Recipe(Settings):
             given = raw.get(section) or {}
             if isinstance(given, dict):
                 filled[section] = {
-                    task: {**_fixed(section, task), **(given.get(task) or {})} for task in {**tasks, **given}
+                    task: _with_defaults(_of_task(section, task, given.get(task)), given.get(task))
+                    for task in {**tasks, **given}
                 }
-        for section in ("sample", "corpus", "tokenizer", "teacher", "distill"):
-            filled[section] = {"seed": raw.get("seed", 0), **(raw.get(section) or {})}
+        seed = raw.get("seed", 0)
+        for section in _SEEDED:
+            filled[section] = _with_defaults({"seed": seed}, raw.get(section))
+        filled["models"] = _with_defaults({"seeds": [seed]}, raw.get("models"))
         return filled
 
     @model_validator(mode="after")
@@ -116,9 +134,17 @@ class Recipe(Settings):
         return self
 
 
-def _fixed(section: str, task: str) -> dict[str, Any]:
-    # A quality section's `model` is the runner's to name, for every model that it evaluates.
+def _of_task(section: str, task: str, given: Any) -> dict[str, Any]:
+    """Return what a task's section need not say, and refuse what it cannot say."""
+    for key, instead in _SAID_ELSEWHERE.items():
+        if isinstance(given, dict) and key in given:
+            raise ValueError(f"{section}.{task}.{key} is not for a recipe: {instead}")
     return {"task": task, "model": ""} if section == "quality" else {"task": task}
+
+
+def _with_defaults(defaults: dict[str, Any], given: Any) -> Any:
+    """Return a section with its defaults; what is no section stays as it is, for the check to refuse."""
+    return {**defaults, **given} if isinstance(given, dict) else defaults if given is None else given
 
 
 def read_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
@@ -158,7 +184,9 @@ def _apply(raw: dict[str, Any], overrides: Sequence[str]) -> None:
         *parents, last = key.split(".")
         section = raw
         for parent in parents:
-            section = section.setdefault(parent, {})
+            if section.get(parent) is None:
+                section[parent] = {}
+            section = section[parent]
             if not isinstance(section, dict):
                 raise HalflingError(f"{override!r}: {parent} is a value, not a section")
         try:
@@ -170,6 +198,8 @@ def _apply(raw: dict[str, Any], overrides: Sequence[str]) -> None:
 def _with_data(value: Any, data: str) -> Any:
     if isinstance(value, dict):
         return {key: _with_data(inner, data) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_with_data(inner, data) for inner in value]
     return value.replace("{data}", data) if isinstance(value, str) else value
 
 
@@ -177,17 +207,38 @@ def _checked(kind: type[_S], raw: dict[str, Any], where: str) -> _S:
     try:
         return kind.model_validate(raw)
     except ValidationError as error:
-        # Of a union every branch complains; an unknown key is the complaint that helps.
-        errors = sorted(error.errors(), key=lambda found: found["type"] != "extra_forbidden")
-        found = errors[0]
-        keys = [str(key) for key in found["loc"]]
+        found = _most_helpful(error)
+        keys = _keys(found["loc"])
+        path = ".".join(keys)
         if found["type"] == "extra_forbidden":
             near = difflib.get_close_matches(keys[-1], _known_keys(kind, keys[:-1]), n=1, cutoff=0)
-            keys = [key for key in keys if key.islower()]  # without the names of classes in a union
-            raise HalflingError(f"{where}: unknown key {'.'.join(keys)}: the nearest known is {near[0]}") from error
+            raise HalflingError(f"{where}: unknown key {path}: the nearest known is {near[0]}") from error
+        if found["loc"][-1:] == ("[key]",):  # of a dictionary whose keys are names of tasks
+            near = difflib.get_close_matches(keys[-1], get_args(TaskName), n=1, cutoff=0)
+            raise HalflingError(f"{where}: unknown key {path}: the nearest known is {near[0]}") from error
         message = found["msg"].removeprefix("Value error, ")
-        path = ".".join(key for key in keys if key.islower())
         raise HalflingError(f"{where}: {path + ': ' if path else ''}{message}") from error
+
+
+def _most_helpful(error: ValidationError) -> Any:
+    """Return an unknown key if there is one, or the first error; of a union's branches the one that looked deepest."""
+    errors = sorted(error.errors(), key=lambda found: found["type"] != "extra_forbidden")
+    first = errors[0]
+    if first["type"] == "extra_forbidden" or not any(map(_is_branch, first["loc"][-1:])):
+        return first
+    place = first["loc"][:-1]
+    branches = [found for found in errors if found["loc"][: len(place)] == place]
+    return max(branches, key=lambda found: (len(found["loc"]), found["type"] == "value_error"))
+
+
+def _keys(location: tuple[int | str, ...]) -> list[str]:
+    """Return where an error lies as a recipe writes it."""
+    return [str(key) for key in location if not _is_branch(key)]
+
+
+def _is_branch(key: int | str) -> bool:
+    """Return whether this is no key, but pydantic's name of a union's branch."""
+    return isinstance(key, str) and ("[" in key or key in ("str", Dimensions.__name__))
 
 
 def _known_keys(kind: type[BaseModel], keys: Sequence[str]) -> list[str]:

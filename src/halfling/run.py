@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 from halfling.errors import HalflingError
 from halfling.files import digest, write_json
@@ -22,6 +22,8 @@ Input = Path | str | dict[str, Path] | None
 
 _MANIFEST = "manifest.json"
 _STARTED = "started.json"
+_FULL = 2**18
+"""Bytes; a disk with less to spare is full."""
 _VERSIONS = (
     "halfling",
     "torch",
@@ -53,6 +55,7 @@ class Stage:
     inputs: Mapping[str, Input] = field(default_factory=dict)
 
 
+@runtime_checkable
 class View(Protocol):
     """Somebody who watches stages."""
 
@@ -112,7 +115,8 @@ def run_stage(stage: Stage, view: View | None = None) -> Manifest:
         began = time.monotonic()
         if finished is None:
             _open(partial, fingerprint)
-            counts = stage.work(settings=stage.settings, out=partial, progress=progress, **stage.inputs)
+            with _full_disk_said(partial):
+                counts = stage.work(settings=stage.settings, out=partial, progress=progress, **stage.inputs)
             (partial / _STARTED).unlink()
             finished = Manifest(
                 stage=stage.work.__name__,
@@ -166,6 +170,22 @@ def _finished(folder: Path, fingerprint: str) -> Manifest | None:
         return None  # of another version: made again
     sizes = {str(path.relative_to(folder)): path.stat().st_size for path in _files(folder)}
     return manifest if manifest.fingerprint == fingerprint and manifest.files == sizes else None
+
+
+@contextmanager
+def _full_disk_said(folder: Path) -> Iterator[None]:
+    """Say that the disk is full when that is why the block fails: every library's writer has its own words for it."""
+    try:
+        yield
+    except HalflingError:
+        raise
+    except Exception as error:
+        full = "No space left" in str(error) or shutil.disk_usage(folder).free < _FULL
+        if not full:
+            raise
+        raise HalflingError(
+            f"{folder}: the disk is full: make room and run the same command again; finished work is kept"
+        ) from error
 
 
 def _files(folder: Path) -> Iterator[Path]:

@@ -1,4 +1,4 @@
-"""Tiny tokenizers, encoders and data for the tests of tasks."""
+"""Tiny encoders and data for the tests of tasks."""
 
 import lzma
 from collections.abc import Callable
@@ -11,25 +11,14 @@ from transformers import (
     PreTrainedTokenizerBase,
     XLMRobertaConfig,
     XLMRobertaForMaskedLM,
-    XLMRobertaTokenizer,
     set_seed,
 )
-
-SPECIAL = ["<s>", "<pad>", "</s>", "<unk>"]
-PIECES = ["▁", "▁Anna", "▁lives", "▁in", "▁Rome", "▁yes", "▁no", "▁maybe", *"abcdefghijklmnopqrstuvwxyzAR."]
 
 
 @pytest.fixture(autouse=True, scope="session")
 def one_thread() -> None:
     """Models this small spend their time waiting for threads: on busy cores ten times the work itself."""
     torch.set_num_threads(1)
-
-
-@pytest.fixture
-def tiny_tokenizer() -> PreTrainedTokenizerBase:
-    """An XLM-R tokenizer of a few words and the letters; ids 0..3 and the last are XLM-R's special ones."""
-    scored = [(piece, -1.0 - number / 100) for number, piece in enumerate(PIECES)]
-    return XLMRobertaTokenizer(vocab=[*((name, 0.0) for name in SPECIAL), *scored, ("<mask>", 0.0)])
 
 
 @pytest.fixture

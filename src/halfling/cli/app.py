@@ -1,12 +1,39 @@
 """The application that commands register with, and what they share."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from halfling import __version__
 
+ORDER = (
+    "run",
+    "sample",
+    "corpus",
+    "tokenizer",
+    "pack",
+    "teacher",
+    "distill",
+    "finetune",
+    "exits",
+    "calibrate",
+    "evaluate",
+    "report",
+    "flops",
+)
+"""Of the commands in `halfling --help`: as data flows."""
+
+
+class _InOrder(TyperGroup):
+    def list_commands(self, ctx: Any) -> list[str]:
+        """Return the commands' names in the order in which one needs them."""
+        names = list(self.commands)
+        return sorted(names, key=lambda name: (*ORDER, *names).index(name))
+
+
 app = typer.Typer(
+    cls=_InOrder,
     name="halfling",
     help="Distil XLM-R, let easy inputs leave early, and measure that work saved is time saved.",
     no_args_is_help=True,
@@ -25,10 +52,11 @@ Overrides = Annotated[
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 
 
-def _version(wanted: bool) -> None:
+def _version(wanted: bool) -> bool:
     if wanted:
         typer.echo(f"halfling {__version__}")
         raise typer.Exit
+    return wanted
 
 
 @app.callback()

@@ -26,7 +26,8 @@ def quality(
     from halfling.cli.one_stage import place, run_one
     from halfling.evaluate.quality import QualitySettings, measure_quality
 
-    inputs = {"model": model, "data": place(data), "policy": policy}
+    # As in a whole run, which gives a plain model no policy: the same work has the same fingerprint.
+    inputs = {"model": model, "data": place(data)} | ({"policy": policy} if policy else {})
     run_one(measure_quality, QualitySettings, out, overrides, inputs, as_json=as_json)
 
 

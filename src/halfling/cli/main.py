@@ -6,11 +6,14 @@ import warnings
 
 from halfling.errors import HalflingError
 
+INTERRUPTED = 130
+"""The status of a command that was stopped by Ctrl-C, as shells know it."""
+
 
 def main() -> None:
     """Run the command line; what the user can mend is one line on stderr and status 1."""
     _quiet()
-    from halfling.cli import (  # noqa: F401  # noqa: F401
+    from halfling.cli import (  # noqa: F401
         calibrate,
         corpus,
         distill,
@@ -28,14 +31,23 @@ def main() -> None:
     from halfling.cli.app import app
 
     try:
-        app()
+        app(prog_name="halfling")
     except HalflingError as error:
         _fail(str(error))
     except KeyboardInterrupt:
-        _fail("interrupted: the same command goes on where this one stopped", status=130)
+        _interrupted()
+    except SystemExit as ended:
+        # An interruption within a command reaches us as the status that the command line makes of it.
+        if ended.code != INTERRUPTED:
+            raise
+        _interrupted()
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         _fail(f"{where}{error.strerror or error}: mend it and run the same command again; finished work is kept")
+
+
+def _interrupted() -> None:
+    _fail("interrupted: the same command goes on where this one stopped", status=INTERRUPTED)
 
 
 def _fail(message: str, status: int = 1) -> None:
@@ -47,6 +59,7 @@ def _quiet() -> None:
     """Silence the libraries' own bars and notes: the view shows what is going on."""
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    os.environ.setdefault("HF_HUB_VERBOSITY", "error")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
     warnings.filterwarnings("ignore")

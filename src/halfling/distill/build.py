@@ -14,7 +14,7 @@ from halfling.distill.trainer import DistillationTrainer, SaveAfterEpochs
 from halfling.errors import HalflingError
 from halfling.models.folder import load_model, load_tokenizer
 from halfling.models.initialise import embeddings_from, layers_from
-from halfling.models.shapes import Dimensions, Shape, config_for, resolve_shape
+from halfling.models.shapes import Dimensions, Shape, config_for, require_room, resolve_shape
 from halfling.records import Counts, Progress, Settings, silent
 from halfling.teacher.masked_blocks import MaskedBlocks
 
@@ -96,6 +96,8 @@ def distill(
         tokens_per_epoch=settings.tokens_per_epoch,
         seed=settings.seed,
     )
+    for name, reader in (("teacher", model), ("student", student)):
+        require_room(reader.config, blocks.chunks[0].block_tokens, f"distill: the {name}", "block_tokens")
     trainer = DistillationTrainer(
         teacher=model,
         model=student,

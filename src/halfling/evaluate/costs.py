@@ -18,6 +18,7 @@ from halfling.evaluate.network import load_network
 from halfling.files import write_text
 from halfling.languages import SETS
 from halfling.models.folder import load_tokenizer
+from halfling.models.shapes import require_room
 from halfling.records import Cost, Counts, Progress, Settings, TaskName, silent
 from halfling.tasks import TASKS, Encoded
 from halfling.tasks.predict import predict
@@ -64,6 +65,8 @@ def measure_costs(
     """
     task = TASKS[settings.task]
     networks = {name: load_network(settings.task, folder, policies.get(name)) for name, folder in models.items()}
+    for name, network in networks.items():
+        require_room(network.config, settings.max_tokens, models[name])
     tokenizers = {name: load_tokenizer(folder) for name, folder in models.items()}
     sentences = {language: task.read(data, "dev", language)[:BATCH] for language in settings.languages}
     total = len(sentences) + len(models)

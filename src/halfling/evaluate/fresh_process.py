@@ -3,6 +3,7 @@
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 from halfling.cost.memory import peak_bytes_of_this_process
 from halfling.evaluate.network import load_network
@@ -20,10 +21,15 @@ def main() -> None:
     network = load_network(work["task"], model, Path(work["policy"]) if work["policy"] else None)
     tokenizer, task = load_tokenizer(model), TASKS[work["task"]]
     for batch in work["batches"]:
-        kind = NliExample if work["task"] == "xnli" else NerExample
-        examples = [kind(**example) for example in batch]
+        examples = [_example(work["task"], **fields) for fields in batch]
         predict(network, task.encode(examples, tokenizer, work["max_tokens"]), len(batch))
     print(json.dumps({"peak_bytes": peak_bytes_of_this_process()}))  # noqa: T201
+
+
+def _example(task: str, **fields: Any) -> NliExample | NerExample:
+    if task == "xnli":
+        return NliExample(**fields)
+    return NerExample(tokens=tuple(fields["tokens"]), tags=tuple(fields["tags"]))  # JSON has lists only
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from halfling.evaluate.network import load_network
 from halfling.files import write_text
 from halfling.languages import SETS
 from halfling.models.folder import load_tokenizer
-from halfling.models.shapes import shape_of
+from halfling.models.shapes import require_room, shape_of
 from halfling.records import Counts, Progress, Quality, Settings, TaskName, silent
 from halfling.tasks import TASKS
 from halfling.tasks.predict import predict
@@ -48,6 +48,7 @@ def measure_quality(
     """
     task = TASKS[settings.task]
     network, tokenizer = load_network(settings.task, model, policy), load_tokenizer(model)
+    require_room(network.config, settings.max_tokens, model)
     shape = shape_of(network.config)
     # With threshold 0 the model skips its intermediate exits, so their arithmetic is not spent.
     early = getattr(network.config, "exit_threshold", 0.0) > 0

@@ -15,6 +15,7 @@ from halfling.models import (
     XLMRobertaEarlyExitForTokenClassification,
 )
 from halfling.models.folder import load_model, load_tokenizer
+from halfling.models.shapes import require_room
 from halfling.records import Counts, Progress, Settings, TaskName, silent
 from halfling.tasks import TASKS
 from halfling.tasks.encode import IGNORED, pad_rows
@@ -65,6 +66,7 @@ def train_exits(
     """
     task = TASKS[settings.task]
     plain = load_model(task.model_class, finetuned)
+    require_room(plain.config, settings.max_tokens, finetuned)
     tokenizer = load_tokenizer(finetuned)
     tokenizer.save_pretrained(out)
     two_stage = settings.method == "two_stage"

@@ -6,7 +6,7 @@ out of the batch, so that those that stay are computed alone; DeeBERT's code sto
 """
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, no_type_check
 
 import torch
 import torch.nn.functional as F
@@ -23,6 +23,7 @@ from transformers.utils import ModelOutput
 from halfling import criteria
 
 
+@no_type_check  # transformers makes an __init__ that takes any keyword; its signature, which is checked, names fields
 class XLMRobertaEarlyExitConfig(XLMRobertaConfig):
     """XLM-R's configuration and where to leave.
 
@@ -190,11 +191,11 @@ class _EarlyExitModel(XLMRobertaPreTrainedModel):
             if is_last or leave.all():
                 break
             rows, hidden, keep, counted = rows[stay], hidden[stay], keep[stay], counted[stay]
-            mask = None if mask is None else mask[stay]
             # Whoever stays may be shorter than whoever left: padding that nobody needs any more is cut.
             longest = int(keep.nonzero()[:, 1].max()) + 1
             hidden, keep, counted = hidden[:, :longest], keep[:, :longest], counted[:, :longest]
-            mask = None if mask is None else mask[:, :, :longest, :longest]
+            if mask is not None:
+                mask = create_bidirectional_mask(config=config, inputs_embeds=hidden, attention_mask=keep)
         return EarlyExitOutput(logits=logits, exit_layers=taken, uncertainty=unsure)
 
 

@@ -47,8 +47,11 @@ def load_model(model_class: Any, source: str | Path, **options: Any) -> PreTrain
 def save_masked_lm(
     config: XLMRobertaConfig, state: dict[str, Tensor], tokenizer: PreTrainedTokenizerBase, out: Path
 ) -> None:
-    """Write a plain `XLMRobertaForMaskedLM` with its tokenizer: `state`'s other weights are left behind."""
-    plain = XLMRobertaForMaskedLM(XLMRobertaConfig(**config.to_dict()))
+    """Write a plain `XLMRobertaForMaskedLM` with its tokenizer: what else `config` and `state` hold is left behind."""
+    settings = XLMRobertaConfig().to_dict().keys()
+    plain = XLMRobertaForMaskedLM(
+        XLMRobertaConfig(**{name: value for name, value in config.to_dict().items() if name in settings})
+    )
     known = plain.state_dict().keys()
     plain.load_state_dict({name: weight for name, weight in state.items() if name in known})
     plain.save_pretrained(out)

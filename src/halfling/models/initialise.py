@@ -9,12 +9,20 @@ def embeddings_from(student: XLMRobertaForMaskedLM, teacher: XLMRobertaForMasked
 
     The teacher's embedding table is projected on its leading principal directions (the best approximation of that
     rank: Eckart and Young, 1936) and scaled to the spread that a fresh table has.
+
+    Raises:
+        ValueError: The student is wider than its teacher, or has another vocabulary.
     """
     words = teacher.get_input_embeddings().weight.detach().float()
+    own = student.get_input_embeddings().weight
+    if own.shape[0] != words.shape[0] or own.shape[1] > words.shape[1]:
+        raise ValueError(
+            f"expected a student with its teacher's vocabulary and at most its width {tuple(words.shape)} to take "
+            f"its words, came {tuple(own.shape)}"
+        )
     centred = words - words.mean(dim=0)
     # Of the small covariance, not of the 250,002-row table: the same directions at a thousandth of the work.
     _, directions = torch.linalg.eigh(centred.T @ centred)
-    own = student.get_input_embeddings().weight
     turned = centred @ directions.flip(1)[:, : own.shape[1]]
     with torch.no_grad():
         own.copy_(turned * (student.config.initializer_range / turned.std()))

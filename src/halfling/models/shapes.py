@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 from transformers import XLMRobertaConfig
 
 from halfling.errors import HalflingError
@@ -48,6 +48,23 @@ def shape_of(config: XLMRobertaConfig) -> EncoderShape:
     )
 
 
+def require_room(config: XLMRobertaConfig, tokens: int, model: Path | str, setting: str = "max_tokens") -> None:
+    """Refuse inputs that are longer than a model reads.
+
+    Args:
+        config: The model's.
+        tokens: The longest input, as `setting` says.
+        model: For the message.
+        setting: What the user sets lower.
+
+    Raises:
+        HalflingError: `tokens` is more than the model's positions.
+    """
+    positions = shape_of(config).max_tokens
+    if tokens > positions:
+        raise HalflingError(f"{model}: reads at most {positions} tokens, not {setting}={tokens}: set it lower")
+
+
 def config_for(shape: EncoderShape, *, dropout: float = 0.1) -> XLMRobertaConfig:
     """Return the configuration of an XLM-R of this shape, with XLM-R's special ids.
 
@@ -79,6 +96,12 @@ class Dimensions(Settings):
     num_heads: int = Field(gt=0)
     ffn_width: int | None = Field(None, gt=0, description="inner width of the feed-forward block; 4 x width")
     max_tokens: int = Field(512, gt=2, description="longest input, special tokens included")
+
+    @model_validator(mode="after")
+    def _heads_divide_width(self) -> "Dimensions":
+        if self.width % self.num_heads:
+            raise ValueError(f"width {self.width} is not a multiple of num_heads {self.num_heads}")
+        return self
 
     def with_vocabulary(self, vocab_size: int) -> EncoderShape:
         """Return the whole shape."""

@@ -7,9 +7,8 @@ from pydantic import Field
 from transformers import PreTrainedModel, Trainer, set_seed
 
 from halfling.checkpoints import epochs_order, train_resumably, training_arguments
-from halfling.errors import HalflingError
 from halfling.models.folder import load_model, load_tokenizer
-from halfling.models.shapes import shape_of
+from halfling.models.shapes import require_room
 from halfling.records import Counts, Progress, Settings, TaskName, silent
 from halfling.tasks import TASKS, Task
 from halfling.tasks.encode import IGNORED, pad_rows
@@ -96,9 +95,5 @@ def _fresh_classifier(task: Task, encoder: Path, settings: FinetuneSettings) -> 
     model = load_model(
         task.model_class, encoder, id2label=names, label2id={name: number for number, name in names.items()}
     )
-    positions = shape_of(model.config).max_tokens
-    if settings.max_tokens > positions:
-        raise HalflingError(
-            f"{encoder}: reads at most {positions} tokens, not max_tokens={settings.max_tokens}: set it lower"
-        )
+    require_room(model.config, settings.max_tokens, encoder)
     return task.model_class(model.config) if settings.from_scratch else model

@@ -38,7 +38,7 @@ class MaskedBlocks(Dataset[dict[str, Tensor]]):
         tokens_per_epoch: int | None = None,
     ) -> None:
         summary = PackedSummary.read(packed / "corpus.json")
-        folders = [packed / name for name in sorted(summary.blocks)]
+        folders = [packed / f"chunk-{number}" for number in range(1, len(summary.blocks) + 1)]
         self.chunks = [PackedBlocks(folders[epoch]) for epoch in range(min(epochs, len(folders)))]
         self.vocab_size, self.mask_id, self.seed, self.mask_share = vocab_size, mask_id, seed, mask_share
         self.order: list[tuple[int, int]] = []

@@ -10,7 +10,7 @@ from halfling.checkpoints import BatchMeanTrainer, train_resumably, training_arg
 from halfling.errors import HalflingError
 from halfling.models.folder import load_model, load_tokenizer, save_masked_lm
 from halfling.models.masked_lm import PackedMaskedLM
-from halfling.models.shapes import Dimensions, Shape, config_for, resolve_shape
+from halfling.models.shapes import Dimensions, Shape, config_for, require_room, resolve_shape
 from halfling.records import Counts, Progress, Settings, silent
 from halfling.teacher.masked_blocks import MaskedBlocks
 
@@ -95,6 +95,7 @@ def _train(
         tokens_per_epoch=settings.tokens_per_epoch,
         seed=settings.seed,
     )
+    require_room(model.config, blocks.chunks[0].block_tokens, "teacher", "block_tokens")
     trainer = BatchMeanTrainer(model=model, args=arguments, train_dataset=blocks, data_collator=default_collate)
     curve = train_resumably(trainer, progress)
     return {

@@ -1,0 +1,232 @@
+"""What a user can get wrong: one line on stderr, a status that is not 0, and nothing half-written."""
+
+import lzma
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from halfling.tasks import finetune as finetuning
+
+DOCUMENT = "A document of some words, long enough to be kept.\n\n"
+PAIRS = "Anna lives in Rome\tAnna lives\tentailment\n" * 8
+SENTENCES = "Anna\tB-PER\nlives\tO\n\n" * 8
+
+
+@pytest.fixture
+def error(halfling, tmp_path):
+    """A function that calls `halfling`, checks that it fails with one line, and returns that line."""
+
+    def call(*argv: object) -> str:
+        said = halfling(*argv)
+        assert said.status == 1, said.err
+        stages = [line for line in said.err.splitlines() if line.startswith("[")]
+        assert all(" done " in line for line in stages)
+        lines = said.err.splitlines()[len(stages) :]
+        assert len(lines) == 1, said.err
+        assert said.out == ""
+        assert not list(tmp_path.rglob("out"))
+        return lines[0].removeprefix("error: ")
+
+    return call
+
+
+@pytest.fixture
+def write(tmp_path):
+    """A function that writes an .xz file, cut at a share of its length."""
+
+    def at(name: str, text: str, share: float = 1.0) -> Path:
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        compressed = lzma.compress(text.encode())
+        path.write_bytes(compressed[: int(len(compressed) * share)])
+        return path
+
+    return at
+
+
+@pytest.fixture
+def recipe(tmp_path):
+    """A function that writes a recipe whose text and data lie in `data`."""
+
+    def at(**changes) -> Path:
+        path = tmp_path / "my.yaml"
+        small = {"name": "my", "data": str(tmp_path / "data"), "text": "{data}/cc100", "finetune": {"xnli": {}}}
+        path.write_text(yaml.safe_dump(small | changes))
+        return path
+
+    return at
+
+
+def test_a_wrong_path_of_a_recipe(error, tmp_path):
+    assert error("run", tmp_path / "nowhere.yaml") == (
+        f"{tmp_path}/nowhere.yaml: no such recipe (No such file or directory)"
+    )
+
+
+def test_a_wrong_path_of_text_within_a_recipe(error, recipe, tmp_path):
+    said = error("run", recipe(text=str(tmp_path / "nowhere")), "--runs", tmp_path / "runs")
+    assert said == f"corpus: no source at {tmp_path}/nowhere: run the stage that makes it, or mend the path"
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("corpus", "build", "NOWHERE", "OUT"),
+        ("tokenizer", "NOWHERE", "OUT"),
+        ("pack", "NOWHERE", "NOWHERE", "OUT"),
+        ("teacher", "NOWHERE", "NOWHERE", "OUT"),
+        ("distill", "NOWHERE", "NOWHERE", "OUT"),
+        ("finetune", "NOWHERE", "NOWHERE", "OUT", "task=xnli"),
+        ("exits", "NOWHERE", "NOWHERE", "OUT", "task=xnli"),
+        ("calibrate", "NOWHERE", "NOWHERE", "OUT", "task=xnli"),
+        ("evaluate", "quality", "NOWHERE", "NOWHERE", "OUT", "task=xnli", "model=any"),
+        ("evaluate", "costs", "NOWHERE", "OUT", "task=xnli", "--model", "any=NOWHERE"),
+        ("report", "OUT", "--from", "NOWHERE"),
+    ],
+    ids=lambda command: " ".join(word for word in command if word.islower() and "=" not in word and "-" not in word),
+)
+def test_a_wrong_path_of_a_stage(command, error, tmp_path):
+    places = {"NOWHERE": tmp_path / "nowhere", "OUT": tmp_path / "runs/out", "any=NOWHERE": f"any={tmp_path}/nowhere"}
+    assert f"at {tmp_path}/nowhere: " in error(*(places.get(word, word) for word in command))
+    assert not (tmp_path / "runs").exists()
+
+
+def test_an_existing_folder_that_holds_no_model(error, write, tmp_path):
+    write("data/xnli/train-en.tsv.xz", PAIRS)
+    said = error("finetune", tmp_path / "data", tmp_path / "data", tmp_path / "out", "task=xnli")
+    assert said.startswith(f"{tmp_path}/data: no model could be loaded from this folder or hub id")
+
+
+def test_a_truncated_xz_of_the_corpus(error, write, tmp_path):
+    path = write("cc100/en.txt.xz", DOCUMENT + os.urandom(5000).hex(), 0.5)
+    assert error("corpus", "build", path.parent, tmp_path / "out") == (
+        f"{path}: truncated after line 2: fetch the file again"
+    )
+
+
+@pytest.mark.parametrize(
+    ("task", "file", "text"), [("xnli", "xnli/train-en.tsv.xz", PAIRS), ("wikiann", "panx/train-en.tsv.xz", SENTENCES)]
+)
+def test_a_truncated_xz_of_labelled_data(task, file, text, error, write, write_masked_lm, tmp_path):
+    path = write(f"data/{file}", text, 0.7)
+    encoder = write_masked_lm(tmp_path / "encoder")
+    said = error("finetune", encoder, tmp_path / "data", tmp_path / "out", f"task={task}", "max_tokens=16")
+    assert said.startswith(f"{path}: truncated after line ")
+
+
+@pytest.mark.parametrize(
+    ("task", "file", "text", "said"),
+    [
+        ("xnli", "xnli/train-en.tsv.xz", PAIRS + "a\tb\tmaybe\n", "line 9: label 'maybe' is outside the scheme"),
+        (
+            "wikiann",
+            "panx/train-en.tsv.xz",
+            SENTENCES + "Oslo\tB-GPE\n",
+            "line 25: label 'B-GPE' is outside the scheme",
+        ),
+    ],
+)
+def test_a_label_outside_the_scheme(task, file, text, said, error, write, write_masked_lm, tmp_path):
+    path = write(f"data/{file}", text)
+    encoder = write_masked_lm(tmp_path / "encoder")
+    command = ("finetune", encoder, tmp_path / "data", tmp_path / "out", f"task={task}", "max_tokens=16")
+    assert error(*command).startswith(f"{path}, {said}: allowed are ")
+
+
+@pytest.mark.parametrize("text", ["", "\n\n\n"], ids=["nothing", "blank lines"])
+def test_an_empty_language_of_the_corpus(text, error, write, tmp_path):
+    write("cc100/en.txt.xz", DOCUMENT)
+    path = write("cc100/sw.txt.xz", text)
+    assert error("corpus", "build", path.parent, tmp_path / "out").startswith(f"{path}: holds no document: ")
+
+
+def test_an_empty_language_of_labelled_data(error, write, write_masked_lm, tmp_path):
+    path = write("data/panx/train-en.tsv.xz", "")
+    encoder = write_masked_lm(tmp_path / "encoder")
+    command = ("finetune", encoder, tmp_path / "data", tmp_path / "out", "task=wikiann", "max_tokens=16")
+    assert error(*command) == f"{path}: empty: expected labelled examples"
+
+
+def test_a_misspelt_key_of_a_recipe_and_of_a_stage(error, recipe, tmp_path):
+    path = recipe(teacher={"epoch": 3})
+    assert error("run", path) == f"{path}: unknown key teacher.epoch: the nearest known is epochs"
+    said = error("sample", tmp_path / "out", "line=20")
+    assert said == "SampleSettings: unknown key line: the nearest known is lines"
+
+
+def test_inputs_longer_than_the_model_reads(error, write, write_masked_lm, tmp_path):
+    write("data/xnli/train-en.tsv.xz", PAIRS)
+    encoder = write_masked_lm(tmp_path / "encoder")
+    said = error("finetune", encoder, tmp_path / "data", tmp_path / "out", "task=xnli", "max_tokens=65")
+    assert said == f"{encoder}: reads at most 64 tokens, not max_tokens=65: set it lower"
+
+
+def test_blocks_longer_than_a_model_reads(error, write_packed, full_blocks, write_masked_lm, tmp_path):
+    packed = write_packed(tmp_path / "packed", full_blocks(1, 2))
+    words = write_masked_lm(tmp_path / "words")
+    shape = "{num_layers: 1, width: 8, num_heads: 2, max_tokens: 20}"
+    said = error("teacher", packed, words, tmp_path / "out", "epochs=1", "batch_size=1", f"shape={shape}")
+    assert said == "teacher: reads at most 20 tokens, not block_tokens=24: set it lower"
+    said = error("distill", words, packed, tmp_path / "out", "epochs=1", "batch_size=1", f"student={shape}")
+    assert said == "distill: the student: reads at most 20 tokens, not block_tokens=24: set it lower"
+
+
+def test_an_output_below_a_file(error, tmp_path):
+    (tmp_path / "file").write_text("")
+    assert error("sample", tmp_path / "file/out", "lines=4").startswith(f"{tmp_path}/file: ")
+
+
+def test_an_interruption_is_one_line_and_status_130(halfling, write, write_masked_lm, tmp_path, monkeypatch):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    write("data/xnli/train-en.tsv.xz", PAIRS)
+    monkeypatch.setattr(finetuning, "train_resumably", interrupted)
+    encoder = write_masked_lm(tmp_path / "encoder")
+    said = halfling("finetune", encoder, tmp_path / "data", tmp_path / "out", "task=xnli", "max_tokens=16")
+    assert said.status == 130
+    assert said.err == "error: interrupted: the same command goes on where this one stopped\n"
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_fault_of_the_code_is_not_hidden(halfling, tmp_path, monkeypatch):
+    def broken(*_):
+        raise ZeroDivisionError
+
+    monkeypatch.setattr("halfling.sample.write._documents", broken)
+    with pytest.raises(ZeroDivisionError):
+        halfling("sample", tmp_path / "out")
+
+
+@pytest.mark.slow
+def test_a_full_disk(recipe, tmp_path):
+    """A disk of its own that the tokenizer does not fit on; not every system lets us have one."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    own_disk = ["unshare", "-rm", "sh", "-c"]
+    mount = f"mount -t tmpfs -o size=250k tmpfs {disk}"
+    if subprocess.run([*own_disk, mount], capture_output=True, check=False).returncode:
+        pytest.skip("no file system may be mounted here")
+    settings = {"lines": 120, "train_sentences": 96, "dev_sentences": 48}
+    path = recipe(data="sample", text="sample/cc100", sample=settings, tokenizer={"vocab_size": 700, "num_threads": 1})
+    run = f'"$0" -c "from halfling.cli.main import main; main()" run {path} --runs {disk}'
+    done = subprocess.run(
+        [*own_disk, f"{mount} && {run}; status=$?; ls {disk}/my; exit $status", sys.executable],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2] / "src")},
+    )
+    assert done.returncode == 1
+    *stages, last = done.stderr.splitlines()
+    assert [line.split()[2] for line in stages] == ["sample", "corpus"]
+    assert last == (
+        f"error: {disk}/my/tokenizer.partial: the disk is full: make room and run the same command again; "
+        "finished work is kept"
+    )
+    assert done.stdout.split() == ["corpus", "sample", "tokenizer.partial"]

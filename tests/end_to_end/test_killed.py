@@ -1,0 +1,103 @@
+"""Killed with SIGKILL, the same command goes on and ends with the numbers of a run that nobody killed."""
+
+import csv
+import fcntl
+import json
+import os
+import random
+import signal
+import time
+
+import pytest
+
+pytestmark = pytest.mark.slow
+
+MEASURED = {"latency_ms_b1", "latency_ms_b32", "peak_bytes"}
+NAME = "student-uniform-wikiann-0"
+# Every kind of stage, in order, with the call of its progress at which it is killed, and what lies there then.
+KILLS = [
+    ("sample", 8, "sample.partial/cc100/en.txt.xz"),
+    ("corpus", 9, "corpus.partial/surveys"),
+    ("tokenizer", 2, "tokenizer.partial/started.json"),
+    ("pack", 8, "packed.partial/chunk-1"),
+    ("teacher", 30, "teacher.partial/checkpoints/checkpoint-25/complete"),
+    ("distill/uniform", 30, "distill/uniform.partial/checkpoints/checkpoint-25/complete"),
+    (f"finetune/{NAME}", 30, f"finetune/{NAME}.partial/checkpoints/checkpoint-25/complete"),
+    (f"quality/{NAME}", 3, f"quality/{NAME}.partial/started.json"),
+    (f"exits/{NAME}", 30, f"exits/{NAME}.partial/checkpoints/checkpoint-25/complete"),
+    (f"calibrate/{NAME}", 2, f"calibrate/{NAME}.partial/started.json"),
+    ("costs/wikiann", 2, "costs/wikiann.partial/started.json"),
+    ("report", 3, "report.partial/results.csv"),
+]
+
+
+def digests(folder):
+    return {
+        str(path.parent.relative_to(folder)): json.loads(path.read_text())["digest"]
+        for path in folder.rglob("manifest.json")
+        if path.parent.parent.name != "costs" and path.parent.name != "report"
+    }
+
+
+def numbers(folder):
+    with (folder / "report/results.csv").open(newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row["task"] == "wikiann"]
+    return [{name: value for name, value in row.items() if name not in MEASURED} for row in rows]
+
+
+def test_killed_in_every_kind_of_stage_the_same_command_ends_with_the_same_numbers(
+    whole_run, write_recipe, halfling, tmp_path
+):
+    command = ("run", write_recipe("wikiann"), "--runs", tmp_path)
+    for stage, call, left_behind in KILLS:
+        ended = halfling(*command, stop=[stage, call, signal.SIGKILL])
+        assert ended.status == -signal.SIGKILL, (stage, ended.err)
+        assert (tmp_path / "tiny" / left_behind).exists(), stage
+        assert not (tmp_path / "tiny" / left_behind.partition(".partial")[0]).exists(), stage
+    ended = halfling(*command)
+    assert ended.status == 0, ended.err
+    made = digests(tmp_path / "tiny")
+    assert made == {stage: digest for stage, digest in digests(whole_run.folder).items() if stage in made}
+    assert len(made) == 6 + 2 * 2 + 3
+    assert numbers(tmp_path / "tiny") == numbers(whole_run.folder)
+    assert not [*tmp_path.rglob("*.partial"), *tmp_path.rglob("*.old"), *tmp_path.rglob("started.json")]
+
+
+def test_killed_at_random_again_and_again_every_stage_ends_the_same(whole_run, write_recipe, halfling, tmp_path):
+    command = ("run", write_recipe("wikiann"), "--runs", tmp_path)
+    seed = int.from_bytes(os.urandom(4))
+    chance = random.Random(seed)
+    for _ in range(12):
+        process = halfling.start(*command, stop=["costs/wikiann", 1, signal.SIGKILL])
+        time.sleep(chance.uniform(0.2, 1.2))
+        os.kill(process, signal.SIGKILL)
+        assert halfling.wait().status == -signal.SIGKILL
+    # Costs are measured, so never twice the same: all that goes before them.
+    ended = halfling(*command, stop=["costs/wikiann", 1, signal.SIGKILL])
+    assert ended.status == -signal.SIGKILL, ended.err
+    made = digests(tmp_path / "tiny")
+    assert made == {stage: digest for stage, digest in digests(whole_run.folder).items() if stage in made}, seed
+    assert len(made) == 6 + 2 * 2 + 3
+
+
+def test_ctrl_c_is_one_line_and_the_same_command_goes_on(whole_run, write_recipe, halfling, tmp_path):
+    command = ("run", write_recipe("wikiann"), "--runs", tmp_path)
+    ended = halfling(*command, stop=["teacher", 30, signal.SIGINT])
+    assert ended.status == 130
+    assert ended.err.splitlines()[-1] == "error: interrupted: the same command goes on where this one stopped"
+    assert "Traceback" not in ended.err
+    assert not (tmp_path / "tiny/teacher").exists()
+    halfling(*command, stop=["distill/uniform", 1, signal.SIGKILL])
+    assert digests(tmp_path / "tiny")["teacher"] == digests(whole_run.folder)["teacher"]
+
+
+def test_two_commands_at_one_run_do_not_meet(whole_run, write_recipe, halfling, tmp_path):
+    (tmp_path / "tiny").mkdir()
+    with (tmp_path / "tiny/.sample.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        ended = halfling("run", write_recipe("wikiann"), "--runs", tmp_path)
+    assert ended.status == 1
+    assert (
+        ended.err
+        == f"error: {tmp_path / 'tiny/sample'}: another halfling is making this folder: wait for it, or stop it\n"
+    )

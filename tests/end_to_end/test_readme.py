@@ -1,0 +1,66 @@
+"""The README's commands and code do what it says, run in a folder where `recipes/demo.yaml` is the tiny recipe."""
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def fenced(language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```$", README, flags=re.MULTILINE | re.DOTALL)
+
+
+COMMANDS = [line for block in fenced("sh") for line in block.splitlines()]
+
+
+@pytest.fixture(scope="module")
+def workplace(write_recipe, tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("readme")
+    shutil.copytree(ROOT / "recipes", folder / "recipes")
+    tiny = write_recipe("xnli", "wikiann").read_text(encoding="utf-8")
+    (folder / "recipes" / "demo.yaml").write_text(tiny.replace("name: tiny", "name: demo"), encoding="utf-8")
+    return folder
+
+
+def test_the_readme_has_commands_of_both_kinds():
+    assert {command.split()[0] for command in COMMANDS} == {"make", "halfling"}
+
+
+@pytest.mark.parametrize("command", [command for command in COMMANDS if command.startswith("make ")])
+def test_each_target_of_make_is_there(command):
+    # Not run to the end: `make test` is what runs this test, and `make demo` is the recipe that is run below.
+    done = subprocess.run([*command.split(), "--dry-run"], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.slow
+def test_every_command_works_in_its_order(halfling, workplace):
+    for command in COMMANDS:
+        name, *words = command.split()
+        if name == "halfling":
+            ended = halfling(*words, cwd=workplace)
+            assert ended.status == 0, f"{command}: {ended.err}"
+            assert ended.out.strip(), command
+
+
+@pytest.mark.slow
+def test_the_python_example_works(workplace):
+    (code,) = fenced("python")
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=workplace, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert re.match(r"tensor\(\[\d, \d\]\) tensor\(", done.stdout), done.stdout
+
+
+def test_the_table_of_arithmetic_is_what_the_command_prints(halfling):
+    (command,) = [command for command in COMMANDS if command.startswith("halfling flops")]
+    (shown,) = [block for block in fenced("text") if "gmacs_linear" in block]
+    printed = halfling(*command.split()[1:]).out
+    assert [line.split() for line in printed.splitlines()] == [line.split() for line in shown.splitlines()]

@@ -1,0 +1,104 @@
+"""Training that is killed with SIGKILL ends with the same bytes as training that is not."""
+
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from halfling.distill.build import DistillSettings, distill
+from halfling.models.shapes import Dimensions
+from halfling.teacher.pretrain import TeacherSettings, build_teacher
+
+# Runs a stage that kills itself: after a step, or while it writes a checkpoint, whose weights are then
+# whole, its optimizer half there, and nothing else.
+CHILD = """
+import os, signal, sys
+from pathlib import Path
+import torch
+
+stage, settings, source, packed, out, at = sys.argv[1:]
+kill = lambda: os.kill(os.getpid(), signal.SIGKILL)
+write = torch.save
+
+def write_half(value, path, *rest, **options):
+    write(value, path, *rest, **options)
+    if at in str(path):
+        with open(path, "r+b") as file:
+            file.truncate(os.path.getsize(path) // 2)
+        kill()
+
+torch.save = write_half
+after = lambda done, total, note: kill() if str(done) == at else None
+places = {"packed": Path(packed), "out": Path(out), "progress": after}
+if stage == "distill":
+    from halfling.distill.build import DistillSettings, distill
+    distill(settings=DistillSettings.model_validate_json(settings), teacher=Path(source), **places)
+else:
+    from halfling.teacher.pretrain import TeacherSettings, build_teacher
+    build_teacher(settings=TeacherSettings.model_validate_json(settings), tokenizer=Path(source), **places)
+"""
+
+SMALL = {"batch_size": 4, "save_steps": 25, "dropout": 0.1, "learning_rate": 1e-2}
+
+
+@pytest.fixture
+def packed(tmp_path, write_packed, full_blocks):
+    return write_packed(tmp_path / "packed", full_blocks(5, 48))  # twelve steps an epoch, sixty in all
+
+
+def killed(stage: str, settings, source: Path, packed: Path, out: Path, at: str) -> None:
+    """Run a stage in a process of its own until it kills itself `at` a step or a checkpoint."""
+    out.mkdir(exist_ok=True)
+    arguments = [stage, settings.model_dump_json(), str(source), str(packed), str(out), at]
+    path = str(Path(sys.modules["halfling"].__file__).parents[1])
+    code = f"import sys; sys.path.insert(0, {path!r})\n{CHILD}"
+    ended = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False)
+    assert ended.returncode == -signal.SIGKILL, ended.stderr
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def finish(work: Callable[..., dict], out: Path) -> tuple[dict, list[int]]:
+    out.mkdir(exist_ok=True)
+    steps: list[int] = []
+    return work(out=out, progress=lambda done, *_: steps.append(done)), steps
+
+
+def test_a_distillation_killed_twice_ends_with_the_same_bytes(tmp_path, packed, write_masked_lm):
+    teacher = write_masked_lm(tmp_path / "teacher", num_layers=4)
+    settings = DistillSettings(student=Dimensions(num_layers=2, width=8, num_heads=2, max_tokens=64), **SMALL)
+
+    def work(**places):
+        return distill(settings=settings, teacher=teacher, packed=packed, **places)
+
+    whole, _ = finish(work, tmp_path / "whole")
+    killed("distill", settings, teacher, packed, tmp_path / "killed", at="30")
+    assert (tmp_path / "killed" / "epoch-1").exists()
+    killed("distill", settings, teacher, packed, tmp_path / "killed", at="checkpoint-50")
+    checkpoints = tmp_path / "killed" / "checkpoints"
+    assert {path.name for path in checkpoints.iterdir()} == {"checkpoint-25", "checkpoint-50"}
+    assert not (checkpoints / "checkpoint-50" / "complete").exists()
+    resumed, steps = finish(work, tmp_path / "killed")
+    assert steps == list(range(26, 61)), "checkpoint 50 was not whole"
+    assert resumed == whole
+    assert contents(tmp_path / "killed") == contents(tmp_path / "whole")
+
+
+def test_a_pretraining_killed_while_it_saved_ends_with_the_same_bytes(tmp_path, packed, tiny_tokenizer):
+    tiny_tokenizer.save_pretrained(tmp_path / "words")
+    settings = TeacherSettings(shape=Dimensions(num_layers=2, width=16, num_heads=2, max_tokens=64), **SMALL)
+
+    def work(**places):
+        return build_teacher(settings=settings, packed=packed, tokenizer=tmp_path / "words", **places)
+
+    whole, _ = finish(work, tmp_path / "whole")
+    killed("teacher", settings, tmp_path / "words", packed, tmp_path / "killed", at="checkpoint-50")
+    resumed, steps = finish(work, tmp_path / "killed")
+    assert steps == list(range(26, 61))
+    assert resumed == whole
+    assert contents(tmp_path / "killed") == contents(tmp_path / "whole")

@@ -1,0 +1,61 @@
+import pytest
+from pydantic import ValidationError
+
+from halfling.errors import HalflingError
+from halfling.records import Calibration, EncoderShape, ExitPolicy, Quality, TradeOff
+
+CALIBRATION = Calibration(
+    task="wikiann",
+    policy=ExitPolicy(layers=(2, 4), threshold=0.125, token_pooling="max"),
+    max_drop=1.0,
+    curve=(TradeOff(threshold=0.125, quality=0.5, flops_share=0.75, mean_exit_layer=3.1),),
+)
+QUALITY = Quality(
+    model="student",
+    task="xnli",
+    language="sw",
+    seed=1,
+    num_examples=3,
+    accuracy=1 / 3,
+    f1=0.1,
+    mean_exit_layer=3.0,
+    exit_histogram={2: 1, 4: 2},
+    gflops=0.1,
+    gmacs_linear=0.2,
+)
+
+
+@pytest.mark.parametrize("record", [CALIBRATION, QUALITY])
+def test_a_record_survives_its_file(record, tmp_path):
+    record.write(tmp_path / "record.json")
+    assert type(record).read(tmp_path / "record.json") == record
+
+
+def test_a_record_does_not_change():
+    with pytest.raises(ValidationError, match="frozen"):
+        CALIBRATION.policy.threshold = 0.5
+
+
+def test_an_unknown_field_is_refused_by_name(tmp_path):
+    (tmp_path / "policy.json").write_text('{"layers": [4], "threshold": 0, "treshold": 0.1}')
+    with pytest.raises(HalflingError, match=r"policy\.json: not a ExitPolicy \(treshold: Extra inputs") as error:
+        ExitPolicy.read(tmp_path / "policy.json")
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"layers": [4], "threshold": 2}'])
+def test_what_is_no_such_record_is_one_line(text, tmp_path):
+    (tmp_path / "policy.json").write_text(text)
+    with pytest.raises(HalflingError, match=r"policy\.json: not a ExitPolicy") as error:
+        ExitPolicy.read(tmp_path / "policy.json")
+    assert "\n" not in str(error.value)
+
+
+def test_a_missing_record_is_one_line(tmp_path):
+    with pytest.raises(HalflingError, match=r"policy\.json: cannot be read \(No such file"):
+        ExitPolicy.read(tmp_path / "policy.json")
+
+
+def test_heads_divide_the_width():
+    with pytest.raises(ValidationError, match="width 10 is not a multiple of num_heads 4"):
+        EncoderShape(num_layers=1, width=10, num_heads=4, ffn_width=4, vocab_size=5, max_tokens=8)
