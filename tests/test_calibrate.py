@@ -11,8 +11,7 @@ from halfling.calibrate import CalibrateSettings, calibrate, choose, head_of
 from halfling.cost.flops import flops
 from halfling.errors import HalflingError
 from halfling.evaluate.network import load_network
-from halfling.exits.train import MODELS
-from halfling.models import XLMRobertaEarlyExitConfig
+from halfling.models import EARLY_EXIT_MODELS, XLMRobertaEarlyExitConfig
 from halfling.models.folder import load_tokenizer
 from halfling.models.shapes import Dimensions, config_for, shape_of
 from halfling.records import Calibration, TradeOff
@@ -45,7 +44,7 @@ def early_exit(tmp_path, tiny_tokenizer):
         shape = Dimensions(num_layers=3, width=16, num_heads=2, max_tokens=40).with_vocabulary(len(tiny_tokenizer))
         values = config_for(shape).to_dict() | {"num_labels": len(TASKS[task].labels), "exit_layers": [1, 2, 3]}
         # Wide enough that random exits are sure of some inputs, and of different classes.
-        model = MODELS[task](XLMRobertaEarlyExitConfig(**(values | {"initializer_range": 0.5} | changes)))
+        model = EARLY_EXIT_MODELS[task](XLMRobertaEarlyExitConfig(**(values | {"initializer_range": 0.5} | changes)))
         model.save_pretrained(tmp_path / f"model-{task}")
         tiny_tokenizer.save_pretrained(tmp_path / f"model-{task}")
         return tmp_path / f"model-{task}"

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from halfling import criteria
 from halfling.cost.flops import Head, flops
-from halfling.exits.train import MODELS
+from halfling.models import EARLY_EXIT_MODELS
 from halfling.models.folder import load_model, load_tokenizer
 from halfling.models.shapes import require_room, shape_of
 from halfling.records import Calibration, Counts, ExitPolicy, Progress, Settings, TaskName, TradeOff, silent
@@ -59,7 +59,7 @@ def calibrate(
         The threshold chosen, its `flops_share`, and its `drop` in points.
     """
     task = TASKS[settings.task]
-    network = load_model(MODELS[settings.task], model)
+    network = load_model(EARLY_EXIT_MODELS[settings.task], model)
     require_room(network.config, settings.max_tokens, model)
     examples = task.read(data, "dev", "en")[: settings.max_examples]
     encoded = task.encode(examples, load_tokenizer(model), settings.max_tokens)

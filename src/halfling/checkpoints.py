@@ -25,6 +25,7 @@ from transformers import (
 
 from halfling.records import Progress
 
+_FOLDER = "checkpoints"
 _MARKER = "complete"
 
 
@@ -45,7 +46,7 @@ def training_arguments(
     """
     on_gpu = torch.cuda.is_available()
     return TrainingArguments(
-        output_dir=str(out / "checkpoints"),
+        output_dir=str(out / _FOLDER),
         num_train_epochs=1,
         per_device_train_batch_size=batch_size,
         learning_rate=learning_rate,
@@ -138,7 +139,10 @@ def last_complete(folder: Path) -> Path | None:
 
 
 def train_resumably(trainer: Trainer, progress: Progress) -> list[dict[str, float]]:
-    """Train from the newest complete checkpoint, or from the start, and remove the checkpoints in the end.
+    """Train from the newest complete checkpoint, or from the start.
+
+    The last checkpoint is kept: until the caller has saved its result, it is all there is of hours of work.
+    Call `remove_checkpoints` then.
 
     Returns:
         The training curve: a dictionary for every 25 steps with `step`, `loss` and what else was logged.
@@ -149,6 +153,9 @@ def train_resumably(trainer: Trainer, progress: Progress) -> list[dict[str, floa
     set_seed(trainer.args.seed)
     checkpoint = last_complete(folder)
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-    if trainer.is_world_process_zero():
-        shutil.rmtree(folder, ignore_errors=True)
     return [entry for entry in trainer.state.log_history if "loss" in entry]
+
+
+def remove_checkpoints(out: Path) -> None:
+    """Remove what `train_resumably` kept below `out`."""
+    shutil.rmtree(out / _FOLDER, ignore_errors=True)

@@ -8,6 +8,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+MANIFEST, STARTED = "manifest.json", "started.json"
+NOT_CONTENT = (MANIFEST, STARTED)
+"""What stands in a stage's folder without being made by the stage: `manifest.json` holds times."""
+
 _SAMPLED_ABOVE = 256 * 2**20
 _SAMPLE = 2**20
 
@@ -41,11 +45,11 @@ def digest(path: Path) -> str:
 
     Of a file above 256 MiB only the size and the first and last MiB are read: CC100 is half a terabyte,
     and a fingerprint must not cost more than the work that it saves.
-    Of a stage's folder only what the stage made counts: `manifest.json` holds times, and is left out.
+    Of a stage's folder only what the stage made counts, not what `run.py` says of it.
     """
     if path.is_dir():
         whole = hashlib.sha256()
-        for file in sorted(p for p in path.rglob("*") if p.is_file() and p.name != "manifest.json"):
+        for file in sorted(p for p in path.rglob("*") if p.is_file() and p.name not in NOT_CONTENT):
             whole.update(f"{file.relative_to(path).as_posix()}\0{digest(file)}\n".encode())
         return whole.hexdigest()
     size = path.stat().st_size

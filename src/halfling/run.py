@@ -14,14 +14,12 @@ from pathlib import Path
 from typing import Any, Literal, Protocol, runtime_checkable
 
 from halfling.errors import HalflingError
-from halfling.files import digest, write_json
+from halfling.files import MANIFEST, NOT_CONTENT, STARTED, digest, write_json
 from halfling.records import Counts, Manifest, Progress, Settings, silent
 
 Input = Path | str | dict[str, Path] | None
 """A folder or file, a place that is no path ("hub"), folders by name, or nothing."""
 
-_MANIFEST = "manifest.json"
-_STARTED = "started.json"
 _FULL = 2**18
 """Bytes; a disk with less to spare is full."""
 _VERSIONS = (
@@ -117,7 +115,6 @@ def run_stage(stage: Stage, view: View | None = None) -> Manifest:
             _open(partial, fingerprint)
             with _full_disk_said(partial):
                 counts = stage.work(settings=stage.settings, out=partial, progress=progress, **stage.inputs)
-            (partial / _STARTED).unlink()
             finished = Manifest(
                 stage=stage.work.__name__,
                 fingerprint=fingerprint,
@@ -130,7 +127,8 @@ def run_stage(stage: Stage, view: View | None = None) -> Manifest:
                 files={str(path.relative_to(partial)): path.stat().st_size for path in _files(partial)},
                 digest=digest(partial),
             )
-            finished.write(partial / _MANIFEST)
+            finished.write(partial / MANIFEST)
+        (partial / STARTED).unlink(missing_ok=True)
         _replace(stage.out, partial)
     watch.end(stage, "done", time.monotonic() - began)
     return finished
@@ -156,16 +154,16 @@ def _digest_of(stage: Stage, role: str, value: Input) -> str:
         return value
     if not value.exists():
         raise HalflingError(f"{stage.name}: no {role} at {value}: run the stage that makes it, or mend the path")
-    manifest = value / _MANIFEST
+    manifest = value / MANIFEST
     return Manifest.read(manifest).digest if manifest.is_file() else digest(value)
 
 
 def _finished(folder: Path, fingerprint: str) -> Manifest | None:
     """Return the manifest of a folder that is whole and was made from the same."""
-    if not (folder / _MANIFEST).is_file():
+    if not (folder / MANIFEST).is_file():
         return None
     try:
-        manifest = Manifest.read(folder / _MANIFEST)
+        manifest = Manifest.read(folder / MANIFEST)
     except HalflingError:
         return None  # of another version: made again
     sizes = {str(path.relative_to(folder)): path.stat().st_size for path in _files(folder)}
@@ -189,12 +187,12 @@ def _full_disk_said(folder: Path) -> Iterator[None]:
 
 
 def _files(folder: Path) -> Iterator[Path]:
-    return (path for path in sorted(folder.rglob("*")) if path.is_file() and path != folder / _MANIFEST)
+    return (path for path in sorted(folder.rglob("*")) if path.is_file() and path.name not in NOT_CONTENT)
 
 
 def _open(partial: Path, fingerprint: str) -> None:
     """Make `partial` ready: as it was left by a try at the same work, or empty."""
-    started = partial / _STARTED
+    started = partial / STARTED
     try:
         same = json.loads(started.read_text(encoding="utf-8"))["fingerprint"] == fingerprint
     except (OSError, ValueError, KeyError):

@@ -41,10 +41,12 @@ class CommandLine:
             env=environment(),
         )
 
-    def start(self, *argv: object, stop: Sequence[object] | None = None, fsize: int | None = None) -> int:
-        """Start `halfling argv`, and return its process id."""
+    def start(
+        self, *argv: object, stop: Sequence[object] | None = None, fsize: int | None = None, cwd: Path = Path()
+    ) -> int:
+        """Start `halfling argv` in the folder `cwd`, and return its process id."""
         files = {name: str(self.folder / name) for name in ("out", "err")}
-        request = {**files, "argv": [str(word) for word in argv], "stop": stop, "fsize": fsize}
+        request = {**files, "argv": [str(word) for word in argv], "stop": stop, "fsize": fsize, "cwd": str(cwd)}
         self.server.stdin.write(json.dumps(request) + "\n")
         self.server.stdin.flush()
         return int(self.server.stdout.readline())

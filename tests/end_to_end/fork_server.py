@@ -1,6 +1,6 @@
 """Starts command lines as processes of their own that need not import everything anew.
 
-Reads one JSON request a line: `argv`, `out` and `err` (files), `fsize` (largest file in bytes, or null), and
+Reads one JSON request a line: `argv`, `cwd`, `out` and `err` (files), `fsize` (largest file in bytes, or null), and
 `stop` (stage, call of its progress, signal), at which the process sends that signal to itself, or null.
 Answers the process's id and, asked by an empty line, waits for its end and answers its status: negative for the
 signal that killed it. Until then the id stays the process's own, dead or alive, so that killing it hits no other.
@@ -33,6 +33,7 @@ def stop_within(stage_name: str, call: int, signal: int) -> None:
 
 
 def child(request: dict) -> None:
+    os.chdir(request["cwd"])
     for number, name in ((1, "out"), (2, "err")):
         os.dup2(os.open(request[name], os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
     if request["fsize"] is not None:

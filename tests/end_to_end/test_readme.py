@@ -52,9 +52,7 @@ def test_every_command_works_in_its_order(halfling, workplace):
 @pytest.mark.slow
 def test_the_python_example_works(workplace):
     (code,) = fenced("python")
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=workplace, capture_output=True, text=True, check=False
-    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=workplace, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert re.match(r"tensor\(\[\d, \d\]\) tensor\(", done.stdout), done.stdout
 

@@ -8,8 +8,7 @@ from typing import Any
 import pytest
 from transformers import set_seed
 
-from halfling.exits.train import MODELS
-from halfling.models import XLMRobertaEarlyExitConfig
+from halfling.models import EARLY_EXIT_MODELS, XLMRobertaEarlyExitConfig
 from halfling.models.shapes import Dimensions, config_for
 from halfling.records import Calibration, ExitPolicy, TaskName
 from halfling.tasks import TASKS
@@ -43,7 +42,7 @@ def write_model(tmp_path: Path, tiny_tokenizer: Any) -> Callable[..., Path]:
         if exits is None:
             model = TASKS[task].model_class(config)
         else:
-            model = MODELS[task](XLMRobertaEarlyExitConfig(**{**config.to_dict(), "exit_layers": exits}))
+            model = EARLY_EXIT_MODELS[task](XLMRobertaEarlyExitConfig(**{**config.to_dict(), "exit_layers": exits}))
         model.save_pretrained(tmp_path / name)
         tiny_tokenizer.save_pretrained(tmp_path / name)
         return tmp_path / name

@@ -116,7 +116,7 @@ def inputs(write):
         )
         policy = ExitPolicy(layers=(3, 6, 12), threshold=0.4)
         for seed in range(2):
-            role = f"calibrate student-uniform-{task}-{seed}"
+            role = f"calibrate/student-uniform-{task}-{seed}"
             shifted = tuple(point.model_copy(update={"quality": point.quality - 0.01 * seed}) for point in curve)
             folders[role] = write(role, calibration=Calibration(task=task, policy=policy, max_drop=1.0, curve=shifted))
     return folders

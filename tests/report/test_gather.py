@@ -38,7 +38,7 @@ def test_folders_give_what_they_hold_and_calibrations_the_last_word_of_their_rol
     found = gather(
         {
             "quality both": write("both", [quality(), quality(seed=1)], [cost()]),
-            "calibrate student-xnli-0": write("policy", calibration=calibration),
+            "calibrate/student-xnli-0": write("policy", calibration=calibration),
         }
     )
     assert [row.seed for row in found.qualities] == [0, 1]
@@ -50,7 +50,7 @@ def test_two_calibrations_of_one_name_are_refused(write):
     calibration = Calibration(task="xnli", policy=ExitPolicy(layers=(1,), threshold=0), max_drop=1, curve=())
     folder = write("policy", calibration=calibration)
     with pytest.raises(HalflingError, match="a second calibration named x"):
-        gather({"calibrate x": folder, "again x": folder})
+        gather({"calibrate/x": folder, "again/x": folder})
 
 
 def test_a_folder_with_nothing_to_report_is_named(tmp_path):

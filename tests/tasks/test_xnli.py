@@ -63,7 +63,7 @@ def test_hub_out_of_reach_is_one_line(monkeypatch):
     def refuse(*_, **__):
         raise ConnectionError("Couldn't reach 'facebook/xnli' on the Hub\nmore")
 
-    monkeypatch.setattr("halfling.tasks.sources.load_dataset", refuse)
+    monkeypatch.setattr("datasets.load_dataset", refuse)
     with pytest.raises(HalflingError, match=r"^facebook/xnli, ru dev: cannot be loaded \(Couldn't") as caught:
         read_xnli("hub", "dev", "ru")
     assert "\n" not in str(caught.value)

@@ -7,7 +7,7 @@ from pydantic import Field
 from torch.utils.data import default_collate
 from transformers import XLMRobertaForMaskedLM, set_seed
 
-from halfling.checkpoints import train_resumably, training_arguments
+from halfling.checkpoints import remove_checkpoints, train_resumably, training_arguments
 from halfling.distill.layer_map import LayerMapName, LayerPair, layer_map
 from halfling.distill.student import DistilledMaskedLM
 from halfling.distill.trainer import DistillationTrainer, SaveAfterEpochs
@@ -110,6 +110,7 @@ def distill(
     ends = {step: epoch for epoch, step in enumerate(blocks.steps_at_epoch_end, start=1) if epoch in wanted}
     trainer.add_callback(SaveAfterEpochs(trainer, out, ends))
     curve = train_resumably(trainer, progress)
+    remove_checkpoints(out)
     return {
         "layer_pairs": pairs,
         "parameters": student.num_parameters() - sum(weight.numel() for weight in student.projections.parameters()),

@@ -6,7 +6,7 @@ import torch
 from transformers import PreTrainedModel
 
 from halfling.errors import HalflingError
-from halfling.exits.train import MODELS
+from halfling.models import EARLY_EXIT_MODELS
 from halfling.models.folder import load_model
 from halfling.records import Calibration, TaskName
 from halfling.tasks import TASKS
@@ -27,7 +27,7 @@ def load_network(task: TaskName, model: Path, policy: Path | None) -> PreTrained
         network = load_model(TASKS[task].model_class, model)
     else:
         calibration = Calibration.read(policy / "exit_policy.json")
-        network = load_model(MODELS[task], model)
+        network = load_model(EARLY_EXIT_MODELS[task], model)
         chosen = calibration.policy
         if calibration.task != task or list(chosen.layers) != network.config.exit_layers:
             raise HalflingError(

@@ -7,23 +7,14 @@ from typing import Literal
 from pydantic import Field
 from transformers import set_seed
 
-from halfling.checkpoints import BatchMeanTrainer, epochs_order, train_resumably, training_arguments
+from halfling.checkpoints import BatchMeanTrainer, epochs_order, remove_checkpoints, train_resumably, training_arguments
 from halfling.errors import HalflingError
-from halfling.models import (
-    XLMRobertaEarlyExitConfig,
-    XLMRobertaEarlyExitForSequenceClassification,
-    XLMRobertaEarlyExitForTokenClassification,
-)
+from halfling.models import EARLY_EXIT_MODELS, XLMRobertaEarlyExitConfig
 from halfling.models.folder import load_model, load_tokenizer
 from halfling.models.shapes import require_room
 from halfling.records import Counts, Progress, Settings, TaskName, silent
 from halfling.tasks import TASKS
 from halfling.tasks.encode import IGNORED, pad_rows
-
-MODELS = {
-    "xnli": XLMRobertaEarlyExitForSequenceClassification,
-    "wikiann": XLMRobertaEarlyExitForTokenClassification,
-}
 
 
 class ExitsSettings(Settings):
@@ -82,7 +73,7 @@ def train_exits(
     except ValueError as error:
         raise HalflingError(f"exits: {error}") from error
     set_seed(settings.seed)  # of the exits' first weights
-    model = load_model(MODELS[settings.task], finetuned, config=config)
+    model = load_model(EARLY_EXIT_MODELS[settings.task], finetuned, config=config)
     if two_stage:
         model.requires_grad_(False)
         model.exits.requires_grad_(True)
@@ -117,6 +108,7 @@ def train_exits(
     curve = train_resumably(trainer, progress)
     model.config.freeze_backbone = False
     model.save_pretrained(out)
+    remove_checkpoints(out)
     return {
         "exit_layers": config.exit_layers,
         "steps": trainer.state.global_step,

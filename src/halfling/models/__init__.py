@@ -13,7 +13,14 @@ AutoConfig.register(XLMRobertaEarlyExitConfig.model_type, XLMRobertaEarlyExitCon
 AutoModelForSequenceClassification.register(XLMRobertaEarlyExitConfig, XLMRobertaEarlyExitForSequenceClassification)
 AutoModelForTokenClassification.register(XLMRobertaEarlyExitConfig, XLMRobertaEarlyExitForTokenClassification)
 
+EARLY_EXIT_MODELS = {
+    "xnli": XLMRobertaEarlyExitForSequenceClassification,
+    "wikiann": XLMRobertaEarlyExitForTokenClassification,
+}
+"""By the name of the task."""
+
 __all__ = [
+    "EARLY_EXIT_MODELS",
     "EarlyExitOutput",
     "XLMRobertaEarlyExitConfig",
     "XLMRobertaEarlyExitForSequenceClassification",

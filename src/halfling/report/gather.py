@@ -46,7 +46,7 @@ def gather(inputs: Mapping[str, Path]) -> Findings:
         if cost.exists():
             found.costs.extend(_read_lines(cost, Cost))
         if policy.exists():
-            name = role.split()[-1]
+            name = role.rpartition("/")[2]
             if name in found.calibrations:
                 raise HalflingError(f"{folder}: a second calibration named {name}: rename one of them")
             found.calibrations[name] = Calibration.read(policy)

@@ -6,7 +6,7 @@ from pathlib import Path
 from pydantic import Field
 from transformers import PreTrainedModel, Trainer, set_seed
 
-from halfling.checkpoints import epochs_order, train_resumably, training_arguments
+from halfling.checkpoints import epochs_order, remove_checkpoints, train_resumably, training_arguments
 from halfling.models.folder import load_model, load_tokenizer
 from halfling.models.shapes import require_room
 from halfling.records import Counts, Progress, Settings, TaskName, silent
@@ -81,6 +81,7 @@ def finetune(
     )
     curve = train_resumably(trainer, progress)
     model.save_pretrained(out)
+    remove_checkpoints(out)
     return {
         "examples": len(rows),
         "truncated": encoded.num_truncated,

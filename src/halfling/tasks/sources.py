@@ -3,9 +3,7 @@
 import lzma
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Literal
-
-from datasets import ClassLabel, Dataset, load_dataset
+from typing import Any, Literal
 
 from halfling.errors import HalflingError
 
@@ -80,8 +78,8 @@ def label_id(label: str, labels: Sequence[str], where: str) -> int:
     return labels.index(label)
 
 
-def hub_split(source: str | Path, hub_id: str, split: Split, language: str) -> Dataset:
-    """Return a split of a Hugging Face data set, from the hub or from a local folder of the same form.
+def hub_split(source: str | Path, hub_id: str, split: Split, language: str) -> Any:
+    """Return a split as a `datasets.Dataset`, from the hub or from a local folder of the same form.
 
     Args:
         source: "hub" for `hub_id`, otherwise the local folder.
@@ -92,9 +90,12 @@ def hub_split(source: str | Path, hub_id: str, split: Split, language: str) -> D
     Raises:
         HalflingError: It cannot be had: offline, no such language, no such split.
     """
+    # Here, since a process that only answers need not hold a data set library in memory.
+    import datasets
+
     name = hub_id if str(source) == HUB else str(source)
     try:
-        return load_dataset(name, language, split=_HUB_SPLITS[split])
+        return datasets.load_dataset(name, language, split=_HUB_SPLITS[split])
     # The libraries below raise a score of unrelated kinds: connection, HTTP, configuration, Parquet.
     except Exception as error:
         reason = str(error).partition("\n")[0] or type(error).__name__
@@ -104,7 +105,7 @@ def hub_split(source: str | Path, hub_id: str, split: Split, language: str) -> D
         ) from error
 
 
-def hub_label_ids(data: Dataset, column: str, labels: Sequence[str], where: str) -> list[int]:
+def hub_label_ids(data: Any, column: str, labels: Sequence[str], where: str) -> list[int]:
     """Return our number of each of the data set's own label numbers.
 
     Raises:
@@ -112,6 +113,7 @@ def hub_label_ids(data: Dataset, column: str, labels: Sequence[str], where: str)
     """
     feature = data.features.get(column)
     feature = getattr(feature, "feature", feature)
-    if not isinstance(feature, ClassLabel):
+    names = getattr(feature, "names", None)
+    if names is None:
         raise HalflingError(f"{where}: column {column!r} holds no class labels: expected {', '.join(labels)}")
-    return [label_id(name, labels, where) for name in feature.names]
+    return [label_id(name, labels, where) for name in names]

@@ -6,7 +6,7 @@ from pydantic import Field
 from torch.utils.data import default_collate
 from transformers import set_seed
 
-from halfling.checkpoints import BatchMeanTrainer, train_resumably, training_arguments
+from halfling.checkpoints import BatchMeanTrainer, remove_checkpoints, train_resumably, training_arguments
 from halfling.errors import HalflingError
 from halfling.models.folder import load_model, load_tokenizer, save_masked_lm
 from halfling.models.masked_lm import PackedMaskedLM
@@ -64,6 +64,7 @@ def build_teacher(
     if settings.epochs:
         counts |= _train(settings, model, packed, words.mask_token_id, out, progress)
     save_masked_lm(model.config, model.state_dict(), words, out)
+    remove_checkpoints(out)
     return counts
 
 
