@@ -12,6 +12,7 @@ SMALL = {
     "data": "some/folder",
     "text": "{data}/cc100",
     "teacher": {"shape": {"num_layers": 2, "width": 16, "num_heads": 2}, "epochs": 1},
+    "distill": {"student": {"num_layers": 2, "width": 8, "num_heads": 2}},
     "finetune": {"xnli": {"epochs": 2}, "wikiann": None},
 }
 
@@ -119,7 +120,7 @@ def test_data_stands_in_every_string(recipe):
 
 
 def test_the_seed_flows_to_every_stage_that_does_not_name_its_own(recipe):
-    read = read_recipe(recipe(distill={"seed": 5}), ["seed=3"])
+    read = read_recipe(recipe(distill={**SMALL["distill"], "seed": 5}), ["seed=3"])
     assert [read.sample.seed, read.corpus.seed, read.tokenizer.seed, read.teacher.seed] == [3] * 4
     assert read.distill.each()["uniform"].seed == 5
     assert read.models.seeds == (3,)
@@ -127,7 +128,7 @@ def test_the_seed_flows_to_every_stage_that_does_not_name_its_own(recipe):
 
 
 def test_each_layer_map_has_its_own_distillation_and_only_custom_has_pairs(recipe):
-    given = {"layer_maps": ["top", "custom"], "layer_pairs": [[1, 2]], "epochs": 2}
+    given = {**SMALL["distill"], "layer_maps": ["top", "custom"], "layer_pairs": [[1, 2]], "epochs": 2}
     each = read_recipe(recipe(distill=given)).distill.each()
     assert {name: (one.layer_map, one.layer_pairs, one.epochs) for name, one in each.items()} == {
         "top": ("top", (), 2),

@@ -92,19 +92,57 @@ def test_the_same_result_from_changed_settings_leaves_what_depends_on_it(tmp_pat
     assert ends(*changed) == ["done", "skipped"]
 
 
-@pytest.mark.parametrize("harm", ["delete", "truncate", "add"])
+@pytest.mark.parametrize("harm", ["delete", "truncate"])
 def test_a_finished_folder_that_was_harmed_is_made_again(harm, tmp_path):
     run_stage(stage(tmp_path / "one"))
     file = tmp_path / "one/deep/more.txt"
     if harm == "delete":
         file.unlink()
-    elif harm == "truncate":
-        file.write_text("mor")
     else:
-        (tmp_path / "one/foreign.txt").write_text("")
+        file.write_text("mor")
     assert ends(stage(tmp_path / "one")) == ["done"]
     assert file.read_text() == "more"
-    assert not (tmp_path / "one/foreign.txt").exists()
+
+
+def test_a_file_that_somebody_added_is_kept_and_no_reason_to_work_again(tmp_path):
+    run_stage(stage(tmp_path / "one"))
+    added = tmp_path / "one/notes.txt"
+    added.write_text("mine")
+    assert ends(stage(tmp_path / "one")) == ["skipped"]
+    assert added.read_text() == "mine"
+
+
+@pytest.mark.parametrize("kind", ["folder", "file"])
+def test_what_halfling_did_not_make_is_never_replaced(kind, tmp_path):
+    theirs = tmp_path / "thesis"
+    file = theirs if kind == "file" else theirs / "chapter.tex"
+    file.parent.mkdir(exist_ok=True)
+    file.write_text("years of work")
+    with pytest.raises(HalflingError, match="was not made by halfling"):
+        run_stage(stage(theirs))
+    assert file.read_text() == "years of work"
+
+
+def test_an_empty_folder_may_be_filled(tmp_path):
+    (tmp_path / "one").mkdir()
+    assert ends(stage(tmp_path / "one")) == ["done"]
+
+
+@pytest.mark.parametrize("out", ["data", "data/inner", "."])
+def test_a_stage_never_replaces_or_grows_within_what_it_reads(out, tmp_path):
+    source = tmp_path / "data"
+    source.mkdir()
+    (source / "en.txt").write_text("text")
+    with pytest.raises(HalflingError):
+        run_stage(stage(tmp_path / out, source=source))
+    assert (source / "en.txt").read_text() == "text"
+
+
+def test_an_input_that_nobody_makes_is_named_before_the_first_stage_runs(tmp_path):
+    first, second = stage(tmp_path / "one"), stage(tmp_path / "two", source=tmp_path / "nowhere")
+    with pytest.raises(HalflingError, match="nowhere"):
+        run_stages([first, second])
+    assert not (tmp_path / "one").exists()
 
 
 def test_a_stage_that_fails_leaves_no_folder_and_an_older_one_untouched(tmp_path):

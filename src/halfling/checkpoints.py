@@ -23,6 +23,7 @@ from transformers import (
     set_seed,
 )
 
+from halfling.errors import HalflingError
 from halfling.records import Progress
 
 _FOLDER = "checkpoints"
@@ -43,9 +44,12 @@ def training_arguments(
     """Return the arguments that every training here shares: one pass over a dataset that is already in order.
 
     Checkpoints go to `out/checkpoints`, the newest two are kept. bf16 is used where a GPU has it.
+
+    Raises:
+        HalflingError: There are several devices or processes: training runs on one so far.
     """
     on_gpu = torch.cuda.is_available()
-    return TrainingArguments(
+    arguments = TrainingArguments(
         output_dir=str(out / _FOLDER),
         num_train_epochs=1,
         per_device_train_batch_size=batch_size,
@@ -62,10 +66,13 @@ def training_arguments(
         label_names=["labels"],
         disable_tqdm=True,
         report_to="none",
-        bf16=on_gpu and torch.cuda.is_bf16_supported(),
+        bf16=on_gpu and torch.cuda.is_bf16_supported(including_emulation=False),
         dataloader_pin_memory=on_gpu,
         **more,
     )
+    if arguments.n_gpu > 1 or arguments.world_size > 1:
+        raise HalflingError("training: runs on one device so far: set CUDA_VISIBLE_DEVICES=0 and start one process")
+    return arguments
 
 
 def epochs_order(

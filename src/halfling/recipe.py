@@ -18,8 +18,8 @@ from halfling.errors import HalflingError
 from halfling.evaluate.costs import CostSettings
 from halfling.evaluate.quality import QualitySettings
 from halfling.exits.train import ExitsSettings
-from halfling.models.shapes import Dimensions
-from halfling.records import Settings, TaskName
+from halfling.models.shapes import SHAPES, Dimensions, Shape
+from halfling.records import EncoderShape, Seed, Settings, TaskName
 from halfling.report.build import ReportSettings
 from halfling.sample.write import SampleSettings
 from halfling.tasks.finetune import FinetuneSettings
@@ -71,16 +71,16 @@ class Models(Settings):
     exits_on: tuple[LayerMapName, ...] | None = Field(
         None, description="give exits to the last students of these layer maps; of all"
     )
-    seeds: tuple[int, ...] = Field((0,), min_length=1, description="fine-tune every model once with each")
+    seeds: tuple[Seed, ...] = Field((0,), min_length=1, description="fine-tune every model once with each")
 
 
 class Recipe(Settings):
     """A whole run. `{data}` in a string stands for the data folder."""
 
-    name: str = Field(pattern=r"^[A-Za-z0-9._-]+$", description="the run's folder is runs/{name}")
-    data: str = Field(description='a data folder, "hub", or "sample" for the data that halfling brings')
-    text: str = Field(description="folder of CC100's files")
-    seed: int = Field(0, ge=0, description="of every stage that does not name its own")
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="the run's folder is runs/{name}")
+    data: str = Field(min_length=1, description='a data folder, "hub", or "sample" for the data that halfling brings')
+    text: str = Field(min_length=1, description="folder of CC100's files")
+    seed: Seed = Field(0, description="of every stage that does not name its own")
     sample: SampleSettings = SampleSettings()
     corpus: CorpusSettings = CorpusSettings()
     tokenizer: TokenizerSettings = TokenizerSettings()
@@ -122,7 +122,17 @@ class Recipe(Settings):
         unknown = {*self.exits, *self.calibrate, *self.quality, *self.costs} - {*self.finetune}
         if unknown:
             raise ValueError(f"{sorted(unknown)[0]} is not under finetune, so there is no model for it")
-        saved = {*self.distill.save_epochs, self.distill.epochs}
+        there = range(1, self.distill.epochs + 1)
+        for epoch in self.distill.save_epochs if "save_epochs" in self.distill.model_fields_set else ():
+            if epoch not in there:
+                raise ValueError(f"distill.save_epochs: epoch {epoch} outside 1..{self.distill.epochs}")
+        saved = {epoch for epoch in self.distill.save_epochs if epoch in there} | {self.distill.epochs}
+        if self.distill.layer_pairs and "custom" not in self.distill.layer_maps:
+            raise ValueError("distill.layer_pairs: read by the layer map custom only, which layer_maps does not name")
+        for task in self.finetune:
+            if {*self.quality[task].languages} != {*self.costs[task].languages}:
+                raise ValueError(f"quality.{task}.languages and costs.{task}.languages differ: the report joins them")
+        self._shapes_fit()
         for epoch in self.models.student_epochs or ():
             if epoch not in saved:
                 raise ValueError(
@@ -132,6 +142,34 @@ class Recipe(Settings):
             if name not in self.distill.layer_maps:
                 raise ValueError(f"models.exits_on: {name} is not among distill.layer_maps {self.distill.layer_maps}")
         return self
+
+    def _shapes_fit(self) -> None:
+        """Refuse now what would fail after hours, as far as shapes are known before anything is loaded."""
+        teacher = _known(self.teacher.shape) if self.teacher.source == "scratch" else None
+        student = _known(self.distill.student)
+        if teacher and student and student.num_layers > teacher.num_layers:
+            raise ValueError(
+                f"distill.student has {student.num_layers} layers, more than the teacher's {teacher.num_layers}"
+            )
+        for name, shape in {"teacher": teacher, "distill": student}.items():
+            if shape and self.pack.block_tokens > shape.max_tokens:
+                raise ValueError(
+                    f"pack.block_tokens {self.pack.block_tokens}: the {name} reads {shape.max_tokens} tokens"
+                )
+        room = min((shape.max_tokens for shape in (teacher, student) if shape), default=None)
+        for section in _PER_TASK:
+            for task, settings in getattr(self, section).items():
+                if room and settings.max_tokens > room:
+                    raise ValueError(
+                        f"{section}.{task}.max_tokens {settings.max_tokens}: the models read {room} tokens"
+                    )
+        for task, settings in self.exits.items():
+            if student and settings.layers and not all(1 <= layer <= student.num_layers for layer in settings.layers):
+                raise ValueError(f"exits.{task}.layers {settings.layers} outside 1..{student.num_layers}")
+
+
+def _known(shape: Shape) -> Dimensions | EncoderShape:
+    return shape if isinstance(shape, Dimensions) else SHAPES[shape]
 
 
 def _of_task(section: str, task: str, given: Any) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -16,6 +16,9 @@ Progress = Callable[[int, int, str], None]
 """Called with (done, total, note) as work goes on."""
 
 TaskName = Literal["xnli", "wikiann"]
+
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
+"""What every library's random generator takes."""
 
 _R = TypeVar("_R", bound="Record")
 
@@ -40,6 +43,8 @@ class Record(BaseModel):
             return cls.model_validate_json(path.read_text(encoding="utf-8"))
         except OSError as error:
             raise HalflingError(f"{path}: cannot be read ({error.strerror})") from error
+        except UnicodeDecodeError as error:
+            raise HalflingError(f"{path}: not a {cls.__name__} (not UTF-8)") from error
         except ValidationError as error:
             first = error.errors()[0]
             where = ".".join(str(part) for part in first["loc"])
@@ -122,8 +127,9 @@ class Cost(Record):
     model: str
     task: TaskName
     language: str
-    latency_ms_b1: float = Field(description="median for one sentence")
-    latency_ms_b32: float = Field(description="median for a batch of 32 sentences")
+    latency_ms_b1: float = Field(description="time of a sentence alone: median over rounds of the mean over 32")
+    latency_ms_b32: float = Field(description="median over rounds for a batch of 32 sentences")
+    timed_gflops: float = Field(description="as Quality.gflops, of the 32 sentences that were timed")
     peak_bytes: int = Field(description="peak resident size of a fresh process that tags the sentences")
 
 

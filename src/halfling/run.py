@@ -82,6 +82,12 @@ def run_stages(stages: Sequence[Stage], view: View | None = None) -> None:
         HalflingError: A stage could not do its work, or another process is at it.
     """
     watch = view or NoView()
+    outs = [stage.out for stage in stages]
+    for stage in stages:
+        for role, path in _paths(stage.inputs):
+            made_here = any(path == out or out in path.parents for out in outs)
+            if not made_here and not path.exists():
+                raise _missing(stage, role, path)
     for stage in stages:
         run_stage(stage, watch)
 
@@ -96,9 +102,13 @@ def run_stage(stage: Stage, view: View | None = None) -> Manifest:
     Raises:
         HalflingError: The stage could not do its work, or another process is at it.
     """
+    _refuse_to_replace(stage)
     watch = view or NoView()
     progress = watch.start(stage)
     inputs = {role: _digest_of(stage, role, value) for role, value in stage.inputs.items()}
+    source = getattr(stage.settings, "source", None)
+    if isinstance(source, str) and source not in ("scratch", "train") and Path(source).is_dir():
+        inputs["settings.source"] = _digest_of(stage, "source", Path(source))
     fingerprint = _fingerprint(stage, inputs)
     partial = stage.out.with_name(stage.out.name + ".partial")
     stage.out.parent.mkdir(parents=True, exist_ok=True)
@@ -113,8 +123,13 @@ def run_stage(stage: Stage, view: View | None = None) -> Manifest:
         began = time.monotonic()
         if finished is None:
             _open(partial, fingerprint)
-            with _full_disk_said(partial):
-                counts = stage.work(settings=stage.settings, out=partial, progress=progress, **stage.inputs)
+            try:
+                with _full_disk_said(partial):
+                    counts = stage.work(settings=stage.settings, out=partial, progress=progress, **stage.inputs)
+            except HalflingError:
+                if {path.name for path in partial.iterdir()} <= {STARTED}:
+                    shutil.rmtree(partial)  # nothing to go on from
+                raise
             finished = Manifest(
                 stage=stage.work.__name__,
                 fingerprint=fingerprint,
@@ -132,6 +147,31 @@ def run_stage(stage: Stage, view: View | None = None) -> Manifest:
         _replace(stage.out, partial)
     watch.end(stage, "done", time.monotonic() - began)
     return finished
+
+
+def _refuse_to_replace(stage: Stage) -> None:
+    """Refuse an `out` whose making would delete what halfling did not make, or what the stage reads."""
+    out = stage.out.resolve()
+    if not out.name:
+        raise HalflingError(f"{stage.out}: not a folder that can be made: name a new one")
+    if out.exists() and not (out / MANIFEST).is_file() and not (out.is_dir() and not any(out.iterdir())):
+        raise HalflingError(f"{stage.out}: is there and was not made by halfling: name another folder")
+    for role, path in _paths(stage.inputs):
+        read = path.resolve()
+        if read.is_relative_to(out) or out.is_relative_to(read):
+            raise HalflingError(f"{stage.out}: lies on the {role} that it is made from, {path}: name another folder")
+
+
+def _paths(inputs: Mapping[str, Input]) -> Iterator[tuple[str, Path]]:
+    for role, value in inputs.items():
+        if isinstance(value, dict):
+            yield from ((role, path) for path in value.values())
+        elif isinstance(value, Path):
+            yield role, value
+
+
+def _missing(stage: Stage, role: str, path: Path) -> HalflingError:
+    return HalflingError(f"{stage.name}: no {role} at {path}: run the stage that makes it, or mend the path")
 
 
 def _fingerprint(stage: Stage, inputs: Mapping[str, str]) -> str:
@@ -153,7 +193,7 @@ def _digest_of(stage: Stage, role: str, value: Input) -> str:
     if isinstance(value, str):
         return value
     if not value.exists():
-        raise HalflingError(f"{stage.name}: no {role} at {value}: run the stage that makes it, or mend the path")
+        raise _missing(stage, role, value)
     manifest = value / MANIFEST
     return Manifest.read(manifest).digest if manifest.is_file() else digest(value)
 
@@ -167,7 +207,9 @@ def _finished(folder: Path, fingerprint: str) -> Manifest | None:
     except HalflingError:
         return None  # of another version: made again
     sizes = {str(path.relative_to(folder)): path.stat().st_size for path in _files(folder)}
-    return manifest if manifest.fingerprint == fingerprint and manifest.files == sizes else None
+    # A file that somebody added is none of our business, and no reason to do the work again.
+    whole = all(sizes.get(name) == size for name, size in manifest.files.items())
+    return manifest if whole and manifest.fingerprint == fingerprint else None
 
 
 @contextmanager

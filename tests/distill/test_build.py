@@ -107,7 +107,7 @@ def test_the_student_comes_nearer_to_its_teacher(settings, teacher, packed, out)
     [
         ({"layer_map": "custom", "layer_pairs": ((1, 9),)}, r"distill: layer pair 1 -> 9"),
         ({"layer_pairs": ((1, 2),)}, r"distill: layer map 'uniform' finds its own pairs"),
-        ({"start": "layers"}, r"distill: expected a student as wide as its teacher \(16\)"),
+        ({"start": "layers"}, r"distill: expected a student with its teacher's hidden_size \(16\)"),
         ({"student": Dimensions(num_layers=9, width=8, num_heads=2)}, r"distill: expected a student no deeper"),
         ({"student": Dimensions(num_layers=2, width=32, num_heads=2)}, r"distill: expected a student with its"),
         ({"batch_size": 99}, r"16 blocks do not fill one step of 99"),

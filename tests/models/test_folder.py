@@ -45,9 +45,15 @@ def test_half_precision_weights_are_loaded_in_full(tmp_path, write_masked_lm):
 def test_a_fresh_classifier_on_an_encoder_is_no_warning(tmp_path, write_masked_lm, capfd):
     folder = write_masked_lm(tmp_path / "model")
     before = logging.get_verbosity()
-    load_model(XLMRobertaForTokenClassification, folder, num_labels=7)
+    load_model(XLMRobertaForTokenClassification, folder, new=("classifier",), num_labels=7)
     assert logging.get_verbosity() == before
     assert "classifier" not in capfd.readouterr().err
+
+
+def test_a_model_without_the_classifier_that_is_asked_for_is_refused(tmp_path, write_masked_lm):
+    folder = write_masked_lm(tmp_path / "model")
+    with pytest.raises(HalflingError, match="holds no trained classifier"):
+        load_model(XLMRobertaForTokenClassification, folder, num_labels=7)
 
 
 def test_pickled_weights_are_refused(tmp_path, write_masked_lm):

@@ -77,5 +77,5 @@ def test_a_copy_is_not_the_teachers_own_memory(load):
 
 
 def test_layers_of_another_width_are_refused(load):
-    with pytest.raises(ValueError, match=r"as wide as its teacher \(16\) to copy layers, came 8"):
+    with pytest.raises(ValueError, match=r"its teacher's hidden_size \(16\) to copy layers, came 8"):
         layers_from(load("student", width=8), load("teacher", width=16), [(1, 1)])

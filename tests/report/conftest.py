@@ -27,7 +27,7 @@ def quality(model="student", task="wikiann", language="sw", seed=0, **changes) -
 
 
 def cost(model="student", task="wikiann", language="sw", **changes) -> Cost:
-    fields = {"latency_ms_b1": 10.0, "latency_ms_b32": 200.0, "peak_bytes": 10**9}
+    fields = {"latency_ms_b1": 10.0, "latency_ms_b32": 200.0, "peak_bytes": 10**9, "timed_gflops": 1.0}
     return Cost(model=model, task=task, language=language, **(fields | changes))
 
 
@@ -101,6 +101,7 @@ def inputs(write):
                         latency_ms_b1=b1 * (1 + 0.02 * number),
                         latency_ms_b32=b32,
                         peak_bytes=int(peak),
+                        timed_gflops=gflops * (0.85 + 0.03 * number),
                     )
                     for number, language in enumerate(LANGUAGES)
                 ],

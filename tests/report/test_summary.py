@@ -46,8 +46,8 @@ def test_languages_stand_in_the_given_order_and_strangers_last(quality, cost):
 def test_savings_reproduce_the_thesis_own_failure(quality, cost):
     # Its Swahili WikiANN rows: 7.46 of 10.88 of the arithmetic took 30.6 for 25.6 ms: realisation 1.74.
     qualities = [quality(gflops=10.88, f1=0.657), quality("student-exits", gflops=7.46, f1=0.623)]
-    rows = join(qualities, [cost(latency_ms_b1=25.6), cost("student-exits", latency_ms_b1=30.6)])
-    (saving,) = summary.savings(rows, "-exits")
+    costs = [cost(latency_ms_b1=25.6, timed_gflops=10.88), cost("student-exits", latency_ms_b1=30.6, timed_gflops=7.46)]
+    (saving,) = summary.savings(join(qualities, costs), costs, "-exits")
     assert (saving.model, saving.plain) == ("student-exits", "student")
     assert saving.flops_share == pytest.approx(0.686, abs=5e-4)
     assert saving.time_share_b1 == pytest.approx(1.195, abs=5e-4)
@@ -58,4 +58,4 @@ def test_savings_reproduce_the_thesis_own_failure(quality, cost):
 
 def test_nothing_is_compared_across_languages_or_with_itself(quality, cost):
     rows = _rows([quality(language="ru"), quality("student-exits", language="sw")], cost)
-    assert summary.savings(rows, "-exits") == []
+    assert summary.savings(rows, [], "-exits") == []

@@ -49,6 +49,8 @@ def costs(
         name, equals, folders = given.partition("=")
         if not equals:
             raise typer.BadParameter(f"{given!r}: expected NAME=FOLDER or NAME=FOLDER:POLICY")
+        if name in models:
+            raise typer.BadParameter(f"{name!r} stands there twice: name each model once")
         folder, colon, policy = folders.partition(":")
         models[name] = Path(folder)
         if colon:

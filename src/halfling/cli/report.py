@@ -22,5 +22,7 @@ def report(
     from halfling.cli.one_stage import run_one
     from halfling.report.build import ReportSettings, build_report
 
+    if len({(folder.parent.name, folder.name) for folder in measured}) < len(measured):
+        raise typer.BadParameter("two folders of one name: their results would hide each other")
     inputs = {f"{folder.parent.name}/{folder.name}": folder for folder in measured}
     run_one(build_report, ReportSettings, out, overrides, inputs, as_json=as_json)

@@ -17,7 +17,7 @@ from halfling.corpus.sources import find_sources
 from halfling.corpus.store import Document, chunk_folder, document_id, write_chunks
 from halfling.corpus.survey import Survey, survey
 from halfling.files import digest
-from halfling.records import Counts, Progress, Settings, silent
+from halfling.records import Counts, Progress, Seed, Settings, silent
 
 
 class CorpusSettings(Settings):
@@ -32,7 +32,7 @@ class CorpusSettings(Settings):
     chunks: int = Field(5, ge=1, description="language-aligned parts; an epoch of distillation reads one")
     min_characters: int = Field(16, ge=1, description="shorter documents are dropped")
     max_characters: int = Field(1_000_000, ge=1, description="longer documents are dropped")
-    seed: int = Field(0, ge=0, description="decides which documents are taken and where they go")
+    seed: Seed = Field(0, description="decides which documents are taken and where they go")
 
     @model_validator(mode="after")
     def _bounds_are_in_order(self) -> "CorpusSettings":

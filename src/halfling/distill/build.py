@@ -15,7 +15,7 @@ from halfling.errors import HalflingError
 from halfling.models.folder import load_model, load_tokenizer
 from halfling.models.initialise import embeddings_from, layers_from
 from halfling.models.shapes import Dimensions, Shape, config_for, require_room, resolve_shape
-from halfling.records import Counts, Progress, Settings, silent
+from halfling.records import Counts, Progress, Seed, Settings, silent
 from halfling.teacher.masked_blocks import MaskedBlocks
 
 
@@ -44,7 +44,7 @@ class DistillSettings(Settings):
     temperature: float = Field(1.0, gt=0, description="of both sides of the divergence")
     dropout: float = Field(0.1, ge=0, lt=1)
     save_steps: int = Field(200, gt=0, multiple_of=25, description="a checkpoint every so many steps")
-    seed: int = 0
+    seed: Seed = 0
 
 
 def distill(

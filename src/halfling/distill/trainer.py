@@ -36,7 +36,8 @@ class DistillationTrainer(BatchMeanTrainer):
         Under `no_grad`, not `inference_mode`: the student's losses keep teacher states for their backward pass,
         which inference tensors forbid.
         """
-        with torch.no_grad():
+        # The Trainer sets autocast for the student alone; without it the larger of the two would run in float32.
+        with torch.no_grad(), self.accelerator.autocast():
             masked = masked_features(self.teacher, **inputs, hidden_states=True)
         decoder = self.teacher.lm_head.decoder
         return TeacherTargets(

@@ -14,7 +14,7 @@ from transformers import PreTrainedModel
 
 from halfling.cost.latency import interleaved_medians
 from halfling.cost.memory import peak_bytes
-from halfling.evaluate.network import load_network
+from halfling.evaluate.network import load_network, mean_gflops
 from halfling.files import write_text
 from halfling.languages import SETS
 from halfling.models.folder import load_tokenizer
@@ -30,7 +30,7 @@ class CostSettings(Settings):
     """How thoroughly time and memory are measured."""
 
     task: TaskName = Field(description='"xnli" or "wikiann"')
-    languages: tuple[str, ...] = Field(SETS["thesis-6"], description="dev splits to take sentences from")
+    languages: tuple[str, ...] = Field(SETS["thesis-6"], min_length=1, description="dev splits to take sentences from")
     max_tokens: int = Field(128, ge=8, description="longer inputs are cut; special tokens included")
     rounds: int = Field(7, ge=2, description="timed rounds, every model once in each")
     warmup: int = Field(2, ge=0, description="untimed rounds before")
@@ -89,6 +89,7 @@ def measure_costs(
                 latency_ms_b1=single[name].median_ms / len(examples),
                 latency_ms_b32=batched[name].median_ms,
                 peak_bytes=peaks[name],
+                timed_gflops=mean_gflops(networks[name], settings.task, predict(networks[name], encoded[name], BATCH)),
             )
             for name in models
         ]

@@ -5,11 +5,15 @@ from pathlib import Path
 import torch
 from transformers import PreTrainedModel
 
+from halfling.calibrate import head_of
+from halfling.cost.flops import flops
 from halfling.errors import HalflingError
 from halfling.models import EARLY_EXIT_MODELS
 from halfling.models.folder import load_model
+from halfling.models.shapes import shape_of
 from halfling.records import Calibration, TaskName
 from halfling.tasks import TASKS
+from halfling.tasks.predict import Predictions
 
 
 def load_network(task: TaskName, model: Path, policy: Path | None) -> PreTrainedModel:
@@ -37,3 +41,15 @@ def load_network(task: TaskName, model: Path, policy: Path | None) -> PreTrained
         network.config.exit_threshold = chosen.threshold
         network.config.exit_token_pooling = chosen.token_pooling
     return network.to("cuda" if torch.cuda.is_available() else "cpu").eval()
+
+
+def mean_gflops(network: PreTrainedModel, task: TaskName, answers: Predictions) -> float:
+    """Return the arithmetic of an answer in thousand millions of operations, the mean over `answers`.
+
+    Real lengths, real exits, and every classifier that was computed; see `cost.flops` for what is counted.
+    """
+    # With threshold 0 the model skips its intermediate exits, so their arithmetic is not spent.
+    early = getattr(network.config, "exit_threshold", 0.0) > 0
+    head = head_of(task, tuple(network.config.exit_layers) if early else ())
+    whole = flops(shape_of(network.config), answers.num_tokens, answers.exit_layers, head).total
+    return whole / len(answers.num_tokens) / 1e9

@@ -5,14 +5,13 @@ from pathlib import Path
 
 from pydantic import Field
 
-from halfling.calibrate import head_of
-from halfling.cost.flops import flops, gmacs_linear
-from halfling.evaluate.network import load_network
+from halfling.cost.flops import gmacs_linear
+from halfling.evaluate.network import load_network, mean_gflops
 from halfling.files import write_text
 from halfling.languages import SETS
 from halfling.models.folder import load_tokenizer
 from halfling.models.shapes import require_room, shape_of
-from halfling.records import Counts, Progress, Quality, Settings, TaskName, silent
+from halfling.records import Counts, Progress, Quality, Seed, Settings, TaskName, silent
 from halfling.tasks import TASKS
 from halfling.tasks.predict import predict
 
@@ -22,11 +21,13 @@ class QualitySettings(Settings):
 
     model: str = Field(description="the model's name in the results")
     task: TaskName = Field(description='"xnli" or "wikiann"')
-    languages: tuple[str, ...] = Field(SETS["thesis-6"], description="dev splits to answer, in this order")
+    languages: tuple[str, ...] = Field(
+        SETS["thesis-6"], min_length=1, description="dev splits to answer, in this order"
+    )
     max_tokens: int = Field(128, ge=8, description="longer inputs are cut; special tokens included")
     max_examples: int | None = Field(None, gt=0, description="only the first so many of each dev split; all")
     batch_size: int = Field(32, gt=0)
-    seed: int = Field(0, description="of the fine-tuning that made the model")
+    seed: Seed = Field(0, description="of the fine-tuning that made the model")
 
 
 def measure_quality(
@@ -50,9 +51,6 @@ def measure_quality(
     network, tokenizer = load_network(settings.task, model, policy), load_tokenizer(model)
     require_room(network.config, settings.max_tokens, model)
     shape = shape_of(network.config)
-    # With threshold 0 the model skips its intermediate exits, so their arithmetic is not spent.
-    early = getattr(network.config, "exit_threshold", 0.0) > 0
-    head = head_of(settings.task, tuple(network.config.exit_layers) if early else ())
     lines: list[Quality] = []
     for number, language in enumerate(settings.languages):
         progress(number, len(settings.languages), language)
@@ -72,7 +70,7 @@ def measure_quality(
                 f1=score.f1,
                 mean_exit_layer=mean_exit,
                 exit_histogram=dict(sorted(Counter(answers.exit_layers).items())),
-                gflops=flops(shape, answers.num_tokens, answers.exit_layers, head).total / len(examples) / 1e9,
+                gflops=mean_gflops(network, settings.task, answers),
                 gmacs_linear=gmacs_linear(shape, layers=mean_exit),
             )
         )

@@ -12,7 +12,7 @@ from halfling.errors import HalflingError
 from halfling.models import EARLY_EXIT_MODELS, XLMRobertaEarlyExitConfig
 from halfling.models.folder import load_model, load_tokenizer
 from halfling.models.shapes import require_room
-from halfling.records import Counts, Progress, Settings, TaskName, silent
+from halfling.records import Counts, Progress, Seed, Settings, TaskName, silent
 from halfling.tasks import TASKS
 from halfling.tasks.encode import IGNORED, pad_rows
 
@@ -38,7 +38,7 @@ class ExitsSettings(Settings):
     max_tokens: int = Field(128, ge=8, description="longer inputs are cut; special tokens included")
     max_train_examples: int | None = Field(None, gt=0, description="only the first so many; all")
     save_steps: int = Field(200, gt=0, multiple_of=25, description="a checkpoint every so many steps")
-    seed: int = 0
+    seed: Seed = 0
 
 
 def train_exits(
@@ -72,8 +72,12 @@ def train_exits(
         )
     except ValueError as error:
         raise HalflingError(f"exits: {error}") from error
+    if len(config.exit_layers) < 2:
+        raise HalflingError(
+            f"exits: {config.exit_layers} leaves no early exit: name a layer below {plain.config.num_hidden_layers}"
+        )
     set_seed(settings.seed)  # of the exits' first weights
-    model = load_model(EARLY_EXIT_MODELS[settings.task], finetuned, config=config)
+    model = load_model(EARLY_EXIT_MODELS[settings.task], finetuned, new=("exits",), config=config)
     if two_stage:
         model.requires_grad_(False)
         model.exits.requires_grad_(True)

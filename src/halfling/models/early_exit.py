@@ -131,7 +131,7 @@ class _EarlyExitModel(XLMRobertaPreTrainedModel):
             input_ids: Token ids.
             attention_mask: 1 on real tokens, 0 on padding; everything is real when absent.
             position_ids: As in XLM-R; needed for packed rows only.
-            labels: Classes, [batch] or [batch, tokens] with -100 where none.
+            labels: Classes, [batch] or [batch, tokens] with -100 where none; given, nobody leaves early.
             word_starts: For taggers, the first sub-word of each word: their uncertainty is the sentence's.
                 All real tokens when absent.
             all_exits: Compute every exit for every input and let nobody leave.
@@ -200,7 +200,7 @@ class _EarlyExitModel(XLMRobertaPreTrainedModel):
 
 
 def _entropy(logits: Tensor) -> Float[Tensor, "*batch"]:
-    # One copy to the host an exit, which the decision to stop needs in any case.
+    # On the host, where the decision to stop is taken: an accelerator is waited for at every exit.
     values = criteria.normalised_entropy(logits.detach().float().cpu().numpy())
     return torch.from_numpy(values).to(logits.device)
 

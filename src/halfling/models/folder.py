@@ -28,20 +28,36 @@ def load_tokenizer(source: str | Path) -> PreTrainedTokenizerBase:
         raise _unreadable(source, "tokenizer", error) from error
 
 
-def load_model(model_class: Any, source: str | Path, **options: Any) -> PreTrainedModel:
+def load_model(model_class: Any, source: str | Path, *, new: tuple[str, ...] = (), **options: Any) -> PreTrainedModel:
     """Return `model_class.from_pretrained(source)` in float32, from safetensors.
 
+    Args:
+        model_class: A model class of transformers or of ours.
+        source: A hub id or folder.
+        new: Prefixes of weights that the source need not hold: they start at random.
+        options: For `from_pretrained`.
+
     Raises:
-        HalflingError: There is no such model, or its files are damaged.
+        HalflingError: There is no such model, its files are damaged, or other weights are missing: a classifier
+            at random would be scored like a trained one.
     """
     before = logging.get_verbosity()
     logging.set_verbosity_error()  # a fresh classifier on a pretrained encoder is the plan, not a warning
     try:
-        return model_class.from_pretrained(str(source), dtype="float32", use_safetensors=True, **options)
+        model, found = model_class.from_pretrained(
+            str(source), dtype="float32", use_safetensors=True, output_loading_info=True, **options
+        )
     except Exception as error:
         raise _unreadable(source, "model", error) from error
     finally:
         logging.set_verbosity(before)
+    untrained = {*found["missing_keys"], *(key for key, *_ in found["mismatched_keys"])}
+    if absent := sorted(key for key in untrained if not key.startswith(new)):
+        raise HalflingError(
+            f"{source}: holds no trained {absent[0]} (and {len(absent) - 1} more) for {model_class.__name__}: "
+            "train it for this task first, or name another folder"
+        )
+    return model
 
 
 def save_masked_lm(

@@ -35,17 +35,14 @@ def layers_from(student: XLMRobertaForMaskedLM, teacher: XLMRobertaForMaskedLM, 
     Follows DistilBERT (https://arxiv.org/abs/1910.01108), which takes every second layer.
 
     Raises:
-        ValueError: The widths differ.
+        ValueError: The layers differ in shape.
     """
-    if student.config.hidden_size != teacher.config.hidden_size:
-        raise ValueError(
-            f"expected a student as wide as its teacher ({teacher.config.hidden_size}) to copy layers, "
-            f"came {student.config.hidden_size}"
-        )
+    for name in ("hidden_size", "num_attention_heads", "intermediate_size", "max_position_embeddings", "vocab_size"):
+        own, theirs = getattr(student.config, name), getattr(teacher.config, name)
+        if own != theirs:
+            raise ValueError(f"expected a student with its teacher's {name} ({theirs}) to copy layers, came {own}")
     student.roberta.embeddings.load_state_dict(teacher.roberta.embeddings.state_dict())
     student.lm_head.load_state_dict(teacher.lm_head.state_dict())
-    for own, theirs in pairs:
-        if own and theirs:
-            student.roberta.encoder.layer[own - 1].load_state_dict(
-                teacher.roberta.encoder.layer[theirs - 1].state_dict()
-            )
+    for to, taken in pairs:
+        if to and taken:
+            student.roberta.encoder.layer[to - 1].load_state_dict(teacher.roberta.encoder.layer[taken - 1].state_dict())

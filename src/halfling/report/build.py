@@ -48,7 +48,7 @@ def build_report(*, settings: ReportSettings, out: Path, progress: Progress = si
     rows = join(found.qualities, found.costs)
     if not rows:
         raise HalflingError("report: no quality among its inputs: name at least one evaluation")
-    savings = _in_order(summary.savings(rows, settings.exit_suffix), settings.languages)
+    savings = _in_order(summary.savings(rows, found.costs, settings.exit_suffix), settings.languages)
     sections = [_section(task, rows, savings, found, settings) for task in summary.tasks(rows)]
     table = csv_text(rows)
     files = {

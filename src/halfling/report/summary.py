@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Sequence
 from statistics import fmean, stdev
 from typing import NamedTuple
 
-from halfling.records import Result
+from halfling.records import Cost, Result
 
 
 class Mean(NamedTuple):
@@ -26,18 +26,21 @@ class Saving(NamedTuple):
     quality_change: float
     """Points (0..100) of the task's own score; below zero when exits cost quality."""
     flops_share: float
+    """Over all examples of dev, and over seeds."""
+    timed_flops_share: float
+    """Over the sentences that were timed: what the time shares are to be held against."""
     time_share_b1: float
     time_share_b32: float
 
     @property
     def realisation_b1(self) -> float:
-        """time_share / flops_share at batch 1: 1.0 when all work saved is time saved, more when it is not."""
-        return self.time_share_b1 / self.flops_share
+        """time_share / flops_share of the timed sentences, batch 1: 1.0 when all work saved is time saved."""
+        return self.time_share_b1 / self.timed_flops_share
 
     @property
     def realisation_b32(self) -> float:
         """time_share / flops_share at batch 32."""
-        return self.time_share_b32 / self.flops_share
+        return self.time_share_b32 / self.timed_flops_share
 
 
 def score(row: Result) -> float:
@@ -80,17 +83,19 @@ def mean_score(rows: Sequence[Result], model: str, codes: Sequence[str]) -> Mean
     return over_seeds(own, score) if {(row.seed, row.language) for row in own} == complete else None
 
 
-def savings(rows: Sequence[Result], exit_suffix: str) -> list[Saving]:
+def savings(rows: Sequence[Result], costs: Sequence[Cost], exit_suffix: str) -> list[Saving]:
     """Return what each model `X` + `exit_suffix` saves against the model `X`, where both were measured."""
     cells: dict[tuple[str, str, str], list[Result]] = {}
     for row in rows:
         cells.setdefault((row.model, row.task, row.language), []).append(row)
+    timed = {(cost.model, cost.task, cost.language): cost for cost in costs}
     found = []
     for (model, task, language), own in cells.items():
         plain = model.removesuffix(exit_suffix)
         reference = cells.get((plain, task, language))
         if plain == model or reference is None:
             continue
+        mine, its = timed[own[0].model, own[0].task, language], timed[plain, own[0].task, language]
         found.append(
             Saving(
                 model=model,
@@ -99,13 +104,10 @@ def savings(rows: Sequence[Result], exit_suffix: str) -> list[Saving]:
                 language=language,
                 mean_exit_layer=fmean(row.mean_exit_layer for row in own),
                 quality_change=100 * (fmean(map(score, own)) - fmean(map(score, reference))),
-                flops_share=_share(own, reference, lambda row: row.gflops),
-                time_share_b1=_share(own, reference, lambda row: row.latency_ms_b1),
-                time_share_b32=_share(own, reference, lambda row: row.latency_ms_b32),
+                flops_share=fmean(row.gflops for row in own) / fmean(row.gflops for row in reference),
+                timed_flops_share=mine.timed_gflops / its.timed_gflops,
+                time_share_b1=mine.latency_ms_b1 / its.latency_ms_b1,
+                time_share_b32=mine.latency_ms_b32 / its.latency_ms_b32,
             )
         )
     return found
-
-
-def _share(own: Sequence[Result], reference: Sequence[Result], measure: Callable[[Result], float]) -> float:
-    return fmean(map(measure, own)) / fmean(map(measure, reference))

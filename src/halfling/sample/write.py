@@ -12,7 +12,7 @@ from pydantic import Field
 
 from halfling.errors import HalflingError
 from halfling.files import whole_file
-from halfling.records import Counts, Progress, Settings, silent
+from halfling.records import Counts, Progress, Seed, Settings, silent
 from halfling.sample import english, hindi, russian, swahili, turkish, urdu
 from halfling.sample.fill import TAG_OF_LIST, bind, fill, lists_of, tag
 from halfling.sample.language import Entry, Language
@@ -32,7 +32,7 @@ class SampleSettings(Settings):
     lines: int = Field(4000, ge=2, description="lines (paragraphs) of plain text per language")
     train_sentences: int = Field(2000, ge=1, description="English training sentences (NER) and pairs (NLI)")
     dev_sentences: int = Field(200, ge=1, description="dev sentences (NER) and pairs (NLI) per language")
-    seed: int = Field(0, description="which of the possible sentences are drawn")
+    seed: Seed = Field(0, description="which of the possible sentences are drawn")
 
 
 def write_sample(*, settings: SampleSettings, out: Path, progress: Progress = silent) -> Counts:

@@ -4,12 +4,12 @@ from functools import partial
 from pathlib import Path
 
 from pydantic import Field
-from transformers import PreTrainedModel, Trainer, set_seed
+from transformers import PreTrainedModel, set_seed
 
-from halfling.checkpoints import epochs_order, remove_checkpoints, train_resumably, training_arguments
+from halfling.checkpoints import BatchMeanTrainer, epochs_order, remove_checkpoints, train_resumably, training_arguments
 from halfling.models.folder import load_model, load_tokenizer
 from halfling.models.shapes import require_room
-from halfling.records import Counts, Progress, Settings, TaskName, silent
+from halfling.records import Counts, Progress, Seed, Settings, TaskName, silent
 from halfling.tasks import TASKS, Task
 from halfling.tasks.encode import IGNORED, pad_rows
 
@@ -27,7 +27,7 @@ class FinetuneSettings(Settings):
     max_train_examples: int | None = Field(None, gt=0, description="only the first so many; all")
     from_scratch: bool = Field(False, description="random weights of the same shape: what pretraining is worth")
     save_steps: int = Field(200, gt=0, multiple_of=25, description="a checkpoint every so many steps")
-    seed: int = Field(0, description="of the classifier's first weights, dropout and the order of examples")
+    seed: Seed = Field(0, description="of the classifier's first weights, dropout and the order of examples")
 
 
 def finetune(
@@ -65,7 +65,7 @@ def finetune(
         seed=settings.seed,
         lengths=[len(row["input_ids"]) for row in rows],
     )
-    trainer = Trainer(
+    trainer = BatchMeanTrainer(
         model=model,
         args=training_arguments(
             out,
@@ -94,7 +94,11 @@ def _fresh_classifier(task: Task, encoder: Path, settings: FinetuneSettings) -> 
     names = dict(enumerate(task.labels))
     set_seed(settings.seed)  # of the classifier, which no encoder brings
     model = load_model(
-        task.model_class, encoder, id2label=names, label2id={name: number for number, name in names.items()}
+        task.model_class,
+        encoder,
+        new=("classifier",),
+        id2label=names,
+        label2id={name: number for number, name in names.items()},
     )
     require_room(model.config, settings.max_tokens, encoder)
     return task.model_class(model.config) if settings.from_scratch else model

@@ -38,6 +38,11 @@ class MaskedBlocks(Dataset[dict[str, Tensor]]):
         tokens_per_epoch: int | None = None,
     ) -> None:
         summary = PackedSummary.read(packed / "corpus.json")
+        if summary.vocab_size != vocab_size:
+            raise HalflingError(
+                f"{packed}: was packed with {summary.vocab_size} pieces, the model has {vocab_size}: "
+                "pack it with this model's tokenizer"
+            )
         folders = [packed / f"chunk-{number}" for number in range(1, len(summary.blocks) + 1)]
         self.chunks = [PackedBlocks(folders[epoch]) for epoch in range(min(epochs, len(folders)))]
         self.vocab_size, self.mask_id, self.seed, self.mask_share = vocab_size, mask_id, seed, mask_share
@@ -54,7 +59,7 @@ class MaskedBlocks(Dataset[dict[str, Tensor]]):
             if whole == 0:
                 raise HalflingError(
                     f"{folders[chunk]}: {len(blocks)} blocks do not fill one step of {blocks_per_step}: "
-                    "give the corpus more text, or lower batch_size"
+                    "give the corpus more text, raise tokens_per_epoch, or lower batch_size"
                 )
             shuffled = epochs_order(len(blocks), epochs=1, batch_size=1, seed=seed + epoch)[:whole]
             self.order += [(chunk, block) for block in shuffled]

@@ -11,7 +11,7 @@ from halfling.errors import HalflingError
 from halfling.models.folder import load_model, load_tokenizer, save_masked_lm
 from halfling.models.masked_lm import PackedMaskedLM
 from halfling.models.shapes import Dimensions, Shape, config_for, require_room, resolve_shape
-from halfling.records import Counts, Progress, Settings, silent
+from halfling.records import Counts, Progress, Seed, Settings, silent
 from halfling.teacher.masked_blocks import MaskedBlocks
 
 
@@ -32,7 +32,7 @@ class TeacherSettings(Settings):
     mask_share: float = Field(0.15, gt=0, lt=1, description="of the tokens of a block")
     dropout: float = Field(0.1, ge=0, lt=1, description="of a teacher made from scratch")
     save_steps: int = Field(200, gt=0, multiple_of=25, description="a checkpoint every so many steps")
-    seed: int = 0
+    seed: Seed = 0
 
 
 def build_teacher(

@@ -22,7 +22,7 @@ from halfling.corpus.store import (
 )
 from halfling.errors import HalflingError
 from halfling.files import whole_file
-from halfling.records import Counts, Progress, Settings, silent
+from halfling.records import Counts, Progress, Seed, Settings, silent
 from halfling.teacher.unigram import as_xlm_roberta, train_unigram
 
 SENTENCEPIECE_FILE = "sentencepiece.bpe.model"  # XLM-R's name for it, though its kind is Unigram
@@ -38,7 +38,7 @@ class TokenizerSettings(Settings):
     character_coverage: float = Field(0.9995, gt=0.9, le=1, description="share of characters that get a piece")
     max_tokens: int = Field(512, ge=8, description="longest input, special tokens included")
     num_threads: int = Field(2, ge=1, description="for training; sums are rounded per thread, so it is a setting")
-    seed: int = Field(0, ge=0, description="decides which documents are trained on")
+    seed: Seed = Field(0, description="decides which documents are trained on")
 
 
 def build_tokenizer(*, settings: TokenizerSettings, corpus: Path, out: Path, progress: Progress = silent) -> Counts:
