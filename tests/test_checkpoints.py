@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from transformers import TrainingArguments
 
 from halfling.checkpoints import BatchMeanTrainer, epochs_order, last_complete, train_resumably, training_arguments
+from halfling.errors import HalflingError
 
 
 def test_every_epoch_reads_each_example_once_in_an_order_of_its_own():
@@ -149,3 +151,11 @@ def test_gradient_accumulation_averages_batch_means(tmp_path):
     curves = [train_resumably(trainer, lambda *_: None) for trainer in (at_once, in_parts)]
     torch.testing.assert_close(at_once.model.slope, in_parts.model.slope, atol=1e-6, rtol=0)
     assert curves[0][0]["loss"] == pytest.approx(curves[1][0]["loss"], rel=1e-4)
+
+
+def test_several_devices_are_refused_rather_than_trained_on_wrongly(tmp_path, monkeypatch):
+    monkeypatch.setattr(TrainingArguments, "n_gpu", 2)
+    with pytest.raises(HalflingError, match="one device"):
+        training_arguments(
+            tmp_path, batch_size=1, learning_rate=1.0, warmup_share=0.0, weight_decay=0.0, seed=0, save_steps=25
+        )

@@ -79,7 +79,7 @@ def _stack(axes: Axes, bars: Mapping[str, Mapping[int, int]], layers: Sequence[i
     start = [0.0] * len(codes)
     for index, layer in enumerate(layers):
         # One hue, fuller with depth: the more of a bar is dark, the more work was done.
-        depth = 0.2 + 0.8 * index / max(1, len(layers) - 1)
+        depth = (1 + 4 * index / max(1, len(layers) - 1)) / 5  # 0.2 + 0.8 * ... rounds to above 1
         shares = [100 * bars[code].get(layer, 0) / max(1, sum(bars[code].values())) for code in codes]
         drawn = axes.barh(names, shares, left=start, color=SERIES[0], alpha=depth, label=f"after {layer}")
         labels = [f"{share:.0f}" if share >= 8 else "" for share in shares]
