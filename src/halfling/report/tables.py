@@ -134,7 +134,7 @@ def print_table(results: Sequence[Result], source: str = "en") -> rich.table.Tab
     Scores are apart: in the language of fine-tuning, `source`, and on average over all others.
     """
     # 80 columns hold it: a terminal that wraps numbers makes them unreadable.
-    table = rich.table.Table(box=rich.box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    table = rich.table.Table(box=rich.box.SIMPLE_HEAD, padding=(0, 0), pad_edge=False)
     for column in ("task", "model"):
         table.add_column(column, no_wrap=True)
     for column in (f"{source} %", "zero %", *_TERMINAL_COSTS):
