@@ -6,7 +6,14 @@ import torch
 from torch import nn
 from transformers import TrainingArguments
 
-from halfling.checkpoints import BatchMeanTrainer, epochs_order, last_complete, train_resumably, training_arguments
+from halfling.checkpoints import (
+    BatchMeanTrainer,
+    epochs_order,
+    last_complete,
+    remove_checkpoints,
+    train_resumably,
+    training_arguments,
+)
 from halfling.errors import HalflingError
 
 
@@ -109,7 +116,7 @@ def test_examples_are_read_in_the_order_they_lie_in(tmp_path):
     assert read.tolist() == [float(n % 5) for n in range(120)]
 
 
-def test_training_reports_every_step_and_leaves_no_checkpoint(tmp_path):
+def test_training_reports_every_step_and_keeps_its_last_checkpoint_until_it_is_removed(tmp_path):
     told = []
     curve = train_resumably(line_trainer(tmp_path), lambda *now: told.append(now))
     assert [done for done, _, _ in told] == list(range(1, 61))
@@ -117,6 +124,8 @@ def test_training_reports_every_step_and_leaves_no_checkpoint(tmp_path):
     assert [entry["step"] for entry in curve] == [25, 50]
     assert curve[1]["loss"] < curve[0]["loss"]
     assert told[-1][2] == f"loss {curve[1]['loss']:.3f}"
+    assert last_complete(tmp_path / "checkpoints").name == "checkpoint-60"
+    remove_checkpoints(tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
