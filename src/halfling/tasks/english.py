@@ -1,0 +1,79 @@
+"""Training on a task's English train split: what fine-tuning and exits share."""
+
+from functools import partial
+from pathlib import Path
+
+from pydantic import Field
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from halfling.checkpoints import BatchMeanTrainer, epochs_order, train_resumably, training_arguments
+from halfling.records import Counts, Progress, Seed, Settings, TaskName
+from halfling.tasks import TASKS
+from halfling.tasks.encode import IGNORED, pad_rows
+
+
+class EnglishTraining(Settings):
+    """How long, how fast and on how much of the train split."""
+
+    task: TaskName = Field(description='"xnli" or "wikiann"')
+    epochs: int = Field(3, gt=0, description="passes over the train split")
+    batch_size: int = Field(32, gt=0, description="examples a step and device")
+    learning_rate: float = Field(5e-5, gt=0)
+    warmup_share: float = Field(0.1, ge=0, lt=1, description="of all steps")
+    weight_decay: float = Field(0.01, ge=0)
+    max_tokens: int = Field(128, ge=8, description="longer inputs are cut; special tokens included")
+    max_train_examples: int | None = Field(None, gt=0, description="only the first so many; all")
+    save_steps: int = Field(200, gt=0, multiple_of=25, description="a checkpoint every so many steps")
+    seed: Seed = Field(0, description="of new weights, dropout and the order of examples")
+
+
+def train_on_english(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    settings: EnglishTraining,
+    data: str | Path,
+    out: Path,
+    progress: Progress,
+) -> Counts:
+    """Train `model` in place, resumably; its checkpoints below `out` are the caller's to remove.
+
+    Returns:
+        `examples` learned from, how many of them were `truncated`, `steps`, and the training `curve`
+        (step, loss in nats per label).
+
+    Raises:
+        HalflingError: The data cannot be read.
+    """
+    task = TASKS[settings.task]
+    examples = task.read(data, "train", "en")[: settings.max_train_examples]
+    encoded = task.encode(examples, tokenizer, settings.max_tokens)
+    # A sentence of nothing but unreadable words has no label; a batch of such would have no loss.
+    rows = [row for row in encoded.rows if row["labels"] != [IGNORED] * len(row["input_ids"])]
+    order = epochs_order(
+        len(rows),
+        epochs=settings.epochs,
+        batch_size=settings.batch_size,
+        seed=settings.seed,
+        lengths=[len(row["input_ids"]) for row in rows],
+    )
+    trainer = BatchMeanTrainer(
+        model=model,
+        args=training_arguments(
+            out,
+            batch_size=settings.batch_size,
+            learning_rate=settings.learning_rate,
+            warmup_share=settings.warmup_share,
+            weight_decay=settings.weight_decay,
+            seed=settings.seed,
+            save_steps=settings.save_steps,
+        ),
+        train_dataset=[rows[number] for number in order],
+        data_collator=partial(pad_rows, pad_id=encoded.pad_id),
+    )
+    curve = train_resumably(trainer, progress)
+    return {
+        "examples": len(rows),
+        "truncated": encoded.num_truncated,
+        "steps": trainer.state.global_step,
+        "curve": [{"step": entry["step"], "loss": round(entry["loss"], 4)} for entry in curve],
+    }
