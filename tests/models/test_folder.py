@@ -56,6 +56,12 @@ def test_a_model_without_the_classifier_that_is_asked_for_is_refused(tmp_path, w
         load_model(XLMRobertaForTokenClassification, folder, num_labels=7)
 
 
+def test_a_saved_tokenizer_does_not_say_how_it_was_found(tmp_path, write_masked_lm):
+    load_tokenizer(write_masked_lm(tmp_path / "model")).save_pretrained(tmp_path / "again")
+    said = (tmp_path / "again" / "tokenizer_config.json").read_text(encoding="utf-8")
+    assert "local" not in said
+
+
 def test_pickled_weights_are_refused(tmp_path, write_masked_lm):
     folder = write_masked_lm(tmp_path / "model")
     model = XLMRobertaForMaskedLM.from_pretrained(folder)

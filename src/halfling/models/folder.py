@@ -23,9 +23,13 @@ def load_tokenizer(source: str | Path) -> PreTrainedTokenizerBase:
         HalflingError: There is none, or it cannot be reached.
     """
     try:
-        return AutoTokenizer.from_pretrained(str(source))
+        tokenizer = AutoTokenizer.from_pretrained(str(source))
     except Exception as error:
         raise _unreadable(source, "tokenizer", error) from error
+    # How it was found is no property of it: saved along, it would make the same stage's bytes differ off line.
+    for name in ("local_files_only", "is_local"):
+        tokenizer.init_kwargs.pop(name, None)
+    return tokenizer
 
 
 def load_model(model_class: Any, source: str | Path, *, new: tuple[str, ...] = (), **options: Any) -> PreTrainedModel:
