@@ -6,6 +6,7 @@ from importlib import resources
 from typing import NamedTuple
 
 from halfling.errors import HalflingError
+from halfling.records import TaskName
 
 
 class Language(NamedTuple):
@@ -14,13 +15,38 @@ class Language(NamedTuple):
     code: str
     name: str
     compressed_bytes: int  # as CC100's page publishes it: rounded, xz
+    text_bytes: int  # of the file once decompressed, estimated
     in_xlmr: bool  # one of the hundred that XLM-R was trained on
+    scripts: tuple[str, ...]  # ISO 15924, the usual one first
+    xnli: str | None  # its name there, None where it is not
+    wikiann: str | None
 
 
 def _cc100() -> dict[str, Language]:
+    """Read the table, whose column `text_gib` is XLM-R's appendix A (https://arxiv.org/abs/1911.02116).
+
+    It is rounded to a tenth of a GiB: below one GiB, and for files that XLM-R did not read, a language's text is
+    estimated from its compressed size by the ratio of all languages of its script.
+    """
     table = resources.files("halfling").joinpath("cc100-languages.tsv").read_text(encoding="utf-8")
-    rows = [line.split("\t") for line in table.splitlines()[1:]]
-    return {code: Language(code, name, int(size), flag == "1") for code, name, size, flag in rows}
+    head, *lines = (line.split("\t") for line in table.splitlines())
+    rows = [dict(zip(head, line, strict=True)) for line in lines]
+    text: dict[str, float] = {}
+    compressed: dict[str, int] = {}
+    for row in rows:
+        if row["text_gib"] != "-":
+            script = row["scripts"].partition("+")[0]
+            text[script] = text.get(script, 0.0) + float(row["text_gib"]) * 2**30
+            compressed[script] = compressed.get(script, 0) + int(row["compressed_bytes"])
+
+    def language(row: dict[str, str]) -> Language:
+        scripts, size = row["scripts"].split("+"), int(row["compressed_bytes"])
+        known = 0.0 if row["text_gib"] == "-" else float(row["text_gib"])
+        estimate = known * 2**30 if known >= 1 else size * text[scripts[0]] / compressed[scripts[0]]
+        names = (None if row[task] == "-" else row[task] for task in ("xnli", "wikiann"))
+        return Language(row["code"], row["name"], size, int(estimate), row["in_xlmr"] == "1", tuple(scripts), *names)
+
+    return {row["code"]: language(row) for row in rows}
 
 
 CC100: dict[str, Language] = _cc100()
@@ -52,6 +78,20 @@ def resolve(wanted: str | Sequence[str]) -> tuple[str, ...]:
         if list(wanted).count(code) > 1:
             raise HalflingError(f"languages: {code!r} stands there twice: name it once")
     return tuple(wanted)
+
+
+def task_name(task: TaskName, code: str) -> str:
+    """Return the name that a task's data gives to the language `code` of CC100.
+
+    Raises:
+        HalflingError: The code is unknown, or the task's data does not hold the language.
+    """
+    (code,) = resolve([code])
+    name: str | None = getattr(CC100[code], task)
+    if name is None:
+        there = ", ".join(each.code for each in CC100.values() if getattr(each, task))
+        raise HalflingError(f"languages: {task} does not hold {CC100[code].name} ({code}): it holds {there}")
+    return name
 
 
 def _nearest(code: str) -> str:

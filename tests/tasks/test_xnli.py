@@ -54,8 +54,8 @@ def test_hub_labels_outside_the_scheme_are_refused(write_hub_form, names, label,
 
 def test_hub_form_without_the_language_is_one_line(write_hub_form):
     hub = write_hub_form({"premise": ["a"], "hypothesis": ["b"], "label": [0]}, features())
-    with pytest.raises(HalflingError, match=r"xx dev: cannot be loaded \(BuilderConfig 'xx' not found") as caught:
-        read_xnli(hub, "dev", "xx")
+    with pytest.raises(HalflingError, match=r"de dev: cannot be loaded \(BuilderConfig 'de' not found") as caught:
+        read_xnli(hub, "dev", "de")
     assert "\n" not in str(caught.value)
 
 

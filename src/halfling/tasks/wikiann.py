@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from halfling.errors import HalflingError
+from halfling.languages import task_name
 from halfling.tasks.sources import Split, hub_label_ids, hub_split, label_id, labelled_file, numbered_lines
 
 LABELS = ("O", "B-PER", "I-PER", "B-ORG", "I-ORG", "B-LOC", "I-LOC")
@@ -33,13 +34,14 @@ def read_wikiann(source: str | Path, split: Split, language: str) -> list[NerExa
         source: A data folder with `panx/{split}-{language}.tsv.xz` (a token, a tab and its tag a line, a
             blank line between sentences), a folder in the hub data set's form, or "hub".
         split: Train is English only.
-        language: Two-letter code.
+        language: CC100's code; the data has its own name for it.
 
     Raises:
         HalflingError: Something is missing, truncated, malformed or outside the tag scheme.
     """
-    file = labelled_file(source, "panx", split, language)
-    return _read_hub(source, split, language) if file is None else _read_file(file)
+    name = task_name("wikiann", language)
+    file = labelled_file(source, "panx", split, name)
+    return _read_hub(source, split, name) if file is None else _read_file(file)
 
 
 def _read_file(path: Path) -> list[NerExample]:

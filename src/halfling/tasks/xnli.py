@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from halfling.errors import HalflingError
+from halfling.languages import task_name
 from halfling.tasks.sources import Split, hub_label_ids, hub_split, label_id, labelled_file, numbered_lines
 
 LABELS = ("entailment", "neutral", "contradiction")
@@ -28,13 +29,14 @@ def read_xnli(source: str | Path, split: Split, language: str) -> list[NliExampl
         source: A data folder with `xnli/{split}-{language}.tsv.xz` (premise, hypothesis and label between
             tabs, no header), a folder in the hub data set's form, or "hub".
         split: Train is English only.
-        language: Two-letter code.
+        language: CC100's code; the data has its own name for it.
 
     Raises:
         HalflingError: Something is missing, truncated, malformed or outside the label scheme.
     """
-    file = labelled_file(source, "xnli", split, language)
-    return _read_hub(source, split, language) if file is None else _read_file(file)
+    name = task_name("xnli", language)
+    file = labelled_file(source, "xnli", split, name)
+    return _read_hub(source, split, name) if file is None else _read_file(file)
 
 
 def _read_file(path: Path) -> list[NliExample]:
