@@ -15,14 +15,17 @@ import os
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 from transformers import XLMRobertaForSequenceClassification
 
 from halfling.cost.flops import Head, flops
 from halfling.cost.latency import interleaved_medians
+from halfling.criteria import Doubt
 from halfling.models import XLMRobertaEarlyExitConfig, XLMRobertaEarlyExitForSequenceClassification
 from halfling.models.shapes import SHAPES, config_for, shape_of
+from halfling.records import ExitPolicy
 
 TOKENS = 64
 # Where each of 32 inputs leaves: after 8.25 of 12 layers on average, the thesis's share.
@@ -34,15 +37,21 @@ class ImposedExits(XLMRobertaEarlyExitForSequenceClassification):
 
     def begin(self, exit_layers: list[int]) -> None:
         """Set where each input of the next batch leaves."""
-        self.waiting = torch.tensor(exit_layers)
+        self.waiting = np.array(exit_layers)
         self.evaluated = iter(self.config.exit_layers)
 
-    def uncertainty(self, logits: Tensor, counted: Tensor) -> Tensor:
-        """Return 0 for those who leave here, 1 for the others."""
-        super().uncertainty(logits, counted)
-        leave = self.waiting == next(self.evaluated)
-        self.waiting = self.waiting[~leave]
-        return 1 - leave.float()
+    def doubt(self, policy: ExitPolicy) -> Doubt:
+        """Return a criterion that is computed as ever, then says 0 for those who leave here, 1 for the others."""
+        model = self
+
+        class Imposed(Doubt):
+            def __call__(self, logits: np.ndarray, counted: np.ndarray | None) -> np.ndarray:
+                super().__call__(logits, counted)
+                leave = model.waiting == next(model.evaluated)
+                model.waiting = model.waiting[~leave]
+                return 1 - leave.astype(np.float32)
+
+        return Imposed(policy)
 
 
 def adaptive(model: ImposedExits, batches: list[Tensor], patterns: list[list[int]]) -> None:
@@ -83,7 +92,7 @@ def measure(batch_size: int, rounds: int) -> dict[str, dict[str, float]]:
     ours.load_state_dict(reference.state_dict(), strict=False)
     off = XLMRobertaEarlyExitForSequenceClassification(exits).eval()
     off.load_state_dict(ours.state_dict())
-    ours.config.exit_threshold = 0.5
+    ours.config.leave_by(ExitPolicy.uniform(tuple(range(1, 13)), 0.5))
     patterns = [PATTERN[i : i + batch_size] for i in range(0, len(PATTERN), batch_size)]
     batches = [torch.randint(4, 1000, (len(pattern), TOKENS)) for pattern in patterns]
     with torch.inference_mode():

@@ -14,7 +14,7 @@ from halfling.evaluate.network import load_network
 from halfling.models import EARLY_EXIT_MODELS, XLMRobertaEarlyExitConfig
 from halfling.models.folder import load_tokenizer
 from halfling.models.shapes import Dimensions, config_for, shape_of
-from halfling.records import Calibration, TradeOff
+from halfling.records import Calibration, ExitPolicy, TradeOff
 from halfling.tasks import TASKS
 from halfling.tasks.predict import predict
 
@@ -57,26 +57,25 @@ def calibrated(task: str, model: Path, data: Path, out: Path, **changes) -> Cali
     values = {"task": task, "max_tokens": 24, "thresholds": 6, "batch_size": 7}
     counts = calibrate(settings=CalibrateSettings(**(values | changes)), model=model, data=data, out=out)
     written = Calibration.read(out / "exit_policy.json")
-    assert counts["threshold"] == written.policy.threshold
+    assert counts["thresholds"] == written.policy.thresholds
     return written
 
 
-@pytest.mark.parametrize("pooling", ["mean", "max"])
 @pytest.mark.parametrize("task", TASK_NAMES)
-def test_the_curve_is_what_running_the_model_with_each_threshold_gives(task, pooling, early_exit, data, tmp_path):
-    model = early_exit(task, exit_token_pooling=pooling)
+def test_the_curve_is_what_running_the_model_with_each_threshold_gives(task, early_exit, data, tmp_path):
+    model = early_exit(task)
     curve = calibrated(task, model, data, tmp_path / "out").curve
     network = load_network(task, model, tmp_path / "out")
     encoded = TASKS[task].encode(TASKS[task].read(data, "dev", "en"), load_tokenizer(model), 24)
     shape = shape_of(network.config)
     for point in curve:
-        network.config.exit_threshold = point.threshold
+        network.config.leave_by(ExitPolicy(layers=point.layers, thresholds=point.thresholds))
         ran = predict(network, encoded, 5)
         score = TASKS[task].score(encoded.gold, ran.labels)
         assert point.quality == getattr(score, TASKS[task].headline)
         assert point.mean_exit_layer == pytest.approx(sum(ran.exit_layers) / len(ran.exit_layers))
         plain = flops(shape, ran.num_tokens, [3] * 40, head_of(task)).total
-        exits = (1, 2, 3) if point.threshold else ()
+        exits = (1, 2, 3) if any(point.thresholds) else ()
         spent = flops(shape, ran.num_tokens, ran.exit_layers, head_of(task, exits)).total
         assert point.flops_share == pytest.approx(spent / plain)
     # The model must be one whose exits are taken, and differ, or all of this holds for nothing.
@@ -103,27 +102,27 @@ def test_the_labels_chosen_from_the_exits_are_those_that_the_model_gives(early_e
     network = load_network("wikiann", model, tmp_path / "out")
     encoded = task.encode(task.read(data, "dev", "en"), load_tokenizer(model), 24)
     for point, chosen in zip(curve, scored, strict=True):
-        network.config.exit_threshold = point.threshold
+        network.config.leave_by(ExitPolicy(layers=point.layers, thresholds=point.thresholds))
         assert predict(network, encoded, 40).labels == chosen
 
 
 @pytest.mark.parametrize("task", TASK_NAMES)
 def test_no_loss_allowed_means_no_loss_and_threshold_zero_is_always_there(task, early_exit, data, tmp_path):
     found = calibrated(task, early_exit(task), data, tmp_path / "out", max_drop=0.0)
-    chosen = next(point for point in found.curve if point.threshold == found.policy.threshold)
-    assert found.curve[0].threshold == 0
+    chosen = next(point for point in found.curve if point.thresholds == found.policy.thresholds)
+    assert found.curve[0].thresholds == (0, 0)
     assert found.curve[0].flops_share == 1
     assert chosen.quality >= found.curve[0].quality
 
 
-def test_the_policy_names_the_models_exits_and_pooling(early_exit, data, tmp_path):
-    found = calibrated("wikiann", early_exit("wikiann", exit_token_pooling="max"), data, tmp_path / "out")
-    assert (found.task, found.policy.layers, found.policy.token_pooling) == ("wikiann", (1, 2, 3), "max")
+def test_the_policy_names_the_models_exits(early_exit, data, tmp_path):
+    found = calibrated("wikiann", early_exit("wikiann"), data, tmp_path / "out")
+    assert (found.task, found.policy.layers) == ("wikiann", (1, 2, 3))
 
 
 def points(*pairs: tuple[float, float]) -> list[TradeOff]:
     return [
-        TradeOff(threshold=number / 10, quality=quality, flops_share=share, mean_exit_layer=1.0)
+        TradeOff(layers=(1, 2), thresholds=(number / 10,), quality=quality, flops_share=share, mean_exit_layer=1.0)
         for number, (quality, share) in enumerate(pairs)
     ]
 
@@ -138,11 +137,11 @@ def test_the_cheapest_point_within_the_drop_is_chosen():
 
 def test_where_exits_cost_more_than_they_save_nobody_leaves():
     # An exit that nobody takes is computed all the same.
-    assert choose(points((0.80, 1.0), (0.80, 1.02), (0.90, 1.01)), 1.0).threshold == 0
+    assert choose(points((0.80, 1.0), (0.80, 1.02), (0.90, 1.01)), 1.0).thresholds == (0,)
 
 
 def test_of_equally_cheap_points_the_lowest_threshold_is_chosen():
-    assert choose(points((0.80, 1.0), (0.80, 0.5), (0.80, 0.5)), 0.0).threshold == 0.1
+    assert choose(points((0.80, 1.0), (0.80, 0.5), (0.80, 0.5)), 0.0).thresholds == (0.1,)
 
 
 def test_more_tokens_than_the_model_reads_are_refused(early_exit, data, tmp_path):

@@ -6,9 +6,9 @@ from halfling.records import Calibration, EncoderShape, ExitPolicy, Quality, Tra
 
 CALIBRATION = Calibration(
     task="wikiann",
-    policy=ExitPolicy(layers=(2, 4), threshold=0.125, token_pooling="max"),
+    policy=ExitPolicy(layers=(2, 4), thresholds=(0.125,), token_pooling="max", model="f00d"),
     max_drop=1.0,
-    curve=(TradeOff(threshold=0.125, quality=0.5, flops_share=0.75, mean_exit_layer=3.1),),
+    curve=(TradeOff(layers=(2, 4), thresholds=(0.125,), quality=0.5, flops_share=0.75, mean_exit_layer=3.1),),
 )
 QUALITY = Quality(
     model="student",
@@ -33,17 +33,17 @@ def test_a_record_survives_its_file(record, tmp_path):
 
 def test_a_record_does_not_change():
     with pytest.raises(ValidationError, match="frozen"):
-        CALIBRATION.policy.threshold = 0.5
+        CALIBRATION.policy.patience = 2
 
 
 def test_an_unknown_field_is_refused_by_name(tmp_path):
-    (tmp_path / "policy.json").write_text('{"layers": [4], "threshold": 0, "treshold": 0.1}')
+    (tmp_path / "policy.json").write_text('{"layers": [4], "thresholds": [], "treshold": 0.1}')
     with pytest.raises(HalflingError, match=r"policy\.json: not a ExitPolicy \(treshold: Extra inputs") as error:
         ExitPolicy.read(tmp_path / "policy.json")
     assert "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", '{"layers": [4], "threshold": 2}'])
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"layers": [2, 4], "thresholds": [2]}'])
 def test_what_is_no_such_record_is_one_line(text, tmp_path):
     (tmp_path / "policy.json").write_text(text)
     with pytest.raises(HalflingError, match=r"policy\.json: not a ExitPolicy") as error:

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from pydantic import Field
@@ -11,7 +11,7 @@ from torch import Tensor
 from halfling import criteria
 from halfling.cost.flops import Head, flops
 from halfling.models import EARLY_EXIT_MODELS
-from halfling.models.folder import load_model, load_tokenizer
+from halfling.models.folder import load_model, load_tokenizer, weights_sha256
 from halfling.models.shapes import require_room, shape_of
 from halfling.records import Calibration, Counts, ExitPolicy, Progress, Settings, TaskName, TradeOff, silent
 from halfling.tasks import TASKS
@@ -66,7 +66,7 @@ def calibrate(
     progress(0, 2, "every exit on English dev")
     answers = predict(network, encoded, settings.batch_size, all_exits=True)
     assert answers.exit_logits is not None
-    pooling = network.config.exit_token_pooling
+    pooling: Literal["mean"] = "mean"
     layers = network.config.exit_layers
     exits = _Exits(
         layers=layers,
@@ -87,21 +87,24 @@ def calibrate(
         spent = flops(shape, answers.num_tokens, left_after, head).total if threshold else plain_flops
         curve.append(
             TradeOff(
-                threshold=round(float(threshold), 6),
+                layers=tuple(layers),
+                thresholds=(round(float(threshold), 6),) * (len(layers) - 1),
                 quality=getattr(task.score(encoded.gold, predicted), task.headline),
                 flops_share=spent / plain_flops,
                 mean_exit_layer=float(np.mean(left_after)),
             )
         )
     chosen = choose(curve, settings.max_drop)
-    policy = ExitPolicy(layers=tuple(layers), threshold=chosen.threshold, token_pooling=pooling)
+    policy = ExitPolicy(
+        layers=chosen.layers, thresholds=chosen.thresholds, token_pooling=pooling, model=weights_sha256(model)
+    )
     Calibration(task=settings.task, policy=policy, max_drop=settings.max_drop, curve=tuple(curve)).write(
         out / "exit_policy.json"
     )
-    progress(2, 2, f"threshold {chosen.threshold:g}")
+    progress(2, 2, f"thresholds {chosen.thresholds}")
     drop = 100 * (curve[0].quality - chosen.quality)
     return {
-        "threshold": chosen.threshold,
+        "thresholds": chosen.thresholds,
         "flops_share": round(chosen.flops_share, 4),
         "drop": round(drop, 2),
     }
@@ -110,7 +113,7 @@ def calibrate(
 def choose(curve: list[TradeOff], max_drop: float) -> TradeOff:
     """Return the cheapest point whose quality is within `max_drop` points of the first, which has no exits."""
     floor = curve[0].quality - max_drop / 100
-    return min((point for point in curve if point.quality >= floor), key=lambda p: (p.flops_share, p.threshold))
+    return min((point for point in curve if point.quality >= floor), key=lambda p: (p.flops_share, p.thresholds))
 
 
 def _first_sure(uncertainty: np.ndarray, threshold: float) -> np.ndarray:

@@ -77,20 +77,56 @@ class EncoderShape(Record):
 
 
 class ExitPolicy(Record):
-    """Where an early-exit model may stop and how sure it must be."""
+    """Where an early-exit model may stop and how sure it must be; the last exit takes whoever is left."""
 
-    layers: tuple[int, ...] = Field(description="exits, ascending; the last is the encoder's last layer")
-    criterion: Literal["entropy"] = "entropy"
-    threshold: float = Field(ge=0, le=1, description="leave at the first exit whose uncertainty is below")
+    layers: tuple[int, ...] = Field(
+        min_length=1, description="exits in use, ascending; the last is the encoder's last layer"
+    )
+    thresholds: tuple[Annotated[float, Field(ge=0, le=1)], ...] = Field(
+        description="one for each exit but the last: leave where the uncertainty is below; 0: nobody leaves there"
+    )
+    criterion: Literal["entropy", "max_probability", "margin", "patience"] = Field(
+        "entropy", description="what uncertainty (0..1) is: see criteria.py"
+    )
+    patience: int | None = Field(
+        None, gt=0, description="exits in a row that must confirm an answer; with the criterion patience only"
+    )
+    granularity: Literal["sentence", "token"] = Field(
+        "sentence", description="who leaves: all tokens of a sentence together, or (taggers) each token alone"
+    )
     token_pooling: Literal["mean", "max"] = Field(
         "mean", description="how a tagger's token uncertainties become the sentence's"
     )
+    model: str | None = Field(None, description="SHA-256 of the weights it was made for; any with such exits")
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> "ExitPolicy":
+        if self.layers[0] < 1 or list(self.layers) != sorted({*self.layers}):
+            raise ValueError(f"layers {self.layers} are not ascending from 1")
+        if len(self.thresholds) != len(self.layers) - 1:
+            raise ValueError(
+                f"expected a threshold for each exit but the last, {len(self.layers) - 1}, got {len(self.thresholds)}"
+            )
+        if (self.patience is None) == (self.criterion == "patience"):
+            raise ValueError(f"patience {self.patience} with the criterion {self.criterion}")
+        return self
+
+    @classmethod
+    def uniform(cls, layers: tuple[int, ...], threshold: float, **more: Any) -> "ExitPolicy":
+        """Return a policy with one threshold for all exits but the last."""
+        return cls(layers=layers, thresholds=(threshold,) * (len(layers) - 1), **more)
+
+    @property
+    def is_early(self) -> bool:
+        """Whether anybody can leave before the last exit."""
+        return any(threshold > 0 for threshold in self.thresholds)
 
 
 class TradeOff(Record):
     """One point of the curve that calibration draws on English dev."""
 
-    threshold: float
+    layers: tuple[int, ...]
+    thresholds: tuple[float, ...]
     quality: float = Field(description="accuracy (XNLI) or span F1 (WikiANN), 0..1")
     flops_share: float = Field(description="arithmetic with exits / without")
     mean_exit_layer: float

@@ -57,7 +57,7 @@ def write_policy(tmp_path: Path) -> Callable[..., Path]:
     def write(task: TaskName, layers: tuple[int, ...], threshold: float) -> Path:
         folder = tmp_path / f"policy-{task}-{threshold}"
         folder.mkdir()
-        policy = ExitPolicy(layers=layers, threshold=threshold)
+        policy = ExitPolicy.uniform(layers, threshold)
         Calibration(task=task, policy=policy, max_drop=1.0, curve=()).write(folder / "exit_policy.json")
         return folder
 

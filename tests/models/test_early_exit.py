@@ -14,6 +14,7 @@ from transformers import (
     set_seed,
 )
 
+from halfling import criteria
 from halfling.cost.flops import Head, flops
 from halfling.models import (
     XLMRobertaEarlyExitConfig,
@@ -22,6 +23,15 @@ from halfling.models import (
 )
 from halfling.models.packing import packed_attention, packed_positions
 from halfling.models.shapes import Dimensions, config_for, shape_of
+from halfling.records import ExitPolicy
+
+EVERY = (1, 2, 3, 4)
+
+
+def uniform(layers, threshold, **more):
+    """Return a policy as a configuration holds it."""
+    return ExitPolicy.uniform(tuple(layers), threshold, **more).model_dump(mode="json")
+
 
 PLAIN = {"sequence": XLMRobertaForSequenceClassification, "token": XLMRobertaForTokenClassification}
 EARLY = {"sequence": XLMRobertaEarlyExitForSequenceClassification, "token": XLMRobertaEarlyExitForTokenClassification}
@@ -73,15 +83,24 @@ def one(batch, row):
 def a_threshold_between(early, batch):
     """Return a threshold with which some of the batch leave at each exit."""
     logits = early(**batch, all_exits=True).exit_logits
-    unsure = torch.stack([early.uncertainty(each, batch["attention_mask"].bool()) for each in logits[:-1]])
-    return unsure.quantile(0.3).item()
+    unsure = [unsure_of(early, each, batch["attention_mask"]) for each in logits[:-1]]
+    return float(np.quantile(unsure, 0.3))
+
+
+def unsure_of(early, logits, mask):
+    """Return the uncertainty of each input of a batch, as the model's own policy sees it."""
+    counted = mask.bool().numpy() if logits.dim() == 3 else None
+    return criteria.Doubt(early.config.policy)(logits.numpy(), counted)
 
 
 @pytest.fixture
 def mid_range(make, padded):
     def build(**settings):
+        policy = settings.pop("policy", {})
         _, early = make(**settings)
-        early.config.exit_threshold = a_threshold_between(early, padded)
+        layers = tuple(early.config.exit_layers)
+        early.config.leave_by(ExitPolicy.uniform(layers, 0.0, **policy))
+        early.config.leave_by(ExitPolicy.uniform(layers, a_threshold_between(early, padded), **policy))
         return early
 
     return build
@@ -123,7 +142,7 @@ def test_an_input_leaves_at_the_first_exit_whose_entropy_is_below(mid_range, pad
             here = logits[row, :length].double() if kind == "token" else logits[row].double()
             p = here.softmax(-1)
             entropy = (-(p * p.log()).sum(-1) / np.log(5)).mean().item()
-            if entropy < early.config.exit_threshold or layer == 4:
+            if layer == 4 or entropy < early.config.policy.thresholds[layer - 1]:
                 break
         assert found.exit_layers[row] == layer
         assert found.uncertainty[row].item() == pytest.approx(entropy, abs=1e-5)
@@ -148,14 +167,14 @@ def test_padding_that_only_leavers_needed_is_cut_without_a_change(make, padded):
     _, early = make()
     # The two longest rows leave first: the threshold is theirs.
     batch = {name: tensor[:, :12] for name, tensor in padded.items()}
-    unsure = early.uncertainty(early(**batch, all_exits=True).exit_logits[0], batch["attention_mask"].bool())
+    unsure = torch.from_numpy(unsure_of(early, early(**batch, all_exits=True).exit_logits[0], batch["attention_mask"]))
     order = unsure.argsort()
     # Rows sorted by certainty get lengths from long to short: rebuild so that long rows are the sure ones.
     rows = [int(order[0]), *[int(n) for n in order[-3:]]]
     narrow = max(LENGTHS[n] for n in rows[1:])
     wide = torch.nn.functional.pad(batch["input_ids"][rows], (0, 4), value=1)
     mask = torch.nn.functional.pad(batch["attention_mask"][rows], (0, 4))
-    early.config.exit_threshold = (unsure[rows[0]].item() + unsure[rows[1]].item()) / 2
+    early.config.leave_by(ExitPolicy.uniform(EVERY, (unsure[rows[0]].item() + unsure[rows[1]].item()) / 2))
     widths = []
     early.roberta.encoder.layer[1].register_forward_hook(lambda _, inputs, __: widths.append(inputs[0].shape[1]))
     found = early(input_ids=wide, attention_mask=mask)
@@ -170,7 +189,7 @@ def test_padding_that_only_leavers_needed_is_cut_without_a_change(make, padded):
 
 @torch.no_grad()
 def test_an_input_that_leaves_after_layer_one_runs_no_other(make, padded):
-    _, early = make(exit_threshold=1.0)
+    _, early = make(exit_policy=uniform(EVERY, 1.0))
     ran = []
     for number, layer in enumerate(early.roberta.encoder.layer, start=1):
         layer.register_forward_hook(lambda *_, number=number: ran.append(number))
@@ -181,7 +200,7 @@ def test_an_input_that_leaves_after_layer_one_runs_no_other(make, padded):
 @torch.no_grad()
 @pytest.mark.parametrize(("exit_layers", "threshold", "left"), [([2, 4], 1.0, 2), ([2, 4], 1e-9, 4), ([4], 1.0, 4)])
 def test_the_count_from_shapes_equals_what_torch_counts(make, padded, kind, exit_layers, threshold, left):
-    _, early = make("eager", exit_layers=exit_layers, exit_threshold=threshold)
+    _, early = make("eager", exit_layers=exit_layers, exit_policy=uniform(exit_layers, threshold))
     ids = padded["input_ids"][[0, 3, 11], :9]
     with FlopCounterMode(display=False) as counter:
         assert early(ids).exit_layers.tolist() == [left] * 3
@@ -200,13 +219,14 @@ def test_threshold_zero_evaluates_the_last_classifier_only(make, padded, kind):
 
 @torch.no_grad()
 def test_auto_classes_load_what_was_saved(mid_range, padded, kind, tmp_path):
-    early = mid_range(exit_layers=[1, 3], exit_token_pooling="max")
+    early = mid_range(exit_layers=[1, 3], exit_loss_weights=[0.5, 0.0, 2.0], policy={"token_pooling": "max"})
     early.save_pretrained(tmp_path)
     config = AutoConfig.from_pretrained(tmp_path)
     assert type(config) is XLMRobertaEarlyExitConfig
     assert config.exit_layers == [1, 3, 4]
-    assert config.exit_threshold == early.config.exit_threshold
-    assert config.exit_token_pooling == "max"
+    assert config.policy == early.config.policy
+    assert config.policy.token_pooling == "max"
+    assert config.exit_loss_weights == [0.5, 0.0, 2.0]
     loaded, info = AUTO[kind].from_pretrained(tmp_path, output_loading_info=True)
     assert not any(info.values())
     assert type(loaded) is EARLY[kind]
@@ -236,7 +256,7 @@ def test_the_loss_is_the_weighted_sum_of_the_exits_cross_entropies(make, padded,
     shape = padded["input_ids"].shape if kind == "token" else (len(LENGTHS),)
     labels = torch.randint(5, shape)
     labels[1] = -100
-    early.exit_loss_weights = [0.25, 0.75]
+    early.config.exit_loss_weights = [0.25, 0.75]
     output = early(**padded, labels=labels)
     kept = labels != -100
     expected = sum(
@@ -247,7 +267,7 @@ def test_the_loss_is_the_weighted_sum_of_the_exits_cross_entropies(make, padded,
 
 
 def test_nobody_leaves_while_training(make, padded):
-    _, early = make(exit_threshold=1.0)
+    _, early = make(exit_policy=uniform(EVERY, 1.0))
     output = early.train()(**padded)
     assert len(output.exit_logits) == 4
     assert output.exit_layers.tolist() == [4] * len(LENGTHS)
@@ -266,16 +286,16 @@ def test_a_frozen_backbone_has_no_dropout_while_its_exits_train(make):
 def test_only_words_beginnings_vote_on_a_sentence():
     set_seed(0)
     config = XLMRobertaEarlyExitConfig(
-        hidden_size=16, num_hidden_layers=2, num_attention_heads=2, vocab_size=50, num_labels=5, exit_threshold=1.0
+        hidden_size=16, num_hidden_layers=2, num_attention_heads=2, vocab_size=50, num_labels=5, exit_layers=[1, 2]
     )
-    config.exit_layers = [1, 2]
+    config.leave_by(ExitPolicy.uniform((1, 2), 1.0))
     early = XLMRobertaEarlyExitForTokenClassification(config).eval()
     ids, starts = torch.randint(4, 50, (1, 6)), torch.tensor([[False, True, False, False, True, False]])
     p = early(ids, all_exits=True).exit_logits[0][0].double().softmax(-1)
     entropy = -(p * p.log()).sum(-1) / np.log(5)
     assert early(ids, word_starts=starts).uncertainty.item() == pytest.approx(entropy[[1, 4]].mean().item(), abs=1e-6)
     assert early(ids).uncertainty.item() == pytest.approx(entropy.mean().item(), abs=1e-6)
-    early.config.exit_token_pooling = "max"
+    early.config.leave_by(ExitPolicy.uniform((1, 2), 1.0, token_pooling="max"))
     assert early(ids, word_starts=starts).uncertainty.item() == pytest.approx(entropy[[1, 4]].max().item(), abs=1e-6)
 
 
@@ -289,9 +309,11 @@ def test_the_last_layer_is_always_an_exit_and_exits_ascend():
     [
         ({"exit_layers": [0, 3]}, r"exit_layers \[0, 3, 6\] outside 1\.\.6"),
         ({"exit_layers": [7]}, r"exit_layers \[6, 7\] outside 1\.\.6"),
-        ({"exit_threshold": 1.5}, r"exit_threshold 1\.5 outside 0\.\.1"),
-        ({"exit_threshold": -0.1}, r"exit_threshold -0\.1 outside 0\.\.1"),
-        ({"exit_token_pooling": "min"}, "'min' is neither"),
+        ({"exit_policy": {"layers": [6], "thresholds": [0.5]}}, "expected a threshold for each exit but the last, 0"),
+        ({"exit_policy": {"layers": [3, 6], "thresholds": [1.5]}}, "thresholds.0"),
+        ({"exit_policy": {"layers": [3, 6], "thresholds": [0.5]}}, r"exits \[3, 6\] for a model with exits \[6\]"),
+        ({"exit_layers": [3], "exit_policy": {"layers": [3], "thresholds": []}}, r"exits \[3\] for a model with"),
+        ({"exit_layers": [3], "exit_loss_weights": [1.0]}, "a loss weight for each of 2 exits"),
     ],
 )
 def test_a_configuration_outside_its_range_is_refused(settings, message):
@@ -300,6 +322,6 @@ def test_a_configuration_outside_its_range_is_refused(settings, message):
 
 
 def test_packed_rows_do_not_leave_early(make, padded):
-    _, early = make(exit_threshold=0.5)
+    _, early = make(exit_policy=uniform(EVERY, 0.5))
     with pytest.raises(ValueError, match=r"expected attention_mask of \[batch, tokens\], came \(1, 1, 7, 7\)"):
         early(padded["input_ids"][:1, :7], attention_mask=torch.zeros(1, 1, 7, 7))

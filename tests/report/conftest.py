@@ -108,14 +108,15 @@ def inputs(write):
             )
         curve = tuple(
             TradeOff(
-                threshold=step / 10,
+                layers=(3, 6, 12),
+                thresholds=(step / 10,) * 2,
                 quality=0.79 - 0.0035 * step**1.6,
                 flops_share=1 - 0.065 * step,
                 mean_exit_layer=12 - 0.7 * step,
             )
             for step in range(10)
         )
-        policy = ExitPolicy(layers=(3, 6, 12), threshold=0.4)
+        policy = ExitPolicy.uniform((3, 6, 12), 0.4)
         for seed in range(2):
             role = f"calibrate/student-uniform-{task}-{seed}"
             shifted = tuple(point.model_copy(update={"quality": point.quality - 0.01 * seed}) for point in curve)

@@ -34,7 +34,7 @@ def test_what_was_measured_twice_is_named(quality, cost):
 
 
 def test_folders_give_what_they_hold_and_calibrations_the_last_word_of_their_role(write, quality, cost):
-    calibration = Calibration(task="xnli", policy=ExitPolicy(layers=(1, 2), threshold=0.5), max_drop=1, curve=())
+    calibration = Calibration(task="xnli", policy=ExitPolicy.uniform((1, 2), 0.5), max_drop=1, curve=())
     found = gather(
         {
             "quality both": write("both", [quality(), quality(seed=1)], [cost()]),
@@ -47,7 +47,7 @@ def test_folders_give_what_they_hold_and_calibrations_the_last_word_of_their_rol
 
 
 def test_two_calibrations_of_one_name_are_refused(write):
-    calibration = Calibration(task="xnli", policy=ExitPolicy(layers=(1,), threshold=0), max_drop=1, curve=())
+    calibration = Calibration(task="xnli", policy=ExitPolicy.uniform((1,), 0.0), max_drop=1, curve=())
     folder = write("policy", calibration=calibration)
     with pytest.raises(HalflingError, match="a second calibration named x"):
         gather({"calibrate/x": folder, "again/x": folder})

@@ -45,9 +45,10 @@ def test_without_exits_there_are_no_bars(quality):
 @pytest.mark.parametrize(("threshold", "rings"), [(0.5, 1), (0.25, 0)])
 def test_the_chosen_point_of_the_curve_is_ringed(threshold, rings):
     curve = tuple(
-        TradeOff(threshold=t, quality=0.8 - t / 10, flops_share=1 - t / 2, mean_exit_layer=12) for t in (0, 0.5)
+        TradeOff(layers=(6, 12), thresholds=(t,), quality=0.8 - t / 10, flops_share=1 - t / 2, mean_exit_layer=12)
+        for t in (0, 0.5)
     )
-    policy = ExitPolicy(layers=(6, 12), threshold=threshold)
+    policy = ExitPolicy.uniform((6, 12), threshold)
     found = {"student-xnli-0": Calibration(task="xnli", policy=policy, max_drop=1, curve=curve)}
     svg = plots.trade_off(found, "xnli")
     assert "student-xnli-0" in _words(svg)

@@ -24,7 +24,9 @@ def plain(task, config):
 
 def early(task, config, threshold):
     set_seed(3)
-    config = XLMRobertaEarlyExitConfig(**config.to_dict() | {"exit_layers": [1, 2], "exit_threshold": threshold})
+    config = XLMRobertaEarlyExitConfig(
+        **config.to_dict() | {"exit_layers": [1, 2], "exit_policy": {"layers": [1, 2], "thresholds": [threshold]}}
+    )
     config.num_labels = 3 if task == "xnli" else 7
     kinds = {
         "xnli": XLMRobertaEarlyExitForSequenceClassification,

@@ -9,7 +9,7 @@ from halfling.calibrate import head_of
 from halfling.cost.flops import flops
 from halfling.errors import HalflingError
 from halfling.models import EARLY_EXIT_MODELS
-from halfling.models.folder import load_model
+from halfling.models.folder import load_model, weights_sha256
 from halfling.models.shapes import shape_of
 from halfling.records import Calibration, TaskName
 from halfling.tasks import TASKS
@@ -22,10 +22,10 @@ def load_network(task: TaskName, model: Path, policy: Path | None) -> PreTrained
     Args:
         task: What it was trained for.
         model: A fine-tuned model's folder, or with `policy` an early-exit model's.
-        policy: A calibration's folder, whose `exit_policy.json` sets the threshold.
+        policy: A calibration's folder, whose `exit_policy.json` says when inputs leave.
 
     Raises:
-        HalflingError: A folder cannot be read, or the policy was made for other exits.
+        HalflingError: A folder cannot be read, or the policy was made for another model.
     """
     if policy is None:
         network = load_model(TASKS[task].model_class, model)
@@ -33,13 +33,16 @@ def load_network(task: TaskName, model: Path, policy: Path | None) -> PreTrained
         calibration = Calibration.read(policy / "exit_policy.json")
         network = load_model(EARLY_EXIT_MODELS[task], model)
         chosen = calibration.policy
-        if calibration.task != task or list(chosen.layers) != network.config.exit_layers:
+        if calibration.task != task:
             raise HalflingError(
-                f"{policy}: its policy is for {calibration.task} with exits {list(chosen.layers)}, {model} is for "
-                f"{task} with exits {network.config.exit_layers}: calibrate this model"
+                f"{policy}: its policy is for {calibration.task}, not {task}, {model}: calibrate this model"
             )
-        network.config.exit_threshold = chosen.threshold
-        network.config.exit_token_pooling = chosen.token_pooling
+        if chosen.model not in (None, weights_sha256(model)):
+            raise HalflingError(f"{policy}: its policy is for other weights than {model} has: calibrate this model")
+        try:
+            network.config.leave_by(chosen)
+        except ValueError as error:
+            raise HalflingError(f"{policy}: {error}, {model}: calibrate this model") from error
     return network.to("cuda" if torch.cuda.is_available() else "cpu").eval()
 
 
@@ -48,8 +51,8 @@ def mean_gflops(network: PreTrainedModel, task: TaskName, answers: Predictions) 
 
     Real lengths, real exits, and every classifier that was computed; see `cost.flops` for what is counted.
     """
-    # With threshold 0 the model skips its intermediate exits, so their arithmetic is not spent.
-    early = getattr(network.config, "exit_threshold", 0.0) > 0
-    head = head_of(task, tuple(network.config.exit_layers) if early else ())
+    # Exits that are not in use are skipped, so their arithmetic is not spent.
+    policy = getattr(network.config, "policy", None)
+    head = head_of(task, policy.layers if policy and policy.is_early else ())
     whole = flops(shape_of(network.config), answers.num_tokens, answers.exit_layers, head).total
     return whole / len(answers.num_tokens) / 1e9

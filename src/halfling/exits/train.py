@@ -25,9 +25,6 @@ class ExitsSettings(EnglishTraining):
         description="two_stage: the fine-tuned model is frozen, so its last exit stays what it was; "
         "joint: everything moves, exit k weighs k",
     )
-    token_pooling: Literal["mean", "max"] = Field(
-        "mean", description="how a tagger's token uncertainties become the sentence's"
-    )
     # Fresh classifiers on a model that knows the task: fewer passes, larger steps.
     epochs: int = Field(1, gt=0, description="passes over the train split")
     learning_rate: float = Field(1e-3, gt=0)
@@ -39,7 +36,7 @@ def train_exits(
     """Write an early-exit model (`AutoModel` loads it after `import halfling.models`) with its tokenizer.
 
     Two-stage training follows DeeBERT (https://arxiv.org/abs/2004.12993), joint training with linear weights
-    MSDNet as PABEE applies it (https://arxiv.org/abs/2006.04152). The threshold is left at 0: calibration sets it.
+    MSDNet as PABEE applies it (https://arxiv.org/abs/2006.04152). Nobody leaves early yet: calibration says when.
 
     Returns:
         The exits, steps, and the training curve (summed cross-entropy, nats).
@@ -58,7 +55,6 @@ def train_exits(
             **{
                 **plain.config.to_dict(),
                 "exit_layers": list(settings.layers or range(1, plain.config.num_hidden_layers + 1)),
-                "exit_token_pooling": settings.token_pooling,
                 "freeze_backbone": two_stage,
             }
         )
@@ -68,15 +64,16 @@ def train_exits(
         raise HalflingError(
             f"exits: {config.exit_layers} leaves no early exit: name a layer below {plain.config.num_hidden_layers}"
         )
+    if two_stage:
+        config.exit_loss_weights = [1.0] * (len(config.exit_layers) - 1) + [0.0]
+    else:
+        total = sum(config.exit_layers)
+        config.exit_loss_weights = [layer / total for layer in config.exit_layers]
     set_seed(settings.seed)  # of the exits' first weights
     model = load_model(EARLY_EXIT_MODELS[settings.task], finetuned, new=("exits",), config=config)
     if two_stage:
         model.requires_grad_(False)
         model.exits.requires_grad_(True)
-        model.exit_loss_weights = [1.0] * (len(config.exit_layers) - 1) + [0.0]
-    else:
-        total = sum(config.exit_layers)
-        model.exit_loss_weights = [layer / total for layer in config.exit_layers]
     counts = train_on_english(model, tokenizer, settings, data, out, progress)
     model.config.freeze_backbone = False
     model.save_pretrained(out)

@@ -1,13 +1,14 @@
 """The early-exit model: XLM-R's own layers with a classifier after chosen ones, and a loop that really stops.
 
 Follows BranchyNet (https://arxiv.org/abs/1709.01686) and DeeBERT (https://arxiv.org/abs/2004.12993): an input leaves
-at the first exit whose normalised entropy is below a threshold. We differ in one way: inputs that leave are taken
+at the first exit whose uncertainty is below that exit's threshold. We differ in one way: inputs that leave are taken
 out of the batch, so that those that stay are computed alone; DeeBERT's code stops for a batch of one only.
 """
 
 from dataclasses import dataclass
 from typing import Any, no_type_check
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
@@ -21,6 +22,7 @@ from transformers.models.xlm_roberta.modeling_xlm_roberta import (
 from transformers.utils import ModelOutput
 
 from halfling import criteria
+from halfling.records import ExitPolicy
 
 
 @no_type_check  # transformers makes an __init__ that takes any keyword; its signature, which is checked, names fields
@@ -30,16 +32,17 @@ class XLMRobertaEarlyExitConfig(XLMRobertaConfig):
     Args:
         exit_layers: Layers (1-based, ascending) followed by a classifier. The encoder's last layer is always the
             last exit and is added when missing.
-        exit_threshold: Leave at the first exit whose uncertainty (0..1) is below. 0: nobody leaves early.
-        exit_token_pooling: How a tagger's token uncertainties become the sentence's: "mean" or "max".
+        exit_policy: A `records.ExitPolicy` as a dictionary: which of these exits are in use, and when an input
+            leaves at one. None: nobody leaves early.
+        exit_loss_weights: What each exit's cross-entropy weighs in training, in order. None: one each.
         freeze_backbone: True while exits are trained on a backbone that must not move (no dropout in it either).
     """
 
     model_type = "xlm-roberta-early-exit"
 
     exit_layers: list[int] | tuple[int, ...] = ()
-    exit_threshold: float = 0.0
-    exit_token_pooling: str = "mean"
+    exit_policy: dict[str, Any] | None = None
+    exit_loss_weights: list[float] | tuple[float, ...] | None = None
     freeze_backbone: bool = False
 
     def __post_init__(self, **kwargs: Any) -> None:
@@ -48,11 +51,29 @@ class XLMRobertaEarlyExitConfig(XLMRobertaConfig):
         layers = sorted({*self.exit_layers, last})
         if layers[0] < 1 or layers[-1] > last:
             raise ValueError(f"exit_layers {layers} outside 1..{last}, the layers of this encoder")
-        if not 0 <= self.exit_threshold <= 1:
-            raise ValueError(f"exit_threshold {self.exit_threshold} outside 0..1")
-        if self.exit_token_pooling not in ("mean", "max"):
-            raise ValueError(f'exit_token_pooling {self.exit_token_pooling!r} is neither "mean" nor "max"')
         self.exit_layers = layers
+        if self.exit_loss_weights is not None and len(self.exit_loss_weights) != len(layers):
+            raise ValueError(f"expected a loss weight for each of {len(layers)} exits, got {self.exit_loss_weights}")
+        if self.exit_policy is not None:
+            self.leave_by(ExitPolicy.model_validate(self.exit_policy))
+
+    @property
+    def policy(self) -> ExitPolicy:
+        """When inputs leave: what `exit_policy` says, or never."""
+        if self.exit_policy is None:
+            return ExitPolicy(layers=(self.num_hidden_layers,), thresholds=())
+        return ExitPolicy.model_validate(self.exit_policy)
+
+    def leave_by(self, policy: ExitPolicy | None) -> None:
+        """Let inputs leave as `policy` says from now on; None: nobody leaves early.
+
+        Raises:
+            ValueError: The policy uses an exit that this model does not have, or leaves out the last one.
+        """
+        used = () if policy is None else policy.layers
+        if policy is not None and (not {*used} <= {*self.exit_layers} or used[-1] != self.num_hidden_layers):
+            raise ValueError(f"a policy with exits {list(used)} for a model with exits {self.exit_layers}")
+        self.exit_policy = None if policy is None else policy.model_dump(mode="json")
 
 
 @dataclass
@@ -63,7 +84,7 @@ class EarlyExitOutput(ModelOutput):
         loss: Sum of the exits' cross-entropies, each weighted by `exit_loss_weights`, when labels were given.
         logits: Of the exit that each input took: [batch, classes], or [batch, tokens, classes].
         exit_layers: The layer after which each input left, [batch].
-        uncertainty: Normalised entropy (0..1) at the exit taken, [batch]; NaN where none was computed.
+        uncertainty: By the policy's criterion (0..1) at the exit taken, [batch].
         exit_logits: Logits of every exit in order, in training and with `all_exits=True`.
     """
 
@@ -86,7 +107,6 @@ class _EarlyExitModel(XLMRobertaPreTrainedModel):
         # The last exit keeps the name it has in plain XLM-R models, so weights pass between the two unrenamed.
         self.classifier = self.make_head(config)
         self.exits = nn.ModuleDict({str(layer): self.make_head(config) for layer in config.exit_layers[:-1]})
-        self.exit_loss_weights = [1.0] * len(config.exit_layers)
         self.post_init()
 
     @staticmethod
@@ -94,9 +114,9 @@ class _EarlyExitModel(XLMRobertaPreTrainedModel):
         """Return an untrained classifier."""
         raise NotImplementedError
 
-    def uncertainty(self, logits: Tensor, counted: Tensor) -> Float[Tensor, " batch"]:
-        """Return the normalised entropy (0..1) of each input; `counted` is True on tokens that vote."""
-        raise NotImplementedError
+    def doubt(self, policy: ExitPolicy) -> criteria.Doubt:
+        """Return what says at exit after exit how unsure the model is of each input that is still there."""
+        return criteria.Doubt(policy)
 
     def train(self, mode: bool = True) -> "_EarlyExitModel":
         """Switch training mode; a frozen backbone and its classifier stay in evaluation mode."""
@@ -146,8 +166,8 @@ class _EarlyExitModel(XLMRobertaPreTrainedModel):
                 f"expected attention_mask of [batch, tokens], came {tuple(keep.shape)}: packed rows hold "
                 "several sentences, which leave at different exits (use all_exits=True)"
             )
-        counted = keep.bool() if word_starts is None else word_starts
-        return self._adaptive(hidden, mask, keep.bool(), counted)
+        counted = keep if word_starts is None else word_starts
+        return self._adaptive(hidden, mask, keep.bool(), counted.bool())
 
     def _all_exits(self, hidden: Tensor, mask: Tensor | None, labels: Tensor | None) -> EarlyExitOutput:
         exit_logits = []
@@ -157,52 +177,77 @@ class _EarlyExitModel(XLMRobertaPreTrainedModel):
                 exit_logits.append(self.classify(number, hidden))
         loss = None
         if labels is not None:
+            weights = self.config.exit_loss_weights or [1.0] * len(exit_logits)
             loss = sum(
                 weight * F.cross_entropy(logits.flatten(0, -2).float(), labels.flatten())
-                for weight, logits in zip(self.exit_loss_weights, exit_logits, strict=True)
+                for weight, logits in zip(weights, exit_logits, strict=True)
                 if weight
             )
         last = torch.full((hidden.shape[0],), self.config.num_hidden_layers, device=hidden.device)
         return EarlyExitOutput(loss=loss, logits=exit_logits[-1], exit_layers=last, exit_logits=tuple(exit_logits))
 
     def _adaptive(self, hidden: Tensor, mask: Tensor | None, keep: Tensor, counted: Tensor) -> EarlyExitOutput:
-        config = self.config
+        policy, device = self.config.policy, hidden.device
+        thresholds = dict(zip(policy.layers, policy.thresholds, strict=False)) if policy.is_early else {}
+        doubt = self.doubt(policy)
         batch, tokens = keep.shape
-        rows = torch.arange(batch, device=hidden.device)
-        taken = torch.full((batch,), config.num_hidden_layers, device=hidden.device)
-        unsure = torch.full((batch,), float("nan"), device=hidden.device)
+        rows = np.arange(batch)
+        taken = np.full(batch, self.config.num_hidden_layers)
+        unsure = np.full(batch, np.nan, dtype=np.float32)
         logits = hidden.new_zeros(self.logits_shape(batch, tokens))
+        on_host: tuple[np.ndarray, np.ndarray] | None = None
         for number, layer in enumerate(self.roberta.encoder.layer, start=1):
             hidden = layer(hidden, mask)
-            is_last = number == config.num_hidden_layers
-            if number not in config.exit_layers or (not is_last and config.exit_threshold == 0):
+            is_last = number == self.config.num_hidden_layers
+            if number not in thresholds and not is_last:
                 continue
             here = self.classify(number, hidden)
-            here_unsure = self.uncertainty(here, counted)
-            leave = torch.ones_like(here_unsure, dtype=torch.bool) if is_last else here_unsure < config.exit_threshold
-            if not leave.any():
-                continue
-            gone, stay = rows[leave], ~leave
-            taken[gone], unsure[gone] = number, here_unsure[leave]
-            if here.dim() == 3:
-                logits[gone, : here.shape[1]] = here[leave]
+            # The one time at this exit that an accelerator is waited for: all that is decided on comes at once.
+            if on_host is None:
+                values, *flags = _on_host(here, keep, counted)
+                on_host = flags[0].astype(bool), flags[1].astype(bool)
             else:
-                logits[gone] = here[leave]
-            if is_last or leave.all():
+                (values,) = _on_host(here)
+            here_unsure = doubt(values, on_host[1] if here.dim() == 3 else None)
+            leave = criteria.leaves(here_unsure, thresholds.get(number, 0.0)) | is_last
+            gone, stay = np.flatnonzero(leave), np.flatnonzero(~leave)
+            if not len(gone):
+                continue
+            taken[rows[gone]], unsure[rows[gone]] = number, here_unsure[gone]
+            to, at = _index(rows[gone], device), _index(gone, device)
+            if here.dim() == 3:
+                logits[to, : here.shape[1]] = here[at]
+            else:
+                logits[to] = here[at]
+            if not len(stay):
                 break
-            rows, hidden, keep, counted = rows[stay], hidden[stay], keep[stay], counted[stay]
+            rows, on_host = rows[stay], (on_host[0][stay], on_host[1][stay])
             # Whoever stays may be shorter than whoever left: padding that nobody needs any more is cut.
-            longest = int(keep.nonzero()[:, 1].max()) + 1
-            hidden, keep, counted = hidden[:, :longest], keep[:, :longest], counted[:, :longest]
+            longest = int(np.flatnonzero(on_host[0].any(axis=0)).max()) + 1
+            on_host = on_host[0][:, :longest], on_host[1][:, :longest]
+            doubt.stay(stay, longest if here.dim() == 3 else None)
+            at = _index(stay, device)
+            hidden = hidden[at, :longest]
             if mask is not None:
-                mask = create_bidirectional_mask(config=config, inputs_embeds=hidden, attention_mask=keep)
-        return EarlyExitOutput(logits=logits, exit_layers=taken, uncertainty=unsure)
+                mask = None if on_host[0].all() else mask[at, ..., :longest]
+                mask = mask[:, :, :longest] if mask is not None and mask.dim() == 4 else mask
+        return EarlyExitOutput(
+            logits=logits,
+            exit_layers=_index(taken, device),
+            uncertainty=torch.from_numpy(unsure).to(device, non_blocking=True),
+        )
 
 
-def _entropy(logits: Tensor) -> Float[Tensor, "*batch"]:
-    # On the host, where the decision to stop is taken: an accelerator is waited for at every exit.
-    values = criteria.normalised_entropy(logits.detach().float().cpu().numpy())
-    return torch.from_numpy(values).to(logits.device)
+def _on_host(*tensors: Tensor) -> list[np.ndarray]:
+    """Return tensors of one device as float32 arrays, in a single transfer."""
+    flat = torch.cat([tensor.detach().float().flatten() for tensor in tensors]).cpu().numpy()
+    ends = np.cumsum([tensor.numel() for tensor in tensors])[:-1]
+    return [part.reshape(tensor.shape) for part, tensor in zip(np.split(flat, ends), tensors, strict=True)]
+
+
+def _index(numbers: np.ndarray, device: torch.device) -> Int[Tensor, " numbers"]:
+    # Numbers, not a mask: to index with a mask, an accelerator must first be asked how many are True.
+    return torch.from_numpy(numbers).to(device, non_blocking=True)
 
 
 class XLMRobertaEarlyExitForSequenceClassification(_EarlyExitModel):
@@ -216,10 +261,6 @@ class XLMRobertaEarlyExitForSequenceClassification(_EarlyExitModel):
     def logits_shape(self, batch: int, tokens: int) -> tuple[int, ...]:
         """Return [batch, classes]."""
         return batch, self.num_labels
-
-    def uncertainty(self, logits: Tensor, counted: Tensor) -> Float[Tensor, " batch"]:
-        """Return the normalised entropy of each input's classes."""
-        return _entropy(logits)
 
 
 class XLMRobertaEarlyExitForTokenClassification(_EarlyExitModel):
@@ -242,10 +283,3 @@ class XLMRobertaEarlyExitForTokenClassification(_EarlyExitModel):
     def logits_shape(self, batch: int, tokens: int) -> tuple[int, ...]:
         """Return [batch, tokens, classes]."""
         return batch, tokens, self.num_labels
-
-    def uncertainty(self, logits: Tensor, counted: Tensor) -> Float[Tensor, " batch"]:
-        """Return the normalised entropy of each input's tokens that vote, pooled."""
-        pooled = criteria.pool_tokens(
-            _entropy(logits).cpu().numpy(), counted.cpu().numpy(), self.config.exit_token_pooling
-        )
-        return torch.from_numpy(pooled).to(logits.device)

@@ -1,5 +1,6 @@
 """Model folders: what is loaded from the hub or from disk, and what is written so that bare transformers loads it."""
 
+import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from transformers import (
 from transformers.utils import logging
 
 from halfling.errors import HalflingError
+from halfling.files import digest
 
 
 def load_tokenizer(source: str | Path) -> PreTrainedTokenizerBase:
@@ -62,6 +64,21 @@ def load_model(model_class: Any, source: str | Path, *, new: tuple[str, ...] = (
             "train it for this task first, or name another folder"
         )
     return model
+
+
+def weights_sha256(folder: Path) -> str:
+    """Return what tells the weights of a model folder from all others: the SHA-256 of its safetensors file.
+
+    Of several files, the hash of their hashes. Of a file above 256 MiB as `files.digest` says.
+
+    Raises:
+        HalflingError: The folder holds no weights.
+    """
+    files = sorted(folder.glob("model*.safetensors"))
+    if not files:
+        raise HalflingError(f"{folder}: holds no model*.safetensors")
+    hashes = [digest(file) for file in files]
+    return hashes[0] if len(hashes) == 1 else hashlib.sha256("".join(hashes).encode()).hexdigest()
 
 
 def save_masked_lm(
