@@ -4,6 +4,7 @@ from transformers import AutoTokenizer, XLMRobertaForMaskedLM
 
 from halfling.errors import HalflingError
 from halfling.models.shapes import Dimensions
+from halfling.teacher.cooccurrence import count_words, embeddings_from_counts, log_frequency
 from halfling.teacher.pretrain import TeacherSettings, build_teacher
 
 
@@ -54,6 +55,16 @@ def test_training_lowers_the_loss(tmp_path, words, write_packed):
     counts = build_teacher(settings=settings, packed=packed, tokenizer=words, out=tmp_path / "out")
     assert [entry["step"] for entry in counts["curve"]] == [25, 50, 75, 100]
     assert counts["curve"][-1]["loss"] < counts["curve"][0]["loss"] - 1
+
+
+def test_a_teacher_may_begin_with_what_counting_tells(build, packed, tmp_path):
+    build(embeddings="cooccurrence", epochs=1, learning_rate=1e-9)
+    model = XLMRobertaForMaskedLM.from_pretrained(tmp_path / "out")
+    words = count_words(packed, chunks=1)
+    counted = torch.from_numpy(embeddings_from_counts(words, 16, 0.04, seed=0))
+    counted[1] = 0  # padding
+    torch.testing.assert_close(model.get_input_embeddings().weight.detach(), counted, atol=1e-5, rtol=0)
+    torch.testing.assert_close(model.lm_head.bias.detach(), torch.from_numpy(log_frequency(words)), atol=1e-5, rtol=0)
 
 
 def test_no_epochs_take_the_source_as_it_is(build, write_masked_lm, tmp_path):
