@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from halfling.checkpoints import epochs_order
-from halfling.corpus.blocks import PackedBlocks, PackedSummary
+from halfling.corpus.blocks import Block, PackedBlocks, PackedSummary
 from halfling.errors import HalflingError
 from halfling.models.shapes import PAD
 
@@ -70,24 +70,36 @@ class MaskedBlocks(Dataset[dict[str, Tensor]]):
 
     def __getitem__(self, place: int) -> dict[str, Tensor]:
         chunk, number = self.order[place]
-        block = self.chunks[chunk][number]
-        ids = block.input_ids.astype(np.int64)
-        sequence_ids = np.zeros(len(ids), dtype=np.int64)
-        sequence_ids[block.starts] = 1
-        sequence_ids = sequence_ids.cumsum()
-        sequence_ids[ids == PAD] = 0
         random = np.random.default_rng([self.seed, place])
-        # `<s>`, `</s>` and padding (ids below 3) teach nothing when masked; unknown pieces have no meaning to guess.
-        candidates = np.flatnonzero(ids > 3)
-        chosen = random.permutation(candidates)[: max(1, round(self.mask_share * len(candidates)))]
-        labels = np.full(len(ids), _IGNORED, dtype=np.int64)
-        labels[chosen] = ids[chosen]
-        fate = random.random(len(chosen))
-        ids[chosen[fate < 0.8]] = self.mask_id
-        swapped = chosen[(fate >= 0.8) & (fate < 0.9)]
-        ids[swapped] = random.integers(4, self.vocab_size - 1, len(swapped))
-        return {
-            "input_ids": torch.from_numpy(ids),
-            "sequence_ids": torch.from_numpy(sequence_ids),
-            "labels": torch.from_numpy(labels),
-        }
+        return mask_block(
+            self.chunks[chunk][number],
+            random,
+            mask_share=self.mask_share,
+            mask_id=self.mask_id,
+            vocab_size=self.vocab_size,
+        )
+
+
+def mask_block(
+    block: Block, random: np.random.Generator, *, mask_share: float, mask_id: int, vocab_size: int
+) -> dict[str, Tensor]:
+    """Return a block as a masked language model reads it: `input_ids`, `sequence_ids` and `labels`, each [tokens]."""
+    ids = block.input_ids.astype(np.int64)
+    sequence_ids = np.zeros(len(ids), dtype=np.int64)
+    sequence_ids[block.starts] = 1
+    sequence_ids = sequence_ids.cumsum()
+    sequence_ids[ids == PAD] = 0
+    # `<s>`, `</s>` and padding (ids below 3) teach nothing when masked; unknown pieces have no meaning to guess.
+    candidates = np.flatnonzero(ids > 3)
+    chosen = random.permutation(candidates)[: max(1, round(mask_share * len(candidates)))]
+    labels = np.full(len(ids), _IGNORED, dtype=np.int64)
+    labels[chosen] = ids[chosen]
+    fate = random.random(len(chosen))
+    ids[chosen[fate < 0.8]] = mask_id
+    swapped = chosen[(fate >= 0.8) & (fate < 0.9)]
+    ids[swapped] = random.integers(4, vocab_size - 1, len(swapped))
+    return {
+        "input_ids": torch.from_numpy(ids),
+        "sequence_ids": torch.from_numpy(sequence_ids),
+        "labels": torch.from_numpy(labels),
+    }
