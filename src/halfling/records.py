@@ -152,7 +152,7 @@ class Quality(Record):
     accuracy: float = Field(description="of labels (XNLI) or of tokens (WikiANN), 0..1")
     f1: float = Field(description="macro F1 (XNLI) or IOB2 span F1 (WikiANN), 0..1")
     mean_exit_layer: float
-    exit_histogram: dict[int, int] = Field(description="exit layer -> number of examples")
+    exit_histogram: dict[int, int] = Field(description="exit layer -> number of examples, with token exits of tokens")
     gflops: float = Field(description="mean per example: 2 per multiply-accumulate, real lengths, all heads")
     gmacs_linear: float = Field(description="the thesis's convention: encoder linear layers at 128 tokens")
 

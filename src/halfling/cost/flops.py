@@ -50,38 +50,47 @@ def gmacs_linear(shape: EncoderShape, tokens: int = 128, layers: int | float | N
         layers: How many layers are computed; a mean exit layer need not be whole. All of them by default.
     """
     depth = shape.num_layers if layers is None else layers
-    return depth * _linear_macs_per_token(shape) * tokens / 1e9
+    return depth * (_key_value_macs(shape) + _other_linear_macs(shape)) * tokens / 1e9
 
 
 def flops(
     shape: EncoderShape,
     lengths: Sequence[int],
-    exit_layers: Sequence[int],
+    exit_layers: Sequence[int | Sequence[int]],
     head: Head | None = None,
 ) -> Flops:
     """Return the operations of all inputs together, each at its own length and up to its own exit.
 
+    Of an input whose tokens leave one by one, a layer computes keys and values for all tokens as long as one of them
+    is there; queries, the attention's output, the feed-forward block and the classifiers for those that are there.
+
     Args:
         shape: The encoder.
         lengths: Tokens of each input, special tokens included, padding not.
-        exit_layers: The layer after which each input left; `shape.num_layers` when it stayed to the end.
+        exit_layers: The layer after which each input left, or each of its tokens; `shape.num_layers` when it
+            stayed to the end.
         head: The classifiers; None counts the encoder alone.
 
     Raises:
-        ValueError: The two sequences differ in length, or an exit has no classifier.
+        ValueError: The two sequences differ in length, an exit has no classifier, or an input has not as many exits
+            as tokens.
     """
     if len(lengths) != len(exit_layers):
         raise ValueError(f"expected one exit for each length, got {len(exit_layers)} for {len(lengths)}")
     exits = _exits(shape, head)
     linear = attention = heads = 0
-    for tokens, layer in zip(lengths, exit_layers, strict=True):
-        if layer not in exits:
-            raise ValueError(f"expected an exit after one of the layers {sorted(exits)}, got {layer}")
-        linear += 2 * layer * _linear_macs_per_token(shape) * tokens
-        attention += 4 * layer * tokens * tokens * shape.width
+    for tokens, left in zip(lengths, exit_layers, strict=True):
+        each = [left] * tokens if isinstance(left, int) else list(left)
+        if wrong := {*each} - exits:
+            raise ValueError(f"expected an exit after one of the layers {sorted(exits)}, got {min(wrong)}")
+        if len(each) != tokens:
+            raise ValueError(f"expected an exit for each of {tokens} tokens, got {len(each)}")
+        deepest, in_all = max(each), sum(each)
+        linear += 2 * (deepest * tokens * _key_value_macs(shape) + in_all * _other_linear_macs(shape))
+        attention += 4 * in_all * tokens * shape.width
         if head is not None:
-            evaluated = sum(exit_layer <= layer for exit_layer in exits)
-            heads += 2 * evaluated * _head_macs(shape, head, tokens)
+            there = (sum(exit_layer >= layer for exit_layer in each) for layer in exits)
+            heads += sum(2 * _head_macs(shape, head, number) for number in there if number)
     return Flops(linear=linear, attention=attention, heads=heads)
 
 
@@ -95,9 +104,14 @@ def _exits(shape: EncoderShape, head: Head | None) -> frozenset[int]:
     return exits
 
 
-def _linear_macs_per_token(shape: EncoderShape) -> int:
-    """Return one layer's multiply-accumulates for one token: queries, keys, values, output, up and down."""
-    return 4 * shape.width**2 + 2 * shape.width * shape.ffn_width
+def _key_value_macs(shape: EncoderShape) -> int:
+    """Return one layer's multiply-accumulates for the key and the value of one token."""
+    return 2 * shape.width**2
+
+
+def _other_linear_macs(shape: EncoderShape) -> int:
+    """Return the others of its linear layers: query, output, up and down."""
+    return 2 * shape.width**2 + 2 * shape.width * shape.ffn_width
 
 
 def _head_macs(shape: EncoderShape, head: Head, tokens: int) -> int:

@@ -58,7 +58,8 @@ def measure_quality(
         encoded = task.encode(examples, tokenizer, settings.max_tokens)
         answers = predict(network, encoded, settings.batch_size)
         score = task.score(encoded.gold, answers.labels)
-        mean_exit = sum(answers.exit_layers) / len(answers.exit_layers)
+        left = answers.exits_taken
+        mean_exit = sum(left) / len(left)
         lines.append(
             Quality(
                 model=settings.model,
@@ -69,7 +70,7 @@ def measure_quality(
                 accuracy=score.accuracy,
                 f1=score.f1,
                 mean_exit_layer=mean_exit,
-                exit_histogram=dict(sorted(Counter(answers.exit_layers).items())),
+                exit_histogram=dict(sorted(Counter(left).items())),
                 gflops=mean_gflops(network, settings.task, answers),
                 gmacs_linear=gmacs_linear(shape, layers=mean_exit),
             )

@@ -1,17 +1,14 @@
 """The early-exit model: XLM-R's own layers with a classifier after chosen ones, and a loop that really stops.
 
 Follows BranchyNet (https://arxiv.org/abs/1709.01686) and DeeBERT (https://arxiv.org/abs/2004.12993): an input leaves
-at the first exit whose uncertainty is below that exit's threshold. We differ in one way: inputs that leave are taken
-out of the batch, so that those that stay are computed alone; DeeBERT's code stops for a batch of one only.
+at the first exit whose uncertainty is below that exit's threshold. How they leave is in `exit_loops.py`.
 """
 
-from dataclasses import dataclass
 from typing import Any, no_type_check
 
-import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Int
 from torch import Tensor, nn
 from transformers import XLMRobertaConfig, XLMRobertaModel
 from transformers.masking_utils import create_bidirectional_mask
@@ -19,9 +16,9 @@ from transformers.models.xlm_roberta.modeling_xlm_roberta import (
     XLMRobertaClassificationHead,
     XLMRobertaPreTrainedModel,
 )
-from transformers.utils import ModelOutput
 
 from halfling import criteria
+from halfling.models.exit_loops import EarlyExitOutput, leave_by_sentence, leave_by_token
 from halfling.records import ExitPolicy
 
 
@@ -76,29 +73,11 @@ class XLMRobertaEarlyExitConfig(XLMRobertaConfig):
         self.exit_policy = None if policy is None else policy.model_dump(mode="json")
 
 
-@dataclass
-class EarlyExitOutput(ModelOutput):
-    """What an early-exit model returns.
-
-    Attributes:
-        loss: Sum of the exits' cross-entropies, each weighted by `exit_loss_weights`, when labels were given.
-        logits: Of the exit that each input took: [batch, classes], or [batch, tokens, classes].
-        exit_layers: The layer after which each input left, [batch].
-        uncertainty: By the policy's criterion (0..1) at the exit taken, [batch].
-        exit_logits: Logits of every exit in order, in training and with `all_exits=True`.
-    """
-
-    loss: Float[Tensor, ""] | None = None
-    logits: Float[Tensor, "batch *tokens classes"] | None = None
-    exit_layers: Int[Tensor, " batch"] | None = None
-    uncertainty: Float[Tensor, " batch"] | None = None
-    exit_logits: tuple[Tensor, ...] | None = None
-
-
 class _EarlyExitModel(XLMRobertaPreTrainedModel):
     """The loop, shared by both tasks; a task says what a head is and how uncertainty is pooled."""
 
     config_class = XLMRobertaEarlyExitConfig
+    tags_tokens = False
 
     def __init__(self, config: XLMRobertaEarlyExitConfig) -> None:
         super().__init__(config)
@@ -131,10 +110,6 @@ class _EarlyExitModel(XLMRobertaPreTrainedModel):
         head = self.classifier if layer == self.config.num_hidden_layers else self.exits[str(layer)]
         return head(hidden)
 
-    def logits_shape(self, batch: int, tokens: int) -> tuple[int, ...]:
-        """Return the shape of a batch's logits."""
-        raise NotImplementedError
-
     def forward(
         self,
         input_ids: Int[Tensor, "batch tokens"],
@@ -152,8 +127,8 @@ class _EarlyExitModel(XLMRobertaPreTrainedModel):
             attention_mask: 1 on real tokens, 0 on padding; everything is real when absent.
             position_ids: As in XLM-R; needed for packed rows only.
             labels: Classes, [batch] or [batch, tokens] with -100 where none; given, nobody leaves early.
-            word_starts: For taggers, the first sub-word of each word: their uncertainty is the sentence's.
-                All real tokens when absent.
+            word_starts: For taggers, the first sub-word of each word: their uncertainty is the sentence's, and a
+                sentence is done when all of them have left. All real tokens when absent.
             all_exits: Compute every exit for every input and let nobody leave.
         """
         keep = torch.ones_like(input_ids) if attention_mask is None else attention_mask
@@ -167,7 +142,12 @@ class _EarlyExitModel(XLMRobertaPreTrainedModel):
                 "several sentences, which leave at different exits (use all_exits=True)"
             )
         counted = keep if word_starts is None else word_starts
-        return self._adaptive(hidden, mask, keep.bool(), counted.bool())
+        policy = self.config.policy
+        by_token = policy.granularity == "token"
+        if by_token and not self.tags_tokens:
+            raise ValueError("granularity token: only taggers have tokens that leave alone")
+        leave = leave_by_token if by_token else leave_by_sentence
+        return leave(self, policy, hidden, mask, keep.bool(), counted.bool())
 
     def _all_exits(self, hidden: Tensor, mask: Tensor | None, labels: Tensor | None) -> EarlyExitOutput:
         exit_logits = []
@@ -186,69 +166,6 @@ class _EarlyExitModel(XLMRobertaPreTrainedModel):
         last = torch.full((hidden.shape[0],), self.config.num_hidden_layers, device=hidden.device)
         return EarlyExitOutput(loss=loss, logits=exit_logits[-1], exit_layers=last, exit_logits=tuple(exit_logits))
 
-    def _adaptive(self, hidden: Tensor, mask: Tensor | None, keep: Tensor, counted: Tensor) -> EarlyExitOutput:
-        policy, device = self.config.policy, hidden.device
-        thresholds = dict(zip(policy.layers, policy.thresholds, strict=False)) if policy.is_early else {}
-        doubt = self.doubt(policy)
-        batch, tokens = keep.shape
-        rows = np.arange(batch)
-        taken = np.full(batch, self.config.num_hidden_layers)
-        unsure = np.full(batch, np.nan, dtype=np.float32)
-        logits = hidden.new_zeros(self.logits_shape(batch, tokens))
-        on_host: tuple[np.ndarray, np.ndarray] | None = None
-        for number, layer in enumerate(self.roberta.encoder.layer, start=1):
-            hidden = layer(hidden, mask)
-            is_last = number == self.config.num_hidden_layers
-            if number not in thresholds and not is_last:
-                continue
-            here = self.classify(number, hidden)
-            # The one time at this exit that an accelerator is waited for: all that is decided on comes at once.
-            if on_host is None:
-                values, *flags = _on_host(here, keep, counted)
-                on_host = flags[0].astype(bool), flags[1].astype(bool)
-            else:
-                (values,) = _on_host(here)
-            here_unsure = doubt(values, on_host[1] if here.dim() == 3 else None)
-            leave = criteria.leaves(here_unsure, thresholds.get(number, 0.0)) | is_last
-            gone, stay = np.flatnonzero(leave), np.flatnonzero(~leave)
-            if not len(gone):
-                continue
-            taken[rows[gone]], unsure[rows[gone]] = number, here_unsure[gone]
-            to, at = _index(rows[gone], device), _index(gone, device)
-            if here.dim() == 3:
-                logits[to, : here.shape[1]] = here[at]
-            else:
-                logits[to] = here[at]
-            if not len(stay):
-                break
-            rows, on_host = rows[stay], (on_host[0][stay], on_host[1][stay])
-            # Whoever stays may be shorter than whoever left: padding that nobody needs any more is cut.
-            longest = int(np.flatnonzero(on_host[0].any(axis=0)).max()) + 1
-            on_host = on_host[0][:, :longest], on_host[1][:, :longest]
-            doubt.stay(stay, longest if here.dim() == 3 else None)
-            at = _index(stay, device)
-            hidden = hidden[at, :longest]
-            if mask is not None:
-                mask = None if on_host[0].all() else mask[at, ..., :longest]
-                mask = mask[:, :, :longest] if mask is not None and mask.dim() == 4 else mask
-        return EarlyExitOutput(
-            logits=logits,
-            exit_layers=_index(taken, device),
-            uncertainty=torch.from_numpy(unsure).to(device, non_blocking=True),
-        )
-
-
-def _on_host(*tensors: Tensor) -> list[np.ndarray]:
-    """Return tensors of one device as float32 arrays, in a single transfer."""
-    flat = torch.cat([tensor.detach().float().flatten() for tensor in tensors]).cpu().numpy()
-    ends = np.cumsum([tensor.numel() for tensor in tensors])[:-1]
-    return [part.reshape(tensor.shape) for part, tensor in zip(np.split(flat, ends), tensors, strict=True)]
-
-
-def _index(numbers: np.ndarray, device: torch.device) -> Int[Tensor, " numbers"]:
-    # Numbers, not a mask: to index with a mask, an accelerator must first be asked how many are True.
-    return torch.from_numpy(numbers).to(device, non_blocking=True)
-
 
 class XLMRobertaEarlyExitForSequenceClassification(_EarlyExitModel):
     """XLM-R that classifies a text, or a pair of texts, after each of its exits."""
@@ -258,13 +175,11 @@ class XLMRobertaEarlyExitForSequenceClassification(_EarlyExitModel):
         """Return dense and tanh on `<s>`, then classes."""
         return XLMRobertaClassificationHead(config)
 
-    def logits_shape(self, batch: int, tokens: int) -> tuple[int, ...]:
-        """Return [batch, classes]."""
-        return batch, self.num_labels
-
 
 class XLMRobertaEarlyExitForTokenClassification(_EarlyExitModel):
-    """XLM-R that tags tokens after each of its exits; all tokens of a sentence leave together."""
+    """XLM-R that tags tokens after each of its exits; a sentence leaves as a whole, or each token alone."""
+
+    tags_tokens = True
 
     @staticmethod
     def make_head(config: XLMRobertaEarlyExitConfig) -> nn.Module:
@@ -279,7 +194,3 @@ class XLMRobertaEarlyExitForTokenClassification(_EarlyExitModel):
     def classify(self, layer: int, hidden: Tensor) -> Tensor:
         """Return the logits of the exit after `layer`, with dropout before it in training."""
         return super().classify(layer, self.dropout(hidden))
-
-    def logits_shape(self, batch: int, tokens: int) -> tuple[int, ...]:
-        """Return [batch, tokens, classes]."""
-        return batch, tokens, self.num_labels

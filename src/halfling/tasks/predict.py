@@ -19,16 +19,22 @@ class Predictions:
 
     Attributes:
         labels: A label for each example, or (WikiANN) one for each word of each example.
-        exit_layers: The layer (1-based) after which each example left; the last layer for a plain model.
+        exit_layers: The layer (1-based) after which each example left, or with token exits for each of its real
+            tokens, special ones included; the last layer for a plain model.
         num_tokens: Real tokens of each example, special ones included.
         exit_logits: When asked for, of each exit in order a list of each example's, float32 on the CPU:
             [classes], or (WikiANN) [words that the model saw, classes]. A plain model has one, its last.
     """
 
     labels: list[Any]
-    exit_layers: list[int]
+    exit_layers: list[int] | list[list[int]]
     num_tokens: list[int]
     exit_logits: tuple[list[Tensor], ...] | None
+
+    @property
+    def exits_taken(self) -> list[int]:
+        """The layer after which each example left, or with token exits each token, one after another."""
+        return [one for left in self.exit_layers for one in (left if isinstance(left, list) else [left])]
 
 
 def predict(model: PreTrainedModel, encoded: Encoded, batch_size: int, *, all_exits: bool = False) -> Predictions:
@@ -44,7 +50,7 @@ def predict(model: PreTrainedModel, encoded: Encoded, batch_size: int, *, all_ex
     num_tokens = [len(row["input_ids"]) for row in encoded.rows]
     longest_first = sorted(range(len(num_tokens)), key=lambda n: -num_tokens[n])
     logits: dict[int, list[Tensor]] = {}
-    layers: dict[int, int] = {}
+    layers: dict[int, Any] = {}
     was_training = model.training
     model.eval()
     try:
@@ -56,7 +62,8 @@ def predict(model: PreTrainedModel, encoded: Encoded, batch_size: int, *, all_ex
                 if encoded.word_positions is not None:
                     kept = row, [p for p in encoded.word_positions[number] if p != ABSENT]
                 logits[number] = [one[kept] for one in per_exit]
-                layers[number] = exit_layers[row]
+                left = exit_layers[row]
+                layers[number] = left[: num_tokens[number]] if isinstance(left, list) else left
     finally:
         model.train(was_training)
     in_order = [logits[number] for number in range(len(num_tokens))]
@@ -85,8 +92,8 @@ def word_labels(seen: Sequence[int], positions: Sequence[int]) -> list[int]:
 @torch.inference_mode()
 def _answer(
     model: PreTrainedModel, encoded: Encoded, numbers: list[int], all_exits: bool
-) -> tuple[list[Float[Tensor, "batch *tokens classes"]], list[int]]:
-    """Return the logits of the exit taken (or of every exit), and the layers after which examples left."""
+) -> tuple[list[Float[Tensor, "batch *tokens classes"]], list[Any]]:
+    """Return the logits of the exit taken (or of every exit), and the layers after which examples or tokens left."""
     batch = pad_rows([encoded.rows[number] for number in numbers], encoded.pad_id)
     # Labels would ask for a loss, and with it for every exit.
     del batch["labels"]
@@ -99,6 +106,7 @@ def _answer(
                 batch["word_starts"][row, [p for p in encoded.word_positions[number] if p != ABSENT]] = True
     output = model(**{name: tensor.to(model.device) for name, tensor in batch.items()}, **extra)
     per_exit = output.exit_logits if extra.get("all_exits") else (output.logits,)
-    left = getattr(output, "exit_layers", None)
+    left = getattr(output, "token_exit_layers", None)
+    left = getattr(output, "exit_layers", None) if left is None else left
     exit_layers = [model.config.num_hidden_layers] * len(numbers) if left is None else left.tolist()
     return [logits.float().cpu() for logits in per_exit], exit_layers
