@@ -157,6 +157,15 @@ class Quality(Record):
     gmacs_linear: float = Field(description="the thesis's convention: encoder linear layers at 128 tokens")
 
 
+class MaskedLoss(Record):
+    """What one masked language model makes of one language's held-out text."""
+
+    model: str
+    language: str
+    loss: float = Field(description="cross-entropy, nats per masked token")
+    num_masked: int = Field(description="tokens that the loss is the mean over")
+
+
 class Cost(Record):
     """What one model costs on one task in one language, measured."""
 

@@ -67,6 +67,15 @@ def test_a_teacher_may_begin_with_what_counting_tells(build, packed, tmp_path):
     torch.testing.assert_close(model.lm_head.bias.detach(), torch.from_numpy(log_frequency(words)), atol=1e-5, rtol=0)
 
 
+def test_frozen_words_stay_as_they_began(build, packed, tmp_path):
+    build(embeddings="cooccurrence", freeze_embeddings=True, epochs=1, learning_rate=1e-2)
+    model = XLMRobertaForMaskedLM.from_pretrained(tmp_path / "out")
+    counted = torch.from_numpy(embeddings_from_counts(count_words(packed, chunks=1), 16, 0.04, seed=0))
+    counted[1] = 0  # padding
+    assert torch.equal(model.get_input_embeddings().weight, counted)
+    assert torch.equal(model.lm_head.decoder.weight, counted)
+
+
 def test_no_epochs_take_the_source_as_it_is(build, write_masked_lm, tmp_path):
     source = write_masked_lm(tmp_path / "source", num_layers=3)
     counts = build(source=str(source), epochs=0)

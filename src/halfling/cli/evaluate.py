@@ -1,4 +1,4 @@
-"""`halfling evaluate`: quality in every language, and cost."""
+"""`halfling evaluate`: quality in every language, loss on held-out text, and cost."""
 
 from pathlib import Path
 from typing import Annotated
@@ -29,6 +29,15 @@ def quality(
     # As in a whole run, which gives a plain model no policy: the same work has the same fingerprint.
     inputs = {"model": model, "data": place(data)} | ({"policy": policy} if policy else {})
     run_one(measure_quality, QualitySettings, out, overrides, inputs, as_json=as_json)
+
+
+@evaluate.command("masked-lm")
+def masked_lm(model: Path, packed: Path, out: Path, overrides: Overrides = None, as_json: AsJson = False) -> None:
+    """Write the masked-language-model loss of MODEL on the last chunk of PACKED, by language: model=NAME."""
+    from halfling.cli.one_stage import run_one
+    from halfling.evaluate.masked_lm import MaskedLMSettings, measure_masked_lm
+
+    run_one(measure_masked_lm, MaskedLMSettings, out, overrides, {"model": model, "packed": packed}, as_json=as_json)
 
 
 @evaluate.command()

@@ -30,6 +30,9 @@ class DistillSettings(Settings):
         description="the student begins at random, with its teacher's words turned to its width, "
         "or (of equal width) with the mapped layers",
     )
+    freeze_embeddings: bool = Field(
+        False, description="word embeddings, and with them the output layer, stay as they began"
+    )
     epochs: int = Field(5, gt=0, description="epoch e reads chunk e")
     save_epochs: tuple[int, ...] = Field((1, 3, 5), description="the student is written after these; the last always")
     tokens_per_epoch: int | None = Field(None, gt=0, description="at most so many tokens of each chunk; all")
@@ -76,6 +79,7 @@ def distill(
             embeddings_from(student, model)
     except ValueError as error:
         raise HalflingError(f"distill: {error}") from error
+    student.get_input_embeddings().weight.requires_grad_(not settings.freeze_embeddings)
     arguments = training_arguments(
         out,
         batch_size=settings.batch_size,

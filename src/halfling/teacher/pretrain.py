@@ -33,6 +33,9 @@ class TeacherSettings(Settings):
         description='of a teacher made from "scratch"; cooccurrence: begin with what counting the corpus tells of its '
         "words, for a teacher that will read little",
     )
+    freeze_embeddings: bool = Field(
+        False, description="word embeddings, and with them the output layer, stay as they began"
+    )
     epochs: int = Field(5, ge=0, description="passes of one chunk each; 0 takes the source as it is")
     tokens_per_epoch: int | None = Field(None, gt=0, description="at most so many tokens of each chunk; all")
     batch_size: int = Field(16, gt=0, description="blocks a step and device")
@@ -100,6 +103,7 @@ def _train(
     out: Path,
     progress: Progress,
 ) -> Counts:
+    model.get_input_embeddings().weight.requires_grad_(not settings.freeze_embeddings)
     arguments = training_arguments(
         out,
         batch_size=settings.batch_size,

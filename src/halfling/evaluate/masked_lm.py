@@ -1,0 +1,93 @@
+"""Masked-language-model loss on text that training never read, language by language."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from pydantic import Field
+from torch.utils.data import default_collate
+
+from halfling.corpus.blocks import PackedBlocks, PackedSummary
+from halfling.errors import HalflingError
+from halfling.files import write_text
+from halfling.models.folder import load_model, load_tokenizer
+from halfling.models.masked_lm import PackedMaskedLM
+from halfling.models.shapes import require_room
+from halfling.records import Counts, MaskedLoss, Progress, Seed, Settings, silent
+from halfling.teacher.masked_blocks import mask_block
+
+
+class MaskedLMSettings(Settings):
+    """What is masked, and how much of it."""
+
+    model: str = Field(description="the model's name in the results")
+    chunk: int | None = Field(None, ge=1, description="the chunk that is held out; the corpus's last")
+    blocks: int = Field(16, gt=0, description="of each language, at most; which ones, the seed decides")
+    mask_share: float = Field(0.15, gt=0, lt=1, description="of the tokens of a block")
+    batch_size: int = Field(32, gt=0, description="blocks at a time; it changes speed, not the loss")
+    seed: Seed = Field(0, description="of the blocks and their masks: the same for every model")
+
+
+def measure_masked_lm(
+    *, settings: MaskedLMSettings, model: Path, packed: Path, out: Path, progress: Progress = silent
+) -> Counts:
+    """Write `masked_lm.jsonl`, a `records.MaskedLoss` for each language of the held-out chunk.
+
+    Nothing here knows what a model was trained on: hold a chunk out by training on fewer epochs than chunks.
+
+    Returns:
+        The mean of the languages' losses, in nats per masked token, and the number of languages.
+
+    Raises:
+        HalflingError: The model or the chunk cannot be read, or they do not fit each other.
+    """
+    network, words = load_model(PackedMaskedLM, model), load_tokenizer(model)
+    summary = PackedSummary.read(packed / "corpus.json")
+    if summary.vocab_size != network.config.vocab_size:
+        raise HalflingError(
+            f"{packed}: was packed with {summary.vocab_size} pieces, {model} has {network.config.vocab_size}: "
+            "pack it with this model's tokenizer"
+        )
+    number = settings.chunk or len(summary.blocks)
+    if number > len(summary.blocks):
+        raise HalflingError(f"{packed}: has {len(summary.blocks)} chunks, not {number}: name one of them")
+    chunk = PackedBlocks(packed / f"chunk-{number}")
+    require_room(network.config, chunk.block_tokens, model)
+    network = network.to("cuda" if torch.cuda.is_available() else "cpu").eval()
+    languages = np.array(chunk.languages)
+    lines = []
+    codes = sorted(set(languages.tolist()))
+    for place, code in enumerate(codes):
+        progress(place, len(codes), code)
+        random = np.random.default_rng([settings.seed, place])
+        chosen = random.permutation(np.flatnonzero(languages == code))[: settings.blocks]
+        masked = [
+            mask_block(
+                chunk[int(block)],
+                random,
+                mask_share=settings.mask_share,
+                mask_id=words.mask_token_id,
+                vocab_size=summary.vocab_size,
+            )
+            for block in chosen
+        ]
+        loss, num_masked = _loss(network, masked, settings.batch_size)
+        lines.append(MaskedLoss(model=settings.model, language=code, loss=loss, num_masked=num_masked))
+    progress(len(codes), len(codes), "")
+    write_text(out / "masked_lm.jsonl", "".join(line.model_dump_json() + "\n" for line in lines))
+    return {"mean_loss": round(float(np.mean([line.loss for line in lines])), 4), "languages": len(lines)}
+
+
+@torch.inference_mode()
+def _loss(network: PackedMaskedLM, masked: list[dict[str, torch.Tensor]], batch_size: int) -> tuple[float, int]:
+    """Return the mean over all masked positions, and how many these are."""
+    total, num_masked = 0.0, 0
+    for begin in range(0, len(masked), batch_size):
+        batch = {
+            name: tensor.to(network.device)
+            for name, tensor in default_collate(masked[begin : begin + batch_size]).items()
+        }
+        here = int((batch["labels"] != -100).sum())
+        total += float(network(**batch)["loss"]) * here
+        num_masked += here
+    return total / num_masked, num_masked
