@@ -143,6 +143,8 @@ class _EarlyExitModel(XLMRobertaPreTrainedModel):
             )
         counted = keep if word_starts is None else word_starts
         policy = self.config.policy
+        if not policy.is_early:  # then what else it says changes nothing, down to the last bit
+            policy = ExitPolicy(layers=(self.config.num_hidden_layers,), thresholds=())
         by_token = policy.granularity == "token"
         if by_token and not self.tags_tokens:
             raise ValueError("granularity token: only taggers have tokens that leave alone")
