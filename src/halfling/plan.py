@@ -106,7 +106,9 @@ def _data(recipe: Recipe, folder: Path) -> Path | str:
     return "hub" if recipe.data == "hub" else _place(recipe.data, folder)
 
 
-def _place(place: str, folder: Path) -> Path:
+def _place(place: str, folder: Path) -> Path | str:
     """Return where a recipe's path lies; the embedded sample is written below the run's own folder."""
+    if "://" in place:
+        return place
     first, *rest = Path(place).parts
     return folder.joinpath(SAMPLE, *rest) if first == SAMPLE else Path(place)

@@ -79,7 +79,7 @@ class Recipe(Settings):
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="the run's folder is runs/{name}")
     data: str = Field(min_length=1, description='a data folder, "hub", or "sample" for the data that halfling brings')
-    text: str = Field(min_length=1, description="folder of CC100's files")
+    text: str = Field(min_length=1, description="where text comes from: a folder of CC100's files, or a URL")
     seed: Seed = Field(0, description="of every stage that does not name its own")
     sample: SampleSettings = SampleSettings()
     corpus: CorpusSettings = CorpusSettings()

@@ -1,6 +1,6 @@
 import pytest
 
-from halfling.corpus.sources import find_sources
+from halfling.corpus.sources.folder import find_sources
 from halfling.errors import HalflingError
 
 

@@ -13,12 +13,19 @@ app.add_typer(corpus, name="corpus", rich_help_panel=STAGES)
 
 
 @corpus.command()
-def build(source: Path, out: Path, overrides: Overrides = None, as_json: AsJson = False) -> None:
-    """Draw documents from CC100's files in SOURCE into language-aligned chunks in OUT."""
+def build(source: str, out: Path, overrides: Overrides = None, as_json: AsJson = False) -> None:
+    """Draw documents from SOURCE, a folder of CC100's files or a URL, into language-aligned chunks in OUT."""
     from halfling.cli.one_stage import run_one
     from halfling.corpus.build import CorpusSettings, build_corpus
 
-    run_one(build_corpus, CorpusSettings, out, overrides, {"source": source}, as_json=as_json)
+    run_one(
+        build_corpus,
+        CorpusSettings,
+        out,
+        overrides,
+        {"source": source if "://" in source else Path(source)},
+        as_json=as_json,
+    )
 
 
 @corpus.command()

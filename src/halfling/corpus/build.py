@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -11,24 +12,17 @@ from pydantic import Field, model_validator
 
 from halfling.corpus.chunk import choose, deal, seeded_order
 from halfling.corpus.clean import Cleaner
-from halfling.corpus.mix import Bytes, share_out
-from halfling.corpus.read import read_documents
-from halfling.corpus.sources import find_sources
+from halfling.corpus.mix import MixSettings, quotas
+from halfling.corpus.sources import Source, SourceSettings, open_source
 from halfling.corpus.store import Document, chunk_folder, document_id, write_chunks
 from halfling.corpus.survey import Survey, survey
 from halfling.files import digest
-from halfling.records import Counts, Progress, Seed, Settings, silent
+from halfling.records import Counts, Progress, Seed, silent
 
 
-class CorpusSettings(Settings):
+class CorpusSettings(MixSettings, SourceSettings):
     """What the corpus is made of."""
 
-    languages: str | tuple[str, ...] = Field(
-        "all",
-        description='"all" that the source holds, a set ("xlmr-100", "thesis-6"), or a list of CC100 codes',
-    )
-    total_bytes: Bytes | None = Field(None, gt=0, description="text to take, bytes or 27GB; null for everything")
-    alpha: float = Field(1.0, ge=0, le=10, description="each language's share follows its size to this power")
     chunks: int = Field(5, ge=1, description="language-aligned parts; an epoch of distillation reads one")
     min_characters: int = Field(16, ge=1, description="shorter documents are dropped")
     max_characters: int = Field(1_000_000, ge=1, description="longer documents are dropped")
@@ -41,15 +35,16 @@ class CorpusSettings(Settings):
         return self
 
 
-def build_corpus(*, settings: CorpusSettings, source: Path, out: Path, progress: Progress = silent) -> Counts:
+def build_corpus(*, settings: CorpusSettings, source: Path | str, out: Path, progress: Progress = silent) -> Counts:
     """Write `chunk-{n}/{code}.parquet` (columns id, lang, text) for every language and chunk.
 
-    Every file is read twice: once to know what it holds, once to copy what was chosen. Only digests and sizes
-    stay in memory. A language whose files are all whole is not written again.
+    Every source is read twice: once to know what it holds, once to copy what was chosen; it is fetched once.
+    Only digests and sizes stay in memory. A language whose files are all whole is not written again.
 
     Args:
         settings: What to take.
-        source: Folder with `{code}.txt.xz` or `{code}.txt`, itself or in its subfolder `cc100*`.
+        source: Folder with `{code}.txt.xz` or `{code}.txt`, itself or in its subfolder `cc100*`, or another
+            place that `open_source` knows.
         out: Folder of the result; may hold an interrupted try's work.
         progress: Told of files read and languages written.
 
@@ -60,27 +55,22 @@ def build_corpus(*, settings: CorpusSettings, source: Path, out: Path, progress:
     Raises:
         HalflingError: A file is missing, damaged or empty, or cleaning leaves nothing of a language.
     """
-    sources = find_sources(source, settings.languages)
-    surveys: dict[str, Survey] = {}
-    for done, (code, path) in enumerate(sources.items()):
-        progress(done, 2 * len(sources), f"reading {code}")
-        surveys[code] = survey(path, _cleaner(settings), cache=out / "surveys" / f"{code}.npz")
-    kept = {code: int(each.sizes.sum()) for code, each in surveys.items()}
-    sizes = {code: each.source_bytes for code, each in surveys.items()}
-    total = sum(kept.values()) if settings.total_bytes is None else settings.total_bytes
-    quotas = share_out(sizes, total=total, alpha=settings.alpha, limits=kept)
-
+    place = open_source(source, settings, settings.languages, out / "fetched")
+    wanted, surveys = _survey_all(place, settings, out / "surveys", progress)
     counts: dict[str, Any] = {}
-    for done, (code, found) in enumerate(surveys.items(), start=len(sources)):
-        progress(done, 2 * len(sources), f"writing {code}")
-        order = seeded_order(found.digests, settings.seed)
-        chunk_of = deal(choose(order, found.sizes, quotas[code]), found.sizes, settings.chunks)
+    for done, (code, found) in enumerate(surveys.items(), start=len(place.codes)):
+        progress(done, 2 * len(place.codes), f"writing {code}")
+        by_chance = seeded_order(found.digests, settings.seed)
+        order = np.arange(len(found.sizes)) if settings.selection == "head" else by_chance
+        chunk_of = deal(choose(order, found.sizes, wanted[code]), found.sizes, settings.chunks)
         paths = [chunk_folder(out, number) / f"{code}.parquet" for number in range(1, settings.chunks + 1)]
         if not all(path.exists() for path in paths):
-            _write(code, sources[code], settings, chunk_of, paths)
-        counts[code] = _language_counts(found, quotas[code], chunk_of, settings.chunks)
+            _write(code, place, settings, chunk_of, paths)
+        place.forget(code)
+        counts[code] = _language_counts(found, wanted[code], chunk_of, settings.chunks)
     shutil.rmtree(out / "surveys")
-    progress(2 * len(sources), 2 * len(sources), "done")
+    shutil.rmtree(out / "fetched", ignore_errors=True)
+    progress(2 * len(place.codes), 2 * len(place.codes), "done")
     return {
         "documents": sum(sum(language["documents"]) for language in counts.values()),
         "bytes": sum(sum(language["bytes"]) for language in counts.values()),
@@ -89,22 +79,53 @@ def build_corpus(*, settings: CorpusSettings, source: Path, out: Path, progress:
     }
 
 
+def _survey_all(
+    source: Source, settings: CorpusSettings, cache: Path, progress: Progress
+) -> tuple[dict[str, int], dict[str, Survey]]:
+    """Return every language's quota, and what is there for it.
+
+    A language that turns out to be smaller than its quota leaves the rest to the others, whose quotas grow: they
+    are then read further, until nobody is short of anything that there is.
+    """
+    surveys: dict[str, Survey] = {}
+    while True:
+        kept = {code: int(found.sizes.sum()) for code, found in surveys.items()}
+        wanted = quotas(settings, source.codes, {code: kept[code] for code, found in surveys.items() if found.whole})
+        short = [
+            code
+            for code in source.codes
+            if code not in surveys or (kept[code] < wanted[code] and not surveys[code].whole)
+        ]
+        if not short:
+            return wanted, {code: surveys[code] for code in source.codes}
+        for code in short:
+            progress(len(surveys), 2 * len(source.codes), f"reading {code}")
+            surveys[code] = survey(
+                source.documents(code),
+                _cleaner(settings),
+                wanted[code] if settings.selection == "head" else None,
+                cache=cache / f"{code}.npz",
+                where=source.place(code),
+            )
+
+
 def _cleaner(settings: CorpusSettings) -> Cleaner:
     return Cleaner(settings.min_characters, settings.max_characters)
 
 
 def _write(
     code: str,
-    source: Path,
+    source: Source,
     settings: CorpusSettings,
     chunk_of: Int64[np.ndarray, " documents"],
     paths: list[Path],
 ) -> None:
     def rows() -> Iterator[tuple[int, Document]]:
-        # The same cleaner over the same file keeps the same documents, so the n-th kept is the n-th surveyed.
+        # The same cleaner over the same documents keeps the same, so the n-th kept is the n-th surveyed.
         cleaner = _cleaner(settings)
-        kept = (cleaned for raw in read_documents(source) if (cleaned := cleaner.clean(raw)))
-        for (text, key), number in zip(kept, chunk_of.tolist(), strict=True):
+        kept = (cleaned for raw in source.documents(code) if (cleaned := cleaner.clean(raw)))
+        # No document is asked for beyond those surveyed: it might have to be fetched.
+        for (text, key), number in zip(islice(kept, len(chunk_of)), chunk_of.tolist(), strict=True):
             if number:
                 yield number - 1, Document(document_id(code, key), code, text)
 

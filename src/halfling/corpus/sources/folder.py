@@ -1,12 +1,37 @@
-"""Which file holds which language."""
+"""A folder of CC100's files: which file holds which language."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from halfling import languages
+from halfling.corpus.read import read_documents
 from halfling.errors import HalflingError
 
 _ENDINGS = (".txt.xz", ".txt")
+
+
+class FolderSource:
+    """CC100's files where they lie; nothing is copied."""
+
+    def __init__(self, folder: Path, wanted: str | Sequence[str]) -> None:
+        """Find the files.
+
+        Raises:
+            HalflingError: As `find_sources`.
+        """
+        self.paths = find_sources(folder, wanted)
+        self.codes = tuple(self.paths)
+
+    def documents(self, code: str) -> Iterator[str]:
+        """Yield a language's documents."""
+        yield from read_documents(self.paths[code])
+
+    def place(self, code: str) -> str:
+        """Return the path of a language's file."""
+        return str(self.paths[code])
+
+    def forget(self, code: str) -> None:
+        """Do nothing: the files are not ours."""
 
 
 def find_sources(folder: Path, wanted: str | Sequence[str]) -> dict[str, Path]:

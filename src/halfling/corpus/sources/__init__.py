@@ -1,0 +1,71 @@
+"""Where documents come from: a folder of CC100's files, CC100's host, or a data set of Hugging Face."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal, Protocol, runtime_checkable
+
+from pydantic import Field
+
+from halfling.records import Settings
+
+
+class SourceSettings(Settings):
+    """What is read of the source, and how it is fetched."""
+
+    selection: Literal["head", "sample"] = Field(
+        "sample",
+        description='"sample": every document has the same chance, whole files are read; '
+        '"head": the first documents of each file, reading stops when the quota is full',
+    )
+    text_column: str = Field("text", description="of a Hugging Face data set; a row is a document")
+    subset: str = Field("{code}", description="of a Hugging Face data set, its configuration for a language")
+    # How, not what: other values give the same corpus, so neither fingerprint nor manifest knows of them.
+    connections: int = Field(4, ge=1, exclude=True, description="at the same time to one host, over all workers")
+    max_tries: int = Field(8, ge=1, exclude=True, description="in a row without one byte, before a download gives up")
+
+
+@runtime_checkable
+class Source(Protocol):
+    """Documents by language; can be pickled and opened again in another process."""
+
+    codes: tuple[str, ...]
+    """The languages wanted of it, sorted."""
+
+    def documents(self, code: str) -> Iterator[str]:
+        """Yield a language's documents in the order of the source, the same whenever it is asked.
+
+        What was fetched lies in the cache: a second reading, and one after `kill -9`, fetches only what is
+        missing. A reader that stops early has fetched a few per cent more than it has read.
+
+        Raises:
+            HalflingError: The language cannot be read, or holds no document.
+        """
+
+    def place(self, code: str) -> str:
+        """Return where a language lies, for messages."""
+
+    def forget(self, code: str) -> None:
+        """Delete what lies of a language in the cache."""
+
+
+def open_source(
+    place: Path | str,
+    settings: SourceSettings,
+    languages: str | tuple[str, ...],
+    cache: Path,  # noqa: ARG001
+) -> Source:
+    """Return the source that `place` names.
+
+    Args:
+        place: A folder, "https://data.statmt.org/cc-100/" or a host of the same form, or
+            "hf://datasets/{owner}/{name}".
+        settings: What is read of it, and how.
+        languages: "all" that it holds, or what `languages.resolve` takes.
+        cache: Folder for what is fetched; made when it is needed.
+
+    Raises:
+        HalflingError: There is no such place, or it does not hold a wanted language.
+    """
+    from halfling.corpus.sources.folder import FolderSource
+
+    return FolderSource(Path(place), languages)
