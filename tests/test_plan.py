@@ -57,6 +57,15 @@ def test_every_recipe_resolves_and_its_stages_read_only_what_earlier_ones_made(r
     assert planned[-1].name == "report"
 
 
+def test_a_chunk_that_nobody_reads_is_held_out(stages):
+    assert not any(name.startswith("masked-lm") for name in stages(corpus={"chunks": 5}))
+    planned = stages(corpus={"chunks": 6}, models={"scratch": True})
+    held_out = [stage for name, stage in planned.items() if name.startswith("masked-lm")]
+    assert [stage.settings.model for stage in held_out] == ["teacher", "student-uniform"]
+    assert {stage.settings.chunk for stage in held_out} == {6}
+    assert {stage.out for stage in held_out} <= set(planned["report"].inputs.values())
+
+
 def test_the_thesis_has_every_map_checkpoint_task_and_seed():
     stages = by_name(plan(read_recipe(RECIPES[0].with_name("thesis.yaml")), Path("runs/thesis")))
     maps, epochs, seeds = ("uniform", "top", "bottom", "single"), (1, 3, 5), (0, 1, 2)

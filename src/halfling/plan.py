@@ -7,6 +7,7 @@ from halfling.corpus.build import build_corpus
 from halfling.corpus.pack import pack_corpus
 from halfling.distill.build import distill
 from halfling.evaluate.costs import measure_costs
+from halfling.evaluate.masked_lm import MaskedLMSettings, measure_masked_lm
 from halfling.evaluate.quality import measure_quality
 from halfling.exits.train import train_exits
 from halfling.recipe import Recipe
@@ -19,6 +20,7 @@ from halfling.teacher.pretrain import build_teacher
 from halfling.teacher.tokenizer import build_tokenizer
 
 SAMPLE = "sample"
+_REPORTED = (calibrate, measure_costs, measure_masked_lm, measure_quality)
 
 
 def plan(recipe: Recipe, folder: Path) -> list[Stage]:
@@ -45,6 +47,15 @@ def plan(recipe: Recipe, folder: Path) -> list[Stage]:
         encoders |= {student: out / f"epoch-{epoch}" for student, epoch in named.items()}
         if recipe.models.exits_on is None or name in recipe.models.exits_on:
             with_exits.append(list(named)[-1])
+    if recipe.corpus.chunks > max(recipe.teacher.epochs, recipe.distill.epochs):
+        # The last chunk was never read: it tells what the language models are worth where they were not trained.
+        for name, model in encoders.items():
+            if name != "scratch":
+                held_out = MaskedLMSettings(model=name, chunk=recipe.corpus.chunks, seed=recipe.seed)
+                read = {"model": model, "packed": packed}
+                stages.append(
+                    Stage(f"masked-lm/{name}", measure_masked_lm, held_out, folder / "masked-lm" / name, read)
+                )
     for task in recipe.finetune:
         for seed in recipe.models.seeds:
             for name, encoder in encoders.items():
@@ -62,7 +73,7 @@ def plan(recipe: Recipe, folder: Path) -> list[Stage]:
         }
         out = folder / "costs" / task
         stages.append(Stage(f"costs/{task}", measure_costs, recipe.costs[task], out, inputs))
-    reported = {stage.name: stage.out for stage in stages if stage.work in (calibrate, measure_quality, measure_costs)}
+    reported = {stage.name: stage.out for stage in stages if stage.work in _REPORTED}
     stages.append(Stage("report", build_report, recipe.report, folder / "report", reported))
     return stages
 

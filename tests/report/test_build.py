@@ -8,7 +8,7 @@ from html.parser import HTMLParser
 import pytest
 
 from halfling.errors import HalflingError
-from halfling.records import Result
+from halfling.records import MaskedLoss, Result
 from halfling.report.build import ReportSettings, build_report
 
 COLUMNS = (
@@ -36,6 +36,16 @@ def test_the_report_holds_exactly_the_promised_files(report):
         *plots,
     }
     assert counts == {"results": 3 * 2 * 6 * 3, "models": 3, "languages": 6, "seeds": 3}
+
+
+def test_held_out_losses_have_a_section_of_their_own(tmp_path, inputs):
+    held_out = tmp_path / "held-out"
+    held_out.mkdir()
+    line = MaskedLoss(model="teacher", language="sw", loss=6.25, num_masked=9).model_dump_json()
+    (held_out / "masked_lm.jsonl").write_text(line + "\n")
+    build_report(settings=ReportSettings(), out=held_out, **inputs, held_out=held_out)
+    assert "| sw | Swahili | 6.25 |" in (held_out / "table.md").read_text()
+    assert "Language modelling" in (held_out / "index.html").read_text()
 
 
 def test_results_csv_has_the_named_columns_and_is_sorted(report):

@@ -3,6 +3,7 @@ import io
 import pytest
 import rich.console
 
+from halfling.records import MaskedLoss
 from halfling.report import tables
 from halfling.report.gather import join
 from halfling.report.summary import Mean, Saving
@@ -27,6 +28,20 @@ def test_the_language_table_averages_over_all_but_the_source(rows):
     table = tables.language_table(rows, "wikiann", ("en", "ru", "sw"), "en")
     assert table.columns == ("model", "en", "ru", "sw", "zero-shot mean")
     assert table.rows == (("small", "75.0", "–", "40.0", "–"), ("big", "80.0", "50.0", "70.0", "60.0"))
+
+
+def test_the_held_out_table_has_every_language_and_begins_with_the_mean():
+    losses = [
+        MaskedLoss(model=model, language=code, loss=loss, num_masked=9)
+        for model, code, loss in [("student", "sw", 7.0), ("teacher", "sw", 6.0), ("teacher", "en", 5.0)]
+    ]
+    table = tables.held_out_table(losses)
+    assert table.columns == ("code", "language", "teacher", "student")
+    assert table.rows == (
+        ("", "mean of the languages", "5.50", "7.00"),
+        ("en", "English", "5.00", "–"),
+        ("sw", "Swahili", "6.00", "7.00"),
+    )
 
 
 def test_the_thesis_table_shows_one_language_with_the_cheapest_model_first(rows):

@@ -36,7 +36,7 @@ def build_report(*, settings: ReportSettings, out: Path, progress: Progress = si
         settings: How it is shown.
         out: The folder to write to.
         progress: Told of each file.
-        inputs: By role, folders that hold `quality.jsonl`, `costs.jsonl` or `exit_policy.json`.
+        inputs: By role, folders that hold `quality.jsonl`, `costs.jsonl`, `masked_lm.jsonl` or `exit_policy.json`.
 
     Returns:
         The numbers of results, models, languages and seeds.
@@ -50,6 +50,8 @@ def build_report(*, settings: ReportSettings, out: Path, progress: Progress = si
         raise HalflingError("report: no quality among its inputs: name at least one evaluation")
     savings = _in_order(summary.savings(rows, found.costs, settings.exit_suffix), settings.languages)
     sections = [_section(task, rows, savings, found, settings) for task in summary.tasks(rows)]
+    if found.masked_losses:
+        sections.append(Section("Language modelling", [tables.held_out_table(found.masked_losses)], []))
     table = csv_text(rows)
     files = {
         "results.csv": table,

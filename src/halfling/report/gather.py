@@ -7,9 +7,10 @@ from typing import NamedTuple, TypeVar
 from pydantic import ValidationError
 
 from halfling.errors import HalflingError
-from halfling.records import Calibration, Cost, Quality, Record, Result
+from halfling.records import Calibration, Cost, MaskedLoss, Quality, Record, Result
 
 QUALITY_FILE = "quality.jsonl"
+MASKED_LM_FILE = "masked_lm.jsonl"
 COST_FILE = "costs.jsonl"
 CALIBRATION_FILE = "exit_policy.json"
 
@@ -24,6 +25,7 @@ class Findings(NamedTuple):
 
     qualities: list[Quality]
     costs: list[Cost]
+    masked_losses: list[MaskedLoss]
     calibrations: dict[str, Calibration]
     """By the role's last word: the input `calibrate student-wikiann-0` is `student-wikiann-0`."""
 
@@ -32,15 +34,19 @@ def gather(inputs: Mapping[str, Path]) -> Findings:
     """Return the records of every input folder, by role.
 
     Raises:
-        HalflingError: A folder holds none of the three files, a file holds something else, or two
+        HalflingError: A folder holds none of the four files, a file holds something else, or two
             calibrations have one name.
     """
-    found = Findings([], [], {})
+    found = Findings([], [], [], {})
     for role, folder in inputs.items():
-        quality, cost, policy = (folder / name for name in (QUALITY_FILE, COST_FILE, CALIBRATION_FILE))
-        if not any(file.exists() for file in (quality, cost, policy)):
-            names = f"{QUALITY_FILE}, {COST_FILE} or {CALIBRATION_FILE}"
+        files = [folder / name for name in (QUALITY_FILE, COST_FILE, MASKED_LM_FILE, CALIBRATION_FILE)]
+        if not any(file.exists() for file in files):
+            *most, last = (file.name for file in files)
+            names = f"{', '.join(most)} or {last}"
             raise HalflingError(f"{folder}: holds no {names}: run the evaluation first, or leave {role} out")
+        quality, cost, masked_lm, policy = files
+        if masked_lm.exists():
+            found.masked_losses.extend(_read_lines(masked_lm, MaskedLoss))
         if quality.exists():
             found.qualities.extend(_read_lines(quality, Quality))
         if cost.exists():

@@ -7,7 +7,7 @@ import rich.box
 import rich.table
 
 from halfling.languages import CC100
-from halfling.records import Record, Result
+from halfling.records import MaskedLoss, Record, Result
 from halfling.report import summary
 from halfling.report.summary import Mean, Saving
 
@@ -79,6 +79,26 @@ def language_table(rows: Sequence[Result], task: str, order: Sequence[str], sour
         rows=tuple(cells(model) for model in summary.models(here)),
         note=f"Trained on {language_name(source)} only; the zero-shot mean is over all other languages.",
     )
+
+
+def held_out_table(losses: Sequence[MaskedLoss]) -> Table:
+    """Return each language's masked-language-model loss on held-out text, a column for each model."""
+    models = sorted({line.model for line in losses}, key=lambda name: (name != "teacher", name))
+    loss_of = {(line.model, line.language): line.loss for line in losses}
+    codes = sorted({line.language for line in losses})
+    means = [fmean(loss for (model, _), loss in loss_of.items() if model == name) for name in models]
+    rows = [(code, language_name(code), *(_loss(loss_of.get((model, code))) for model in models)) for code in codes]
+    return Table(
+        title="Masked-language-model loss on held-out text",
+        columns=("code", "language", *models),
+        rows=(("", "mean of the languages", *map(_loss, means)), *rows) if rows else (),
+        note="Nats per masked token, 15 % masked, on text of the chunk that no model was trained on.",
+        num_labels=2,
+    )
+
+
+def _loss(value: float | None) -> str:
+    return ABSENT if value is None else f"{value:.2f}"
 
 
 def saving_table(savings: Sequence[Saving], task: str) -> Table:
