@@ -1,29 +1,63 @@
 """The exits stage: a fine-tuned model in, the same model with trained exits out."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
+import torch
 from pydantic import Field
+from torch import Tensor
 from transformers import set_seed
 
-from halfling.checkpoints import remove_checkpoints
+from halfling.checkpoints import BatchMeanTrainer, remove_checkpoints
 from halfling.errors import HalflingError
+from halfling.exits.losses import exits_loss
 from halfling.models import EARLY_EXIT_MODELS, XLMRobertaEarlyExitConfig
 from halfling.models.folder import load_model, load_tokenizer
 from halfling.models.shapes import require_room
-from halfling.records import Counts, Progress, silent
+from halfling.records import Counts, ExitPolicy, Progress, silent
 from halfling.tasks import TASKS
 from halfling.tasks.english import EnglishTraining, train_on_english
+
+
+class _ExitsTrainer(BatchMeanTrainer):
+    """A Trainer whose loss is that of all exits; in the second half of all steps inputs may leave."""
+
+    def __init__(self, *, soft_share: float, leaving: bool, **arguments: Any) -> None:
+        super().__init__(**arguments)
+        self.soft_share, self.leaving = soft_share, leaving
+
+    def compute_loss(self, model: Any, inputs: dict[str, Tensor], *_: Any, **__: Any) -> Tensor:
+        """Return the loss of a batch."""
+        second_half = 2 * self.state.global_step >= self.state.max_steps
+        # A threshold of its own for every batch: which one calibration will choose is not known yet.
+        leave_below = torch.rand(()).item() if self.leaving and second_half else None
+        output = model(**inputs, all_exits=True, leave_below=leave_below)
+        labels = inputs["labels"]
+        return exits_loss(
+            output.exit_logits,
+            labels,
+            model.config.exit_loss_weights,
+            soft_share=self.soft_share,
+            soft_on=inputs["attention_mask"].bool() if labels.dim() == 2 else None,
+            reached=output.reached,
+        )
 
 
 class ExitsSettings(EnglishTraining):
     """Where the exits are and how they are trained."""
 
     layers: tuple[int, ...] | None = Field(None, description="exit after these layers; after every one")
-    method: Literal["two_stage", "joint"] = Field(
+    method: Literal["two_stage", "joint", "leaving"] = Field(
         "two_stage",
         description="two_stage: the fine-tuned model is frozen, so its last exit stays what it was; "
-        "joint: everything moves, exit k weighs k",
+        "joint: everything moves, exit k weighs k; "
+        "leaving: joint, and in the second half of all steps an exit learns from those alone who come as far",
+    )
+    soft_share: float = Field(
+        0.0, ge=0, le=1, description="of an exit's loss: imitate the last exit; the rest: the labels"
+    )
+    granularity: Literal["sentence", "token"] = Field(
+        "sentence", description="who leaves in the second half of leaving: sentences, or (taggers) single tokens"
     )
     # Fresh classifiers on a model that knows the task: fewer passes, larger steps.
     epochs: int = Field(1, gt=0, description="passes over the train split")
@@ -36,7 +70,10 @@ def train_exits(
     """Write an early-exit model (`AutoModel` loads it after `import halfling.models`) with its tokenizer.
 
     Two-stage training follows DeeBERT (https://arxiv.org/abs/2004.12993), joint training with linear weights
-    MSDNet as PABEE applies it (https://arxiv.org/abs/2006.04152). Nobody leaves early yet: calibration says when.
+    MSDNet as PABEE applies it (https://arxiv.org/abs/2006.04152), imitation of the last exit FastBERT
+    (https://arxiv.org/abs/2004.02178), and training on those who will be there "Accelerating BERT Inference for
+    Sequence Labeling via Early-Exit" (https://arxiv.org/abs/2105.13878); that one samples exits from a window's
+    uncertainty, we draw a threshold for each batch. Nobody leaves early yet: calibration says when.
 
     Returns:
         The exits, steps, and the training curve (summed cross-entropy, nats).
@@ -74,8 +111,21 @@ def train_exits(
     if two_stage:
         model.requires_grad_(False)
         model.exits.requires_grad_(True)
-    counts = train_on_english(model, tokenizer, settings, data, out, progress)
+    if settings.method == "leaving" and settings.granularity == "token":
+        model.config.leave_by(ExitPolicy.uniform(tuple(config.exit_layers), 0.0, granularity="token"))
+    counts = train_on_english(
+        model,
+        tokenizer,
+        settings,
+        data,
+        out,
+        progress,
+        trainer_class=_ExitsTrainer,
+        soft_share=settings.soft_share,
+        leaving=settings.method == "leaving",
+    )
     model.config.freeze_backbone = False
+    model.config.leave_by(None)
     model.save_pretrained(out)
     remove_checkpoints(out)
     return {"exit_layers": config.exit_layers, **counts}

@@ -118,6 +118,7 @@ class _EarlyExitModel(XLMRobertaPreTrainedModel):
         labels: Tensor | None = None,
         word_starts: Bool[Tensor, "batch tokens"] | None = None,
         all_exits: bool = False,
+        leave_below: float | None = None,
         **_: Any,
     ) -> EarlyExitOutput:
         """Return logits, and where each input left.
@@ -130,12 +131,15 @@ class _EarlyExitModel(XLMRobertaPreTrainedModel):
             word_starts: For taggers, the first sub-word of each word: their uncertainty is the sentence's, and a
                 sentence is done when all of them have left. All real tokens when absent.
             all_exits: Compute every exit for every input and let nobody leave.
+            leave_below: In training, tell who came as far as each exit if inputs, or with the granularity "token"
+                of the policy tokens, left below this entropy; tokens that have left keep their state. Everything
+                is computed all the same, so that every exit that was reached can learn.
         """
         keep = torch.ones_like(input_ids) if attention_mask is None else attention_mask
         hidden = self.roberta.embeddings(input_ids=input_ids, position_ids=position_ids)
         mask = create_bidirectional_mask(config=self.config, inputs_embeds=hidden, attention_mask=attention_mask)
         if self.training or all_exits or labels is not None:
-            return self._all_exits(hidden, mask, labels)
+            return self._all_exits(hidden, mask, labels, keep if leave_below is not None else None, leave_below or 0.0)
         if keep.dim() != 2:
             raise ValueError(
                 f"expected attention_mask of [batch, tokens], came {tuple(keep.shape)}: packed rows hold "
@@ -151,12 +155,26 @@ class _EarlyExitModel(XLMRobertaPreTrainedModel):
         leave = leave_by_token if by_token else leave_by_sentence
         return leave(self, policy, hidden, mask, keep.bool(), counted.bool())
 
-    def _all_exits(self, hidden: Tensor, mask: Tensor | None, labels: Tensor | None) -> EarlyExitOutput:
-        exit_logits = []
+    def _all_exits(
+        self, hidden: Tensor, mask: Tensor | None, labels: Tensor | None, keep: Tensor | None, leave_below: float
+    ) -> EarlyExitOutput:
+        exit_logits, reached = [], []
+        by_token = self.config.policy.granularity == "token"
+        there = None if keep is None else keep.bool()
+        counted = labels != -100 if self.tags_tokens and labels is not None else there
         for number, layer in enumerate(self.roberta.encoder.layer, start=1):
-            hidden = layer(hidden, mask)
+            after = layer(hidden, mask)
+            hidden = after if there is None or not by_token else torch.where(there[..., None], after, hidden)
             if number in self.config.exit_layers:
                 exit_logits.append(self.classify(number, hidden))
+                if there is None or counted is None:
+                    continue
+                reached.append(there if self.tags_tokens else there.any(dim=1))
+                unsure = criteria.normalised_entropy(exit_logits[-1].detach().float().cpu().numpy())
+                if self.tags_tokens and not by_token:
+                    unsure = criteria.pool_tokens(unsure, counted.cpu().numpy(), "mean")
+                goes = torch.from_numpy(criteria.leaves(unsure, leave_below)).to(hidden.device)
+                there = there & ~(goes if goes.dim() == 2 else goes[:, None])
         loss = None
         if labels is not None:
             weights = self.config.exit_loss_weights or [1.0] * len(exit_logits)
@@ -166,7 +184,13 @@ class _EarlyExitModel(XLMRobertaPreTrainedModel):
                 if weight
             )
         last = torch.full((hidden.shape[0],), self.config.num_hidden_layers, device=hidden.device)
-        return EarlyExitOutput(loss=loss, logits=exit_logits[-1], exit_layers=last, exit_logits=tuple(exit_logits))
+        return EarlyExitOutput(
+            loss=loss,
+            logits=exit_logits[-1],
+            exit_layers=last,
+            exit_logits=tuple(exit_logits),
+            reached=tuple(reached) or None,
+        )
 
 
 class XLMRobertaEarlyExitForSequenceClassification(_EarlyExitModel):

@@ -30,6 +30,7 @@ class EarlyExitOutput(ModelOutput):
         uncertainty: By the policy's criterion (0..1) at the exit taken, [batch], with token exits [batch, tokens],
             NaN on padding.
         exit_logits: Logits of every exit in order, in training and with `all_exits=True`.
+        reached: With `leave_below`, who came as far as each exit: [batch], or [batch, tokens].
     """
 
     loss: Float[Tensor, ""] | None = None
@@ -38,6 +39,7 @@ class EarlyExitOutput(ModelOutput):
     token_exit_layers: Int[Tensor, "batch tokens"] | None = None
     uncertainty: Float[Tensor, "batch ..."] | None = None
     exit_logits: tuple[Tensor, ...] | None = None
+    reached: tuple[Tensor, ...] | None = None
 
 
 def leave_by_sentence(

@@ -2,6 +2,7 @@
 
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from pydantic import Field
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -34,8 +35,12 @@ def train_on_english(
     data: str | Path,
     out: Path,
     progress: Progress,
+    trainer_class: type[BatchMeanTrainer] = BatchMeanTrainer,
+    **more: Any,
 ) -> Counts:
     """Train `model` in place, resumably; its checkpoints below `out` are the caller's to remove.
+
+    A `trainer_class` with a loss of its own is made with `more` besides the arguments of a Trainer.
 
     Returns:
         `examples` learned from, how many of them were `truncated`, `steps`, and the training `curve`
@@ -56,7 +61,7 @@ def train_on_english(
         seed=settings.seed,
         lengths=[len(row["input_ids"]) for row in rows],
     )
-    trainer = BatchMeanTrainer(
+    trainer = trainer_class(
         model=model,
         args=training_arguments(
             out,
@@ -69,6 +74,7 @@ def train_on_english(
         ),
         train_dataset=[rows[number] for number in order],
         data_collator=partial(pad_rows, pad_id=encoded.pad_id),
+        **more,
     )
     curve = train_resumably(trainer, progress)
     return {
