@@ -162,6 +162,11 @@ def test_gradient_accumulation_averages_batch_means(tmp_path):
     assert curves[0][0]["loss"] == pytest.approx(curves[1][0]["loss"], rel=1e-4)
 
 
+def test_a_processor_computes_in_bfloat16_only_when_asked(tmp_path):
+    asked = {how: line_trainer(tmp_path, precision=how).args.bf16 for how in ("auto", "float32", "bfloat16")}
+    assert asked == {"auto": False, "float32": False, "bfloat16": True}
+
+
 def test_several_devices_are_refused_rather_than_trained_on_wrongly(tmp_path, monkeypatch):
     monkeypatch.setattr(TrainingArguments, "n_gpu", 2)
     with pytest.raises(HalflingError, match="one device"):

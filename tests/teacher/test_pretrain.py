@@ -41,7 +41,8 @@ def test_a_teacher_from_scratch_is_a_plain_model_with_its_tokenizer(build, tmp_p
     assert not (tmp_path / "out" / "checkpoints").exists()
 
 
-def test_training_lowers_the_loss(tmp_path, words, write_packed):
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_training_lowers_the_loss(precision, tmp_path, words, write_packed):
     # Each block repeats one word, so its neighbours give a masked one away.
     chunk = [[0, *[10 + n] * 22, 2] for n in range(16)]
     packed = write_packed(tmp_path / "easy", [chunk])
@@ -50,11 +51,13 @@ def test_training_lowers_the_loss(tmp_path, words, write_packed):
         epochs=50,
         batch_size=8,
         learning_rate=1e-2,
+        precision=precision,
     )
     (tmp_path / "out").mkdir()
     counts = build_teacher(settings=settings, packed=packed, tokenizer=words, out=tmp_path / "out")
     assert [entry["step"] for entry in counts["curve"]] == [25, 50, 75, 100]
     assert counts["curve"][-1]["loss"] < counts["curve"][0]["loss"] - 1
+    assert XLMRobertaForMaskedLM.from_pretrained(tmp_path / "out").dtype == torch.float32
 
 
 def test_a_teacher_may_begin_with_what_counting_tells(build, packed, tmp_path):

@@ -7,7 +7,7 @@ from pydantic import Field
 from torch.utils.data import default_collate
 from transformers import XLMRobertaForMaskedLM, set_seed
 
-from halfling.checkpoints import remove_checkpoints, train_resumably, training_arguments
+from halfling.checkpoints import Precision, remove_checkpoints, train_resumably, training_arguments
 from halfling.distill.layer_map import LayerMapName, LayerPair, layer_map
 from halfling.distill.student import DistilledMaskedLM
 from halfling.distill.trainer import DistillationTrainer, SaveAfterEpochs
@@ -47,6 +47,7 @@ class DistillSettings(Settings):
     temperature: float = Field(1.0, gt=0, description="of both sides of the divergence")
     dropout: float = Field(0.1, ge=0, lt=1)
     save_steps: int = Field(200, gt=0, multiple_of=25, description="a checkpoint every so many steps")
+    precision: Precision = Field("auto", description="of matrix products: auto, float32 or bfloat16")
     seed: Seed = 0
 
 
@@ -89,6 +90,7 @@ def distill(
         weight_decay=settings.weight_decay,
         seed=settings.seed,
         save_steps=settings.save_steps,
+        precision=settings.precision,
     )
     blocks = MaskedBlocks(
         packed,

@@ -7,7 +7,7 @@ from typing import Any
 from pydantic import Field
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from halfling.checkpoints import BatchMeanTrainer, epochs_order, train_resumably, training_arguments
+from halfling.checkpoints import BatchMeanTrainer, Precision, epochs_order, train_resumably, training_arguments
 from halfling.records import Counts, Progress, Seed, Settings, TaskName
 from halfling.tasks import TASKS
 from halfling.tasks.encode import IGNORED, pad_rows
@@ -25,6 +25,7 @@ class EnglishTraining(Settings):
     max_tokens: int = Field(128, ge=8, description="longer inputs are cut; special tokens included")
     max_train_examples: int | None = Field(None, gt=0, description="only the first so many; all")
     save_steps: int = Field(200, gt=0, multiple_of=25, description="a checkpoint every so many steps")
+    precision: Precision = Field("auto", description="of matrix products: auto, float32 or bfloat16")
     seed: Seed = Field(0, description="of new weights, dropout and the order of examples")
 
 
@@ -71,6 +72,7 @@ def train_on_english(
             weight_decay=settings.weight_decay,
             seed=settings.seed,
             save_steps=settings.save_steps,
+            precision=settings.precision,
         ),
         train_dataset=[rows[number] for number in order],
         data_collator=partial(pad_rows, pad_id=encoded.pad_id),

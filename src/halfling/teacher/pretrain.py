@@ -8,7 +8,7 @@ from pydantic import Field
 from torch.utils.data import default_collate
 from transformers import set_seed
 
-from halfling.checkpoints import BatchMeanTrainer, remove_checkpoints, train_resumably, training_arguments
+from halfling.checkpoints import BatchMeanTrainer, Precision, remove_checkpoints, train_resumably, training_arguments
 from halfling.errors import HalflingError
 from halfling.models.folder import load_model, load_tokenizer, save_masked_lm
 from halfling.models.masked_lm import PackedMaskedLM
@@ -46,6 +46,7 @@ class TeacherSettings(Settings):
     mask_share: float = Field(0.15, gt=0, lt=1, description="of the tokens of a block")
     dropout: float = Field(0.1, ge=0, lt=1, description="of a teacher made from scratch")
     save_steps: int = Field(200, gt=0, multiple_of=25, description="a checkpoint every so many steps")
+    precision: Precision = Field("auto", description="of matrix products: auto, float32 or bfloat16")
     seed: Seed = 0
 
 
@@ -113,6 +114,7 @@ def _train(
         weight_decay=settings.weight_decay,
         seed=settings.seed,
         save_steps=settings.save_steps,
+        precision=settings.precision,
     )
     blocks = MaskedBlocks(
         packed,
