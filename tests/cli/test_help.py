@@ -17,6 +17,8 @@ COMMANDS = [
     "evaluate quality",
     "evaluate costs",
     "report",
+    "export",
+    "predict",
     "flops",
 ]
 

@@ -20,6 +20,8 @@ ORDER = (
     "calibrate",
     "evaluate",
     "report",
+    "export",
+    "predict",
     "flops",
 )
 """Of the commands in `halfling --help`: as data flows."""
@@ -42,7 +44,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
 )
 
-WHOLE_RUNS, STAGES, LOOKING = "Whole runs", "Stages, in their order", "Looking things up"
+WHOLE_RUNS, STAGES, SERVING, LOOKING = "Whole runs", "Stages, in their order", "In use", "Looking things up"
 """The panels of `halfling --help`."""
 
 Overrides = Annotated[

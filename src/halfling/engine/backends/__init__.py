@@ -1,0 +1,69 @@
+"""Who computes the segments: OpenVINO, ONNX Runtime or PyTorch, behind one small interface."""
+
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Protocol, get_args
+
+import numpy as np
+
+from halfling.engine.exported import BackendName, Exported
+from halfling.errors import HalflingError
+
+MODULES: dict[BackendName, str] = {"openvino": "openvino", "onnx": "onnxruntime", "torch": "torch"}
+"""What each backend needs installed; `auto` without measurements takes the first that is."""
+
+
+class Backend(Protocol):
+    """Computes segments. Hidden states stay in the backend's own arrays from segment to segment."""
+
+    def run(self, segment: int, hidden: Any, bias: np.ndarray, picked: np.ndarray) -> tuple[Any, np.ndarray]:
+        """Return the hidden states after a segment (None after the last) and the logits of the picked tokens.
+
+        Args:
+            segment: Its number, from 0.
+            hidden: States before it, [rows, tokens, width]: an array, or what the segment before returned, which
+                is valid until that segment runs again.
+            bias: What attention adds, [rows, 1, tokens, tokens].
+            picked: Numbers of tokens, rows counted through, int32.
+        """
+
+    def move(self, hidden: Any, source: np.ndarray, target: np.ndarray, rows: int, tokens: int) -> Any:
+        """Return states of [rows, tokens, width] that hold at `target` what `hidden` holds at `source`."""
+
+
+def load_backend(name: str, folder: Path, exported: Exported, threads: int) -> Backend:
+    """Return a backend that is ready to run.
+
+    Args:
+        name: A backend, or "auto": the one that `halfling engine tune` measured as the fastest, else the first of
+            `MODULES` that is exported and installed.
+        folder: The exported model's.
+        exported: What it holds.
+        threads: How many threads compute.
+
+    Raises:
+        HalflingError: The backend was not exported, or its library is not installed.
+    """
+    if name == "auto":
+        ready = [each for each in MODULES if each in exported.backends and find_spec(MODULES[each])]
+        if not ready:
+            needed = " or ".join(MODULES[each] for each in exported.backends)
+            raise HalflingError(f"{folder}: needs {needed}: install halfling[openvino], [onnx] or [train]")
+        name = ready[0]
+    if name not in get_args(BackendName):
+        raise HalflingError(f"unknown backend {name!r}: choose from auto, {', '.join(MODULES)}")
+    if name not in exported.backends:
+        raise HalflingError(f"{folder}: not exported for {name} but for {', '.join(exported.backends)}")
+    if find_spec(MODULES[name]) is None:  # type: ignore[index]
+        raise HalflingError(f"{name}: {MODULES[name]} is not installed: install halfling[{name}]")  # type: ignore[index]
+    if name == "openvino":
+        from halfling.engine.backends.openvino import OpenVinoBackend
+
+        return OpenVinoBackend(folder, exported, threads)
+    if name == "onnx":
+        from halfling.engine.backends.onnx import OnnxBackend
+
+        return OnnxBackend(folder, exported, threads)
+    from halfling.engine.backends.torch import TorchBackend
+
+    return TorchBackend(folder, exported, threads)

@@ -1,0 +1,56 @@
+"""Token embeddings from a table that stays on disk: only the rows in use become resident."""
+
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float32, Int
+
+TABLE, SCALES, POSITIONS = "words.npy", "word-scales.npy", "positions.npy"
+"""Files of an exported model: the table (float32, or int8 with a scale for each row), and position embeddings."""
+
+FIRST_POSITION = 2
+"""The position id of a sequence's first token, a habit of fairseq's that XLM-R's weights depend on."""
+
+
+class Embeddings:
+    """Sums of word, position and type embeddings, before their layer norm (which the first segment does)."""
+
+    def __init__(self, folder: Path, precision: str) -> None:
+        self.table = np.load(folder / TABLE, mmap_mode="r")
+        self.scales = np.load(folder / SCALES) if precision == "int8" else None
+        self.positions = np.load(folder / POSITIONS)
+
+    def __call__(
+        self, ids: Int[np.ndarray, " tokens"], positions: Int[np.ndarray, " tokens"]
+    ) -> Float32[np.ndarray, "tokens width"]:
+        """Return the sums for `ids`; `positions` count from 0 in each sequence."""
+        words = self.table[ids].astype(np.float32)
+        if self.scales is not None:
+            words *= self.scales[ids, None]
+        words += self.positions[positions]
+        return words
+
+
+def write_embeddings(
+    folder: Path,
+    words: Float32[np.ndarray, "vocabulary width"],
+    positions: Float32[np.ndarray, "positions width"],
+    precision: str,
+) -> list[str]:
+    """Write the tables and return their names.
+
+    Args:
+        folder: Where to.
+        words: A row for each token id.
+        positions: A row for each place in a sequence, the type embedding added.
+        precision: "int8" rounds each row to 127ths of its largest value.
+    """
+    np.save(folder / POSITIONS, positions)
+    if precision == "float32":
+        np.save(folder / TABLE, words)
+        return [TABLE, POSITIONS]
+    largest = np.abs(words).max(axis=1)
+    scales = np.where(largest > 0, largest, 1).astype(np.float32) / np.float32(127)
+    np.save(folder / TABLE, np.round(words / scales[:, None]).astype(np.int8))
+    np.save(folder / SCALES, scales)
+    return [TABLE, SCALES, POSITIONS]

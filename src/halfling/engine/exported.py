@@ -1,0 +1,61 @@
+"""An exported model's folder: what it holds, and that it is whole."""
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+
+from halfling.errors import HalflingError
+from halfling.files import digest
+from halfling.records import EncoderShape, ExitPolicy, Record
+
+EXPORTED = "engine.json"
+"""The file that makes a folder an exported model."""
+
+FORMAT = 1
+
+BackendName = Literal["openvino", "onnx", "torch"]
+Precision = Literal["float32", "int8"]
+
+
+class Exported(Record):
+    """What an exported model's folder holds; the file is `engine.json`."""
+
+    format: Literal[1] = Field(description="of the folder; another number is another layout")
+    kind: Literal["sequence", "token"] = Field(description="one answer for a text, or one for each of its words")
+    labels: tuple[str, ...] = Field(min_length=2, description="names of the classes, in the order of their numbers")
+    shape: EncoderShape
+    precision: Precision
+    policy: ExitPolicy = Field(description="where inputs leave; its layers are the ends of the segments")
+    tokenizer: Literal["sentencepiece", "tokenizers"] = Field(description="who cuts text into ids")
+    backends: tuple[BackendName, ...] = Field(min_length=1, description="whose segments are here")
+    files: dict[str, str] = Field(description="path -> SHA-256; above 256 MiB of its size, first and last MiB")
+
+    @property
+    def segments(self) -> tuple[tuple[int, int], ...]:
+        """Return the first and last layer (1-based) of each segment."""
+        ends = self.policy.layers
+        return tuple(zip((1, *(end + 1 for end in ends[:-1])), ends, strict=True))
+
+
+def segment_name(first: int, last: int) -> str:
+    """Return the name of a segment's files, without their ending."""
+    return f"layers-{first}-{last}"
+
+
+def read_exported(folder: Path) -> Exported:
+    """Return what `folder` holds, when it is all there.
+
+    Raises:
+        HalflingError: It is no exported model, a file is missing, or a file is not what was written.
+    """
+    if not (folder / EXPORTED).is_file():
+        raise HalflingError(f"{folder}: no exported model here (no {EXPORTED}): make one with `halfling export`")
+    exported = Exported.read(folder / EXPORTED)
+    for name, expected in exported.files.items():
+        path = folder / name
+        if not path.is_file():
+            raise HalflingError(f"{path}: missing: export the model again")
+        if digest(path) != expected:
+            raise HalflingError(f"{path}: damaged (not the bytes that were exported): export the model again")
+    return exported

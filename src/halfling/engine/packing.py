@@ -1,0 +1,113 @@
+"""Sequences into rows without padding between them: which row, which place, and who may see whom."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float32, Int
+
+HIDDEN = np.float32(-1e9)
+"""What attention adds where a token must not look: its share is then exactly 0, and no softmax is NaN."""
+
+ATTENTION_COST = 1e-3
+"""Time of attention for a token of a row of n tokens, per n, in units of its linear layers (see docs/benchmarks.md)."""
+
+_STEPS = ((64, 8), (128, 16), (256, 32), (1 << 30, 64))
+
+
+def bucket(count: int) -> int:
+    """Return the length that `count` tokens are rounded up to: steps of 8 up to 64, then about an eighth."""
+    step = next(step for limit, step in _STEPS if count <= limit)
+    return -(-count // step) * step
+
+
+def bucket_rows(rows: int) -> int:
+    """Return the number of rows that `rows` is rounded up to: all up to 8, then steps of an eighth to a quarter."""
+    step = 1 if rows <= 8 else 1 << (rows - 1).bit_length() - 3
+    return -(-rows // step) * step
+
+
+def bucket_answers(answers: int) -> int:
+    """Return the number of answers that `answers` is rounded up to: the next power of two, above 64 steps of 64."""
+    return 1 << max(answers - 1, 0).bit_length() if answers <= 64 else -(-answers // 64) * 64
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where sequences lie in rows.
+
+    Attributes:
+        rows: Number of rows.
+        tokens: Length of each row.
+        starts: The first token of each sequence, rows counted through.
+        lengths: Tokens of each sequence.
+    """
+
+    rows: int
+    tokens: int
+    starts: Int[np.ndarray, " sequences"]
+    lengths: Int[np.ndarray, " sequences"]
+
+    @property
+    def cost(self) -> float:
+        """Return what a layer costs over this layout, in tokens of linear layers."""
+        return self.rows * self.tokens * (1 + ATTENTION_COST * self.tokens)
+
+    def places(self) -> Int[np.ndarray, " places"]:
+        """Return the place of every token of every sequence, one sequence after the other."""
+        return np.repeat(self.starts, self.lengths) + within(self.lengths)
+
+    def bias(self) -> Float32[np.ndarray, "rows 1 tokens tokens"]:
+        """Return what attention adds: 0 within a sequence, `HIDDEN` across; unused places see each other."""
+        owners = np.full(self.rows * self.tokens, -1, dtype=np.int32)
+        owners[self.places()] = np.repeat(np.arange(len(self.starts), dtype=np.int32), self.lengths)
+        owner = owners.reshape(self.rows, self.tokens)
+        return np.where(owner[:, None, :, None] == owner[:, None, None, :], np.float32(0), HIDDEN)
+
+
+def within(lengths: Int[np.ndarray, " sequences"]) -> Int[np.ndarray, " places"]:
+    """Return 0, 1, ... for each sequence, one after the other."""
+    ends = np.cumsum(lengths)
+    return np.arange(ends[-1] if len(ends) else 0) - np.repeat(ends - lengths, lengths)
+
+
+def lay_out(lengths: Sequence[int] | Int[np.ndarray, " sequences"]) -> Layout:
+    """Return the cheapest layout among rows of bucketed lengths, filled by first fit, longest first.
+
+    First fit decreasing needs at most 11/9 of the fewest rows (https://doi.org/10.1137/0202001).
+    """
+    sizes = np.asarray(lengths, dtype=np.int64)
+    longest, total = int(sizes.max()), int(sizes.sum())
+    if len(sizes) == 1:
+        return Layout(1, bucket(longest), np.zeros(1, np.int64), sizes)
+    candidates = {bucket(longest), *(length for length in (32, 64, 128, 256) if length >= longest)}
+    if total <= 128:
+        candidates.add(bucket(total))
+    return min((_first_fit(sizes, tokens) for tokens in sorted(candidates)), key=lambda layout: layout.cost)
+
+
+def _first_fit(sizes: Int[np.ndarray, " sequences"], tokens: int) -> Layout:
+    used: list[int] = []
+    starts = np.zeros(len(sizes), np.int64)
+    for number in np.argsort(-sizes, kind="stable").tolist():
+        size = int(sizes[number])
+        row = next((row for row, taken in enumerate(used) if taken + size <= tokens), len(used))
+        if row == len(used):
+            used.append(0)
+        starts[number] = row * tokens + used[row]
+        used[row] += size
+    return Layout(bucket_rows(len(used)), tokens, starts, sizes)
+
+
+def move_rows(
+    hidden: Float32[np.ndarray, "rows tokens width"],
+    source: Int[np.ndarray, " places"],
+    target: Int[np.ndarray, " places"],
+    rows: int,
+    tokens: int,
+) -> Float32[np.ndarray, "new_rows new_tokens width"]:
+    """Return states of [rows, tokens, width] that hold at `target` what `hidden` holds at `source`, 0 elsewhere."""
+    width = hidden.shape[-1]
+    moved = np.zeros((rows * tokens, width), np.float32)
+    moved[target] = hidden.reshape(-1, width)[source]
+    return moved.reshape(rows, tokens, width)

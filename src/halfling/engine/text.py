@@ -1,0 +1,143 @@
+"""Text as the engine reads it: token ids, and where each word begins, without transformers."""
+
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from halfling.errors import HalflingError
+
+BOS, PAD, EOS, UNK = 0, 1, 2, 3
+"""XLM-R's special ids."""
+
+SENTENCEPIECE_FILE, TOKENIZERS_FILE = "sentencepiece.bpe.model", "tokenizer.json"
+
+
+class Pieces(Protocol):
+    """Cuts texts into pieces."""
+
+    def __call__(self, texts: Sequence[str]) -> list[list[int]]:
+        """Return XLM-R's ids of each text, without special tokens."""
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """What goes through the network as one: its ids, and the places whose answers are wanted."""
+
+    ids: np.ndarray
+    picked: np.ndarray
+
+
+class SentencePieces:
+    """SentencePiece, whose ids are one lower than XLM-R's (fairseq put `<pad>` in front)."""
+
+    def __init__(self, path: Path) -> None:
+        import sentencepiece
+
+        try:
+            self.processor = sentencepiece.SentencePieceProcessor(model_file=str(path))
+        except (OSError, RuntimeError) as error:
+            raise HalflingError(f"{path}: no SentencePiece model ({error}): export the model again") from error
+
+    def __call__(self, texts: Sequence[str]) -> list[list[int]]:
+        """Return XLM-R's ids of each text, without special tokens."""
+        return [[UNK if piece == 0 else piece + 1 for piece in ids] for ids in self.processor.encode(list(texts))]
+
+
+class TokenizersPieces:
+    """The `tokenizers` library, which reads every `tokenizer.json` and needs four times the memory."""
+
+    def __init__(self, path: Path) -> None:
+        import tokenizers
+
+        try:
+            self.tokenizer = tokenizers.Tokenizer.from_file(str(path))
+        except Exception as error:  # the library raises bare Exception
+            raise HalflingError(f"{path}: no tokenizer ({error}): export the model again") from error
+        self.tokenizer.no_truncation()
+        self.tokenizer.no_padding()
+
+    def __call__(self, texts: Sequence[str]) -> list[list[int]]:
+        """Return XLM-R's ids of each text, without special tokens."""
+        encoded = self.tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
+        # "<s>" that somebody wrote is text, not structure.
+        return [[UNK if piece in (BOS, PAD, EOS) else piece for piece in each.ids] for each in encoded]
+
+
+def load_pieces(folder: Path, kind: str) -> Pieces:
+    """Return the tokenizer of an exported model."""
+    if kind == "sentencepiece":
+        return SentencePieces(folder / SENTENCEPIECE_FILE)
+    return TokenizersPieces(folder / TOKENIZERS_FILE)
+
+
+def join(first: list[int], second: list[int] | None, max_tokens: int) -> tuple[list[int], bool]:
+    """Return `<s> first </s>` or `<s> first </s></s> second </s>`, and whether it was cut to `max_tokens`.
+
+    The longer of a pair is cut first, until both are equally long, as `tokenizers` does ("longest_first").
+    """
+    if second is None:
+        room = max_tokens - 2
+        return [BOS, *first[:room], EOS], len(first) > room
+    room, one, two = max_tokens - 4, len(first), len(second)
+    if cut := one + two > room:
+        shorter = min(one, two)
+        shorter = min(shorter, room // 2)
+        one, two = (shorter, room - shorter) if one <= two else (room - shorter, shorter)
+    return [BOS, *first[:one], EOS, EOS, *second[:two], EOS], cut
+
+
+def windows(pieces: list[list[int]], max_tokens: int) -> list[Encoded]:
+    """Return as many sequences as a sentence of these words needs, cut between words.
+
+    A word that is alone longer than a sequence is cut; a word without pieces has no place. Windows do not overlap.
+
+    Args:
+        pieces: The ids of each word.
+        max_tokens: Longest sequence, special tokens included.
+    """
+    room = max_tokens - 2
+    found: list[Encoded] = []
+    ids: list[int] = [BOS]
+    picked: list[int] = []
+
+    def close() -> None:
+        if picked:
+            found.append(Encoded(np.array([*ids, EOS]), np.array(picked)))
+        ids[:], picked[:] = [BOS], []
+
+    for word in pieces:
+        word = word[:room]
+        if len(ids) - 1 + len(word) > room:
+            close()
+        if word:
+            picked.append(len(ids))
+            ids += word
+    close()
+    return found
+
+
+def split_words(text: str) -> list[tuple[int, int]]:
+    """Return where the words of a text begin and end: at white space, with punctuation around a word on its own.
+
+    This is how WikiANN's sentences come, which taggers are trained on. Scripts without spaces give one long word
+    for each run: pass a list of words to cut them otherwise.
+    """
+    found: list[tuple[int, int]] = []
+    place = 0
+    for run in text.split():
+        start = text.index(run, place)
+        place = end = start + len(run)
+        left, right = start, end
+        while left < right and unicodedata.category(text[left])[0] == "P":
+            left += 1
+        while right > left and unicodedata.category(text[right - 1])[0] == "P":
+            right -= 1
+        found += [(n, n + 1) for n in range(start, left)]
+        if left < right:
+            found.append((left, right))
+        found += [(n, n + 1) for n in range(right, end)]
+    return found

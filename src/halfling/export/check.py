@@ -1,0 +1,47 @@
+"""Whether an exported model says what the trained one says."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydantic import Field
+
+from halfling.engine import AdaptiveEngine, Encoded
+from halfling.engine.exported import BackendName
+from halfling.export.sentences import Sentences
+from halfling.export.trained import Trained
+from halfling.records import Record
+
+
+class Agreement(Record):
+    """How an exported model's answers compare with torch's, exits off, sentence by sentence."""
+
+    backend: BackendName
+    num_sentences: int
+    largest_difference: float = Field(description="between any two logits")
+    equal_labels: float = Field(description="share of the answers (words of a tagger) with the same label, 0..1")
+
+
+def agreement(trained: Trained, examples: Sentences, out: Path, backend: BackendName, num: int = 64) -> Agreement:
+    """Compare all exits of an exported model with the trained one's on the first `num` sentences.
+
+    Torch reads one sentence at a time, the engine packs them all.
+    """
+    engine = AdaptiveEngine.from_pretrained(out, backend)
+    sequences = [Encoded(np.array(ids), _picked(ids, trained.kind)) for ids in examples.ids[:num]]
+    largest, equal = 0.0, []
+    expected = [trained.exit_logits(one.ids.tolist()) for one in sequences]
+    for layer in engine.exported.policy.layers:
+        answers = engine.answer(sequences, leave_after=[layer] * len(sequences))
+        for one, answer, logits in zip(sequences, answers, expected, strict=True):
+            wanted: Any = logits[layer].numpy().reshape(-1, len(trained.labels))[one.picked]
+            largest = max(largest, float(np.abs(answer.logits - wanted).max()))
+            equal += (answer.logits.argmax(axis=-1) == wanted.argmax(axis=-1)).tolist()
+    return Agreement(
+        backend=backend, num_sentences=len(sequences), largest_difference=largest, equal_labels=float(np.mean(equal))
+    )
+
+
+def _picked(ids: list[int], kind: str) -> np.ndarray:
+    # Every token of a tagger but the special ones, so that none escapes the comparison.
+    return np.arange(1, len(ids) - 1) if kind == "token" else np.zeros(1, np.int64)

@@ -1,0 +1,31 @@
+"""How large activations get: what static int8 scales follow from."""
+
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+
+from halfling.export.trained import Trained
+
+
+def largest_inputs(trained: Trained, sequences: Sequence[list[int]]) -> dict[str, float]:
+    """Return the largest magnitude among the inputs of each linear layer, by the layer's name.
+
+    Queries, keys and values share their input, so they share one number, under the name of their module.
+    """
+    found: dict[str, float] = {}
+    hooks = []
+    for name, module in trained.network.named_modules():
+        if isinstance(module, nn.Linear):
+            key = name.removesuffix(".query").removesuffix(".key").removesuffix(".value")
+
+            def note(_: nn.Module, inputs: tuple[Tensor, ...], key: str = key) -> None:
+                found[key] = max(found.get(key, 0.0), float(inputs[0].abs().max()))
+
+            hooks.append(module.register_forward_pre_hook(note))
+    try:
+        for ids in sequences:
+            trained.exit_logits(ids)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return {name: value or 1.0 for name, value in found.items()}
