@@ -1,6 +1,6 @@
 import pytest
 
-from halfling.cost.latency import interleaved_medians
+from halfling.cost.latency import interleaved_medians, paired_ratio
 
 
 class Clock:
@@ -59,3 +59,15 @@ def test_the_real_clock_sees_a_slower_call():
 def test_too_few_rounds_are_refused(rounds, warmup):
     with pytest.raises(ValueError, match="rounds >= 2"):
         interleaved_medians({"a": lambda: None}, rounds=rounds, warmup=warmup)
+
+
+def test_a_ratio_is_taken_within_each_round_before_the_median():
+    # The third round was slow for both; the ratio of the medians would be 4 / 3.
+    ratio = paired_ratio([2.0, 2.0, 40.0, 4.0, 4.0], [1.0, 1.0, 20.0, 3.0, 4.0])
+    assert ratio.median == 2.0
+    assert (ratio.lower, ratio.upper) == (pytest.approx(4 / 3), 2.0)
+
+
+def test_rounds_that_do_not_pair_are_refused():
+    with pytest.raises(ValueError, match="longer"):
+        paired_ratio([1.0, 2.0], [1.0, 2.0, 3.0])

@@ -1,7 +1,7 @@
 """Time, measured so that two candidates meet the same weather."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from statistics import median, quantiles
 
 from pydantic import Field
@@ -16,14 +16,22 @@ class Timing(Record):
     spread: float = Field(description="interquartile range divided by the median; 0 when rounds agree")
 
 
-def interleaved_medians(
+class Ratio(Record):
+    """How much longer one call took than another, each round a pair."""
+
+    median: float
+    lower: float = Field(description="first quartile of the rounds' ratios")
+    upper: float = Field(description="third quartile of the rounds' ratios")
+
+
+def interleaved(
     calls: Mapping[str, Callable[[], object]],
     *,
     rounds: int,
     warmup: int,
     clock: Callable[[], float] = time.perf_counter,
-) -> dict[str, Timing]:
-    """Time every call once a round and return each one's median.
+) -> dict[str, list[float]]:
+    """Time every call once a round and return each one's seconds, round by round.
 
     A, B, A, B rather than A, A, B, B: a machine that slows down, or that is shared, then slows all alike.
     Every second round runs backwards, so that none always follows the same neighbour's warm caches.
@@ -48,10 +56,37 @@ def interleaved_medians(
             took = clock() - start
             if turn >= warmup:
                 seconds[name].append(took)
-    return {name: _timing(took) for name, took in seconds.items()}
+    return seconds
 
 
-def _timing(seconds: list[float]) -> Timing:
+def interleaved_medians(
+    calls: Mapping[str, Callable[[], object]],
+    *,
+    rounds: int,
+    warmup: int,
+    clock: Callable[[], float] = time.perf_counter,
+) -> dict[str, Timing]:
+    """Return each call's median over interleaved rounds; the arguments are those of `interleaved`."""
+    seconds = interleaved(calls, rounds=rounds, warmup=warmup, clock=clock)
+    return {name: timing(took) for name, took in seconds.items()}
+
+
+def paired_ratio(seconds: Sequence[float], reference: Sequence[float]) -> Ratio:
+    """Return how much longer `seconds` are than `reference`, both of the same rounds.
+
+    Dividing within a round, and only then taking the median, leaves out what slowed a whole round.
+
+    Raises:
+        ValueError: The rounds differ in number.
+    """
+    lower, middle, upper = quantiles(
+        [one / other for one, other in zip(seconds, reference, strict=True)], n=4, method="inclusive"
+    )
+    return Ratio(median=middle, lower=lower, upper=upper)
+
+
+def timing(seconds: Sequence[float]) -> Timing:
+    """Return median and spread of some rounds."""
     middle = median(seconds)
     lower, _, upper = quantiles(seconds, n=4, method="inclusive")
     # A clock too coarse for the call reads zero throughout: that is no spread, not a division by zero.
