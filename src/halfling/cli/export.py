@@ -8,14 +8,14 @@ import typer
 
 from halfling.cli.app import SERVING, AsJson, app
 
-Backend = Literal["openvino", "onnx", "torch"]
-
 
 @app.command(rich_help_panel=SERVING)
 def export(
     model: Path,
     out: Path,
-    backend: Annotated[list[Backend] | None, typer.Option(help="Who shall run it; repeat. Default: openvino.")] = None,
+    backend: Annotated[
+        list[str] | None, typer.Option(help="openvino, onnx or torch, to run it; repeat. Default: openvino.")
+    ] = None,
     precision: Annotated[Literal["float32", "int8"], typer.Option(help="Of the linear layers.")] = "float32",
     policy: Annotated[
         Path | None, typer.Option(help="A calibration's folder; without one nobody leaves early.")

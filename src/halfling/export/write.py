@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from halfling.engine.backends import MODULES
 from halfling.engine.embeddings import write_embeddings
 from halfling.engine.exported import EXPORTED, FORMAT, BackendName, Exported, Precision, segment_name
 from halfling.engine.text import SENTENCEPIECE_FILE, SentencePieces, TokenizersPieces
@@ -22,7 +23,7 @@ def export(
     *,
     model: Path,
     out: Path,
-    backends: Sequence[BackendName] = ("openvino",),
+    backends: Sequence[str] = ("openvino",),
     precision: Precision = "float32",
     policy: Path | None = None,
     data: str | Path | None = None,
@@ -44,6 +45,10 @@ def export(
     """
     if out.exists() and not (out / EXPORTED).is_file() and any(out.iterdir()):
         raise HalflingError(f"{out}: holds something that is no exported model: name another folder")
+    unknown = sorted({*backends} - {*MODULES})
+    if unknown:
+        raise HalflingError(f"unknown backend {unknown[0]!r}: choose from {', '.join(MODULES)}")
+    chosen = [name for name in MODULES if name in backends]
     if precision == "int8" and "torch" in backends:
         raise HalflingError("torch: runs float32 only: export int8 for openvino or onnx")
     trained = load_trained(model, policy)
@@ -51,8 +56,8 @@ def export(
     partial = out.with_name(out.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
-    _write(trained, model, examples, partial, backends, precision, progress)
-    agreements = [agreement(trained, examples, partial, backend) for backend in backends]
+    _write(trained, model, examples, partial, chosen, precision, progress)
+    agreements = [agreement(trained, examples, partial, backend) for backend in chosen]
     if out.exists():
         shutil.rmtree(out)
     partial.replace(out)
