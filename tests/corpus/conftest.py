@@ -1,11 +1,16 @@
+import importlib.util
 import lzma
 import random
+import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from transformers import XLMRobertaTokenizer
 
 from halfling.corpus.build import CorpusSettings, build_corpus
+from halfling.corpus.sources import download
 from halfling.records import Counts
 
 WORDS = {
@@ -32,7 +37,7 @@ def write_source(folder: Path, documents: dict[str, list[str]]) -> Path:
     """Write CC100-format files."""
     folder.mkdir(parents=True, exist_ok=True)
     for code, texts in documents.items():
-        with lzma.open(folder / f"{code}.txt.xz", "wt", encoding="utf-8") as file:
+        with lzma.open(folder / f"{code}.txt.xz", "wt", encoding="utf-8", preset=1) as file:
             file.write("".join(f"{text}\n\n" for text in texts))
     return folder
 
@@ -80,7 +85,7 @@ def tokenizer_folder(tmp_path_factory) -> Path:
     return folder
 
 
-@pytest.fixture(name="write_source")
+@pytest.fixture(name="write_source", scope="session")
 def _write_source():
     return write_source
 
@@ -93,3 +98,20 @@ def _build():
 @pytest.fixture(name="contents")
 def _contents():
     return contents
+
+
+@pytest.fixture
+def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """A host of the folder `served`, as `host.py` says; nobody waits for it."""
+    spec = importlib.util.spec_from_file_location("host", Path(__file__).with_name("host.py"))
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["host"] = module
+    spec.loader.exec_module(module)
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    waits: list[float] = []
+    monkeypatch.setattr(download, "sleep", waits.append)
+    (tmp_path / "served").mkdir()
+    with module.serve(tmp_path / "served") as served:
+        served.waits = waits
+        yield served
+    del sys.modules["host"]

@@ -52,7 +52,7 @@ def open_source(
     place: Path | str,
     settings: SourceSettings,
     languages: str | tuple[str, ...],
-    cache: Path,  # noqa: ARG001
+    cache: Path,
 ) -> Source:
     """Return the source that `place` names.
 
@@ -66,6 +66,18 @@ def open_source(
     Raises:
         HalflingError: There is no such place, or it does not hold a wanted language.
     """
+    # Each where it is needed: the HTTP client and the data set library take their time to load.
+    if isinstance(place, str) and place.startswith(("http://", "https://")):
+        from halfling.corpus.sources.http import HttpSource
+
+        return HttpSource(
+            place,
+            languages,
+            cache,
+            whole=settings.selection == "sample",
+            connections=settings.connections,
+            max_tries=settings.max_tries,
+        )
     from halfling.corpus.sources.folder import FolderSource
 
     return FolderSource(Path(place), languages)

@@ -1,0 +1,78 @@
+"""CC100's host, or another of its form: `{address}/{code}.txt.xz`."""
+
+import lzma
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx2
+
+from halfling import __version__, languages
+from halfling.corpus.read import DamagedFileError, parse_documents
+from halfling.corpus.sources.download import Download
+
+_TIMEOUT_SECONDS = 60.0
+
+
+class HttpSource:
+    """Files of a host, copied to `cache` as far as they are read."""
+
+    def __init__(
+        self,
+        address: str,
+        wanted: str | tuple[str, ...],
+        cache: Path,
+        *,
+        whole: bool,
+        connections: int,
+        max_tries: int,
+    ) -> None:
+        """Name the files; nothing is fetched yet.
+
+        Args:
+            address: Of the folder that holds the files.
+            wanted: "all" of CC100, or what `languages.resolve` takes.
+            cache: Folder of the copies.
+            whole: Files will be read to their end.
+            connections: At most so many at a time to the host.
+            max_tries: In a row without a byte.
+
+        Raises:
+            HalflingError: A language is unknown.
+        """
+        self.address, self.cache, self.whole = address.rstrip("/"), cache, whole
+        self.connections, self.max_tries = connections, max_tries
+        self.codes = tuple(sorted(languages.resolve("cc100" if wanted == "all" else wanted)))
+
+    def documents(self, code: str) -> Iterator[str]:
+        """Yield a language's documents, fetching what is not in the cache."""
+        with (
+            httpx2.Client(
+                timeout=_TIMEOUT_SECONDS, follow_redirects=True, headers={"User-Agent": f"halfling/{__version__}"}
+            ) as client,
+            Download(
+                self.place(code),
+                self._copy(code),
+                client,
+                whole=self.whole,
+                connections=self.connections,
+                max_tries=self.max_tries,
+            ) as raw,
+            lzma.LZMAFile(raw) as file,  # type: ignore[arg-type]  # any file that reads
+        ):
+            try:
+                yield from parse_documents(file, self.place(code))
+            except DamagedFileError:
+                self.forget(code)  # another try begins with a fresh copy
+                raise
+
+    def place(self, code: str) -> str:
+        """Return the address of a language's file."""
+        return f"{self.address}/{code}.txt.xz"
+
+    def forget(self, code: str) -> None:
+        """Delete the copy."""
+        for path in self.cache.glob(f"{code}.txt.xz*"):
+            path.unlink()
+
+    def _copy(self, code: str) -> Path:
+        return self.cache / f"{code}.txt.xz"
