@@ -9,6 +9,7 @@ from transformers import AutoTokenizer, XLMRobertaForMaskedLM
 
 from halfling.distill.build import distill
 from halfling.errors import HalflingError
+from halfling.models.initialise import embeddings_from
 from halfling.models.shapes import Dimensions
 
 BARE = """
@@ -117,3 +118,14 @@ def test_what_does_not_fit_is_one_line(changes, message, settings, teacher, pack
     with pytest.raises(HalflingError, match=message) as error:
         distill(settings=settings(**changes), teacher=teacher, packed=packed, out=out)
     assert "\n" not in str(error.value)
+
+
+def test_frozen_words_are_the_teachers_turned_to_the_students_width(settings, teacher, packed, out):
+    distill(
+        settings=settings(freeze_embeddings=True, epochs=1, learning_rate=1e-2), teacher=teacher, packed=packed, out=out
+    )
+    student, taught_by = (XLMRobertaForMaskedLM.from_pretrained(folder) for folder in (out / "epoch-1", teacher))
+    expected = XLMRobertaForMaskedLM(student.config)
+    embeddings_from(expected, taught_by)
+    assert torch.equal(student.get_input_embeddings().weight, expected.get_input_embeddings().weight)
+    assert torch.equal(student.lm_head.decoder.weight, student.get_input_embeddings().weight)
