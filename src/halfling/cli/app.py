@@ -20,6 +20,7 @@ ORDER = (
     "calibrate",
     "evaluate",
     "report",
+    "publish",
     "export",
     "predict",
     "flops",

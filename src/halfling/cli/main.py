@@ -24,6 +24,7 @@ def main() -> None:
         flops,
         pack,
         predict,
+        publish,
         report,
         run,
         sample,

@@ -56,7 +56,12 @@ def over_seeds(rows: Iterable[Result], measure: Callable[[Result], float]) -> Me
     if not by_seed:
         return None
     means = [fmean(values) for values in by_seed.values()]
-    return Mean(fmean(means), stdev(means) if len(means) > 1 else None)
+    return Mean(fmean(means), spread(means))
+
+
+def spread(values: Sequence[float]) -> float | None:
+    """Return the sample standard deviation; None of a single value."""
+    return stdev(values) if len(values) > 1 else None
 
 
 def tasks(rows: Sequence[Result]) -> list[str]:

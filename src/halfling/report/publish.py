@@ -1,0 +1,98 @@
+"""A trained model made ready to be given away: half the bytes, with its tokenizer and its card."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from pydantic import Field
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from halfling.errors import HalflingError
+from halfling.files import MANIFEST, write_json, write_text
+from halfling.records import Counts, Manifest, Progress, Settings, silent
+from halfling.report.card import card
+from halfling.report.gather import gather
+
+WEIGHTS, CONFIG = "model.safetensors", "config.json"
+_BESIDE = ("tokenizer.json", "tokenizer_config.json")
+
+
+class PublishSettings(Settings):
+    """How a model is presented."""
+
+    title: str = Field(description="heading of the card")
+    licence: str = Field("cc-by-sa-4.0", description="of the weights, as the Hugging Face hub names it")
+    precision: Literal["float16", "float32"] = Field("float16", description="of the weights on disk")
+
+
+def publish(
+    *,
+    settings: PublishSettings,
+    model: Path,
+    out: Path,
+    notes: Path | None = None,
+    progress: Progress = silent,
+    **measured: Path,
+) -> Counts:
+    """Write weights, configuration, tokenizer and README.md, which `from_pretrained` loads.
+
+    Args:
+        settings: How it is presented.
+        model: A masked language model that the teacher or the distill stage wrote.
+        out: Where to write.
+        notes: A Markdown file on data and licences, taken into the card as it is.
+        progress: Told of each file.
+        measured: By role, folders of `evaluate quality` and `evaluate masked-lm`.
+
+    Returns:
+        The bytes of the weights and of the whole folder.
+
+    Raises:
+        HalflingError: The model, its stage's manifest or what was measured cannot be read.
+    """
+    missing = [name for name in (WEIGHTS, CONFIG, *_BESIDE) if not (model / name).is_file()]
+    if missing:
+        raise HalflingError(f"{model}: holds no {missing[0]}: name the folder of a teacher or of a student's epoch")
+    stage = next((folder for folder in (model, model.parent) if (folder / MANIFEST).is_file()), None)
+    if stage is None:
+        raise HalflingError(f"{model}: no {MANIFEST} here or one folder up: name a folder that halfling made")
+    found = gather(measured)
+    config = json.loads((model / CONFIG).read_text(encoding="utf-8")) | {"dtype": settings.precision}
+    progress(0, 2, WEIGHTS)
+    _write_weights(model / WEIGHTS, out / WEIGHTS, settings.precision)
+    for name in _BESIDE:
+        shutil.copyfile(model / name, out / name)
+    write_json(out / CONFIG, config)
+    progress(1, 2, "README.md")
+    text = card(
+        title=settings.title,
+        licence=settings.licence,
+        notes=notes.read_text(encoding="utf-8") if notes else "",
+        config=config,
+        manifest=Manifest.read(stage / MANIFEST),
+        qualities=found.qualities,
+        losses=found.masked_losses,
+    )
+    write_text(out / "README.md", text)
+    progress(2, 2, "")
+    files = [path for path in out.iterdir() if path.is_file()]
+    return {
+        "weights_bytes": (out / WEIGHTS).stat().st_size,
+        "bytes": sum(path.stat().st_size for path in files),
+    }
+
+
+def _write_weights(source: Path, target: Path, precision: str) -> None:
+    try:
+        with safe_open(source, framework="numpy") as file:
+            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (it is no dictionary)
+    except (SafetensorError, OSError) as error:
+        raise HalflingError(f"{source}: cannot be read ({error}): make the model again") from error
+    largest = max(float(np.abs(weight).max(initial=0)) for weight in weights.values())
+    if precision == "float16" and largest > float(np.finfo(np.float16).max):
+        raise HalflingError(f"{source}: holds {largest:g}, more than float16 can: publish with precision=float32")
+    # `pt` is what transformers asks of a file's metadata.
+    save_file({name: weight.astype(precision) for name, weight in weights.items()}, target, metadata={"format": "pt"})
