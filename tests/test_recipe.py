@@ -4,7 +4,8 @@ import pytest
 import yaml
 
 from halfling.errors import HalflingError
-from halfling.recipe import read_recipe, read_settings
+from halfling.recipe import read_recipe
+from halfling.settings import read_settings
 from halfling.tasks.finetune import FinetuneSettings
 
 SMALL = {

@@ -7,9 +7,9 @@ from pathlib import Path
 import typer
 
 from halfling.cli.view import LiveView
-from halfling.recipe import read_settings
 from halfling.records import Counts, Settings
 from halfling.run import Input, Stage, run_stage
+from halfling.settings import read_settings
 
 
 def run_one(
