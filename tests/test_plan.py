@@ -57,6 +57,14 @@ def test_every_recipe_resolves_and_its_stages_read_only_what_earlier_ones_made(r
     assert planned[-1].name == "report"
 
 
+def test_a_source_that_is_a_folder_is_an_input_so_that_its_content_counts(stages, tmp_path):
+    here, hub = {"source": str(tmp_path)}, {"source": "some/hub-id"}
+    planned = stages(teacher={**here, "epochs": 0}, tokenizer=here)
+    assert planned["teacher"].inputs["source"] == planned["tokenizer"].inputs["source"] == tmp_path
+    planned = stages(teacher={**hub, "epochs": 0}, tokenizer=hub)
+    assert "source" not in planned["teacher"].inputs | planned["tokenizer"].inputs
+
+
 def test_a_chunk_that_nobody_reads_is_held_out(stages):
     assert not any(name.startswith("masked-lm") for name in stages(corpus={"chunks": 5}))
     planned = stages(corpus={"chunks": 6}, models={"scratch": True})

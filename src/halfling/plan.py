@@ -28,9 +28,21 @@ def plan(recipe: Recipe, folder: Path) -> list[Stage]:
     corpus, tokenizer, packed, teacher = (folder / name for name in ("corpus", "tokenizer", "packed", "teacher"))
     stages = [
         Stage("corpus", build_corpus, recipe.corpus, corpus, {"source": _place(recipe.text, folder)}),
-        Stage("tokenizer", build_tokenizer, recipe.tokenizer, tokenizer, {"corpus": corpus}),
+        Stage(
+            "tokenizer",
+            build_tokenizer,
+            recipe.tokenizer,
+            tokenizer,
+            {"corpus": corpus, **source_folder(recipe.tokenizer.source)},
+        ),
         Stage("pack", pack_corpus, recipe.pack, packed, {"corpus": corpus, "tokenizer": tokenizer}),
-        Stage("teacher", build_teacher, recipe.teacher, teacher, {"packed": packed, "tokenizer": tokenizer}),
+        Stage(
+            "teacher",
+            build_teacher,
+            recipe.teacher,
+            teacher,
+            {"packed": packed, "tokenizer": tokenizer, **source_folder(recipe.teacher.source)},
+        ),
     ]
     if recipe.data == SAMPLE:
         stages.insert(0, Stage("sample", write_sample, recipe.sample, folder / SAMPLE))
@@ -76,6 +88,15 @@ def plan(recipe: Recipe, folder: Path) -> list[Stage]:
     reported = {stage.name: stage.out for stage in stages if stage.work in _REPORTED}
     stages.append(Stage("report", build_report, recipe.report, folder / "report", reported))
     return stages
+
+
+def source_folder(source: str) -> dict[str, Path]:
+    """Return the input that a setting `source` stands for when it names a folder here.
+
+    Named as an input, the folder's content counts: another model in the same place makes the stage run again.
+    """
+    folder = Path(source)
+    return {"source": folder} if source not in ("train", "scratch") and folder.is_dir() else {}
 
 
 def _plain(recipe: Recipe, task: TaskName, seed: int, name: str, encoder: Path, folder: Path) -> list[Stage]:

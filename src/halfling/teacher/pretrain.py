@@ -51,9 +51,23 @@ class TeacherSettings(Settings):
 
 
 def build_teacher(
-    *, settings: TeacherSettings, packed: Path, tokenizer: Path, out: Path, progress: Progress = silent
+    *,
+    settings: TeacherSettings,
+    packed: Path,
+    tokenizer: Path,
+    out: Path,
+    source: Path | None = None,
+    progress: Progress = silent,
 ) -> Counts:
     """Write the teacher as a plain `XLMRobertaForMaskedLM` with its tokenizer.
+
+    Args:
+        settings: Where it comes from and how it is trained.
+        packed: What it reads.
+        tokenizer: The tokenizer that made `packed`.
+        out: Folder of the result; may hold an interrupted try's work.
+        source: The folder that `settings.source` names, if it is one.
+        progress: Told of every step.
 
     Returns:
         Steps, tokens read, and the training curve (loss in nats per masked token).
@@ -72,7 +86,7 @@ def build_teacher(
             progress(0, 1, "counting words")
             _begin_with_counts(model, packed, settings)
     else:
-        model = load_model(PackedMaskedLM, settings.source)
+        model = load_model(PackedMaskedLM, source or settings.source)
     if model.config.vocab_size != len(words):
         raise HalflingError(
             f"teacher: {settings.source} has {model.config.vocab_size} pieces, the corpus was tokenised with "

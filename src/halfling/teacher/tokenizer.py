@@ -41,13 +41,21 @@ class TokenizerSettings(Settings):
     seed: Seed = Field(0, description="decides which documents are trained on")
 
 
-def build_tokenizer(*, settings: TokenizerSettings, corpus: Path, out: Path, progress: Progress = silent) -> Counts:
+def build_tokenizer(
+    *,
+    settings: TokenizerSettings,
+    corpus: Path,
+    out: Path,
+    source: Path | None = None,
+    progress: Progress = silent,
+) -> Counts:
     """Write a Hugging Face folder whose tokenizer has XLM-R's special tokens and ids.
 
     Args:
         settings: Where it comes from.
         corpus: Folder that `build_corpus` wrote; read only to train.
         out: Folder of the result.
+        source: The folder that `settings.source` names, if it is one.
         progress: Told when training begins and ends.
 
     Returns:
@@ -74,7 +82,7 @@ def build_tokenizer(*, settings: TokenizerSettings, corpus: Path, out: Path, pro
             partial.write_bytes(model)
     else:
         progress(0, 1, f"loading {settings.source}")
-        _save(_load(settings.source), out)
+        _save(_load(str(source or settings.source)), out)
     tokenizer, _ = load_tokenizer(out)
     progress(1, 1, "done")
     return {"vocab_size": tokenizer.get_vocab_size(), **counts}
