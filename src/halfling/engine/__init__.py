@@ -1,6 +1,8 @@
 """The adaptive engine: an exported model that answers, without torch or transformers installed."""
 
-from halfling.engine.adaptive import AdaptiveEngine, Answer, Prediction, Span
+from halfling.engine.adaptive import AdaptiveEngine
+from halfling.engine.loop import Answer
+from halfling.engine.prediction import Prediction, Span
 from halfling.engine.text import Encoded
 
 __all__ = ["AdaptiveEngine", "Answer", "Encoded", "Prediction", "Span"]

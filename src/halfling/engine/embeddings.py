@@ -16,7 +16,8 @@ class Embeddings:
     """Sums of word, position and type embeddings, before their layer norm (which the first segment does)."""
 
     def __init__(self, folder: Path, precision: str) -> None:
-        self.table = np.load(folder / TABLE, mmap_mode="r")
+        # As a plain array over the mapping: a memmap's own indexing is slow.
+        self.table = np.asarray(np.load(folder / TABLE, mmap_mode="r"))
         self.scales = np.load(folder / SCALES) if precision == "int8" else None
         self.positions = np.load(folder / POSITIONS)
 

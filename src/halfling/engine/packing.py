@@ -22,8 +22,8 @@ def bucket(count: int) -> int:
 
 
 def bucket_rows(rows: int) -> int:
-    """Return the number of rows that `rows` is rounded up to: all up to 8, then steps of an eighth to a quarter."""
-    step = 1 if rows <= 8 else 1 << (rows - 1).bit_length() - 3
+    """Return the number of rows that `rows` is rounded up to: all up to 16, then steps of a sixteenth to an eighth."""
+    step = 1 if rows <= 16 else 1 << (rows - 1).bit_length() - 4
     return -(-rows // step) * step
 
 

@@ -1,5 +1,6 @@
 """Who computes the segments: OpenVINO, ONNX Runtime or PyTorch, behind one small interface."""
 
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Protocol, get_args
@@ -31,7 +32,7 @@ class Backend(Protocol):
         """Return states of [rows, tokens, width] that hold at `target` what `hidden` holds at `source`."""
 
 
-def load_backend(name: str, folder: Path, exported: Exported, threads: int) -> Backend:
+def load_backend(name: str, folder: Path, exported: Exported, threads: int, lengths: Sequence[int]) -> Backend:
     """Return a backend that is ready to run.
 
     Args:
@@ -40,6 +41,7 @@ def load_backend(name: str, folder: Path, exported: Exported, threads: int) -> B
         folder: The exported model's.
         exported: What it holds.
         threads: How many threads compute.
+        lengths: Lengths of a single row to make segments for; see `AdaptiveEngine.from_pretrained`.
 
     Raises:
         HalflingError: The backend was not exported, or its library is not installed.
@@ -59,7 +61,7 @@ def load_backend(name: str, folder: Path, exported: Exported, threads: int) -> B
     if name == "openvino":
         from halfling.engine.backends.openvino import OpenVinoBackend
 
-        return OpenVinoBackend(folder, exported, threads)
+        return OpenVinoBackend(folder, exported, threads, lengths)
     if name == "onnx":
         from halfling.engine.backends.onnx import OnnxBackend
 
