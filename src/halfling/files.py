@@ -17,16 +17,22 @@ _SAMPLE = 2**20
 
 
 @contextlib.contextmanager
-def whole_file(path: Path) -> Iterator[Path]:
-    """Yield a path beside `path` to write to; it takes `path`'s name only when the block ends well."""
+def whole_file(path: Path, *, lasting: bool = True) -> Iterator[Path]:
+    """Yield a path beside `path` to write to; it takes `path`'s name only when the block ends well.
+
+    A file that is not `lasting` survives a killed process, but perhaps not a power cut: good for what a stage
+    makes for itself and deletes.
+    """
     partial = path.with_name(path.name + ".partial")
     try:
         yield partial
-        with partial.open("rb") as file:
-            os.fsync(file.fileno())
+        if lasting:
+            with partial.open("rb") as file:
+                os.fsync(file.fileno())
         partial.replace(path)
-    finally:
+    except BaseException:
         partial.unlink(missing_ok=True)
+        raise
 
 
 def write_text(path: Path, text: str) -> None:

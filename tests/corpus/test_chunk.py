@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from halfling.corpus.chunk import choose, deal, seeded_order
+from halfling.corpus.chunk import Dealer, choose, seeded_keys, seeded_order
 
 DIGESTS = np.random.default_rng(0).integers(0, 2**64, 500, dtype=np.uint64)
 SIZES = np.random.default_rng(1).integers(1, 5000, 500, dtype=np.int64)
@@ -9,27 +9,41 @@ SIZES = np.random.default_rng(1).integers(1, 5000, 500, dtype=np.int64)
 
 def test_each_next_document_goes_to_the_emptiest_chunk():
     sizes = np.array([5, 3, 1, 4, 2, 9], np.int64)
-    # 5 -> 1; 3 -> 2; 1 -> 3; 4 -> 3 (holds 1); 2 -> 2 (holds 3); now 5, 5, 5: 9 -> 1.
-    assert deal(np.arange(6), sizes, 3).tolist() == [1, 2, 3, 3, 2, 1]
-
-
-def test_what_was_not_chosen_is_in_no_chunk():
-    assert deal(np.array([2, 0]), np.array([5, 5, 5], np.int64), 2).tolist() == [2, 0, 1]
+    # 5 -> 0; 3 -> 1; 1 -> 2; 4 -> 2 (holds 1); 2 -> 1 (holds 3); now 5, 5, 5: 9 -> 0.
+    assert Dealer(3, 100).deal(sizes).tolist() == [0, 1, 2, 2, 1, 0]
 
 
 @pytest.mark.parametrize("num_chunks", [1, 2, 5, 7])
 def test_chunks_are_equal_to_within_one_document(num_chunks):
-    chunk_of = deal(seeded_order(DIGESTS, 0), SIZES, num_chunks)
-    filled = [SIZES[chunk_of == number].sum() for number in range(1, num_chunks + 1)]
+    chunk_of = Dealer(num_chunks, 10**9).deal(SIZES)
+    filled = [SIZES[chunk_of == number].sum() for number in range(num_chunks)]
     assert max(filled) - min(filled) <= SIZES.max()
     assert sum(filled) == SIZES.sum()
 
 
-def test_the_order_of_arrival_does_not_matter():
+def test_dealing_in_batches_is_dealing_at_once():
+    dealer = Dealer(5, 700_000)
+    batches = [dealer.deal(batch) for batch in np.array_split(SIZES, 7)]
+    assert np.array_equal(np.concatenate(batches), Dealer(5, 700_000).deal(SIZES))
+
+
+def test_the_first_document_that_does_not_fit_ends_the_dealing():
+    dealer = Dealer(2, 10)
+    assert dealer.deal(np.array([4, 5, 3, 1], np.int64)).tolist() == [0, 1]
+    assert dealer.full
+    assert dealer.deal(np.array([1], np.int64)).tolist() == []
+
+
+def test_a_budget_below_one_document_still_deals_one():
+    dealer = Dealer(2, 1)
+    assert dealer.deal(np.array([9, 9], np.int64)).tolist() == [0]
+    assert dealer.full
+
+
+def test_the_order_follows_from_seed_and_digests_alone():
     arrival = np.random.default_rng(2).permutation(500)
-    first = deal(seeded_order(DIGESTS, 3), SIZES, 5)
-    other = deal(seeded_order(DIGESTS[arrival], 3), SIZES[arrival], 5)
-    assert np.array_equal(first[arrival], other)
+    assert np.array_equal(DIGESTS[seeded_order(DIGESTS, 3)], DIGESTS[arrival][seeded_order(DIGESTS[arrival], 3)])
+    assert len(set(seeded_keys(DIGESTS, 3).tolist())) == 500
 
 
 def test_another_seed_is_another_order():

@@ -1,6 +1,7 @@
 import pytest
 
-from halfling.corpus.clean import Cleaner, digest64, mend
+from halfling.corpus.clean import Cleaner, CleanSettings, Kept, Rejected, digest64
+from halfling.corpus.mend import mend
 
 
 @pytest.mark.parametrize(
@@ -19,12 +20,23 @@ def test_mending(text, mended):
     assert mend(mended) == mended
 
 
-def test_every_drop_has_a_reason_and_a_count():
-    cleaner = Cleaner(min_characters=3, max_characters=5)
-    texts = ["ab", "abc", "abcde", "abcdef", "\x00", "a\x00bc", "abc ", "été", "e\u0301te\u0301"]
-    kept = [cleaned[0] for text in texts if (cleaned := cleaner.clean(text))]
-    assert kept == ["abc", "abcde", "été"]
-    assert cleaner.dropped == {"too_short": 1, "too_long": 1, "no_text": 1, "duplicate": 3}
+def cleaned(texts, *scripts, **settings):
+    return Cleaner(CleanSettings(**settings), scripts or ("Latn",)).clean(texts)
+
+
+def kept(texts, *scripts, **settings):
+    return [each.text.decode() for each in cleaned(texts, *scripts, **settings) if isinstance(each, Kept)]
+
+
+def reasons(texts, *scripts, **settings):
+    return [each.reason if isinstance(each, Rejected) else None for each in cleaned(texts, *scripts, **settings)]
+
+
+def test_length_bounds_are_included_and_count_what_is_left_once_mended():
+    texts = ["ab", "abc", "abcde", "abcdef", "\x00", "a\x00bc", "  a  \n \n b "]
+    expected = ["too_short", None, None, "too_long", "no_text", None, None]
+    assert reasons(texts, min_characters=3, max_characters=5) == expected
+    assert kept(texts, min_characters=3, max_characters=5) == ["abc", "abcde", "abc", "a\nb"]
 
 
 def test_the_digest_is_blake2b_of_eight_bytes():

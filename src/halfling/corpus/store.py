@@ -1,18 +1,19 @@
 """The corpus on disk: `chunk-{n}/{code}.parquet`, a document a row."""
 
-import contextlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from jaxtyping import Int64, UInt64
 
 from halfling.errors import HalflingError
-from halfling.files import whole_file
 
 SCHEMA = pa.schema([("id", pa.string()), ("lang", pa.string()), ("text", pa.string())])
 _BATCH_DOCUMENTS = 1000
+_GROUP_BYTES = 4 * 2**20
 
 
 class Document(NamedTuple):
@@ -60,34 +61,59 @@ def chunk_languages(chunk: Path) -> list[str]:
     return sorted(path.stem for path in chunk.glob("*.parquet"))
 
 
-def write_chunks(paths: list[Path], rows: Iterable[tuple[int, Document]]) -> None:
-    """Write each document to the file that its number (from 0) names; every file appears whole at the end."""
-    with contextlib.ExitStack() as stack:
-        writers = []
-        for path in paths:
-            partial = stack.enter_context(whole_file(path))
-            writer = pq.ParquetWriter(
-                partial,
-                SCHEMA,
-                compression="zstd",
-                use_dictionary=["lang"],  # ids and texts are all different
-                write_statistics=False,  # the smallest and largest text in full, and nobody asks for them
-                write_page_checksum=True,
-            )
-            writers.append(stack.enter_context(writer))
-        waiting: list[list[Document]] = [[] for _ in paths]
-        for number, document in rows:
-            waiting[number].append(document)
-            if len(waiting[number]) == _BATCH_DOCUMENTS:
-                writers[number].write_table(_table(waiting[number]))
-                waiting[number] = []
-        for writer, documents in zip(writers, waiting, strict=True):
-            writer.write_table(_table(documents))
+class ChunkWriter:
+    """Writes one Parquet file of the corpus; its row groups follow from the documents, not from how they come."""
 
+    def __init__(self, path: Path, code: str) -> None:
+        """Begin to write `path`, documents of the language `code`."""
+        self._code = code
+        self._waiting: list[pa.Table] = []
+        self._bytes = 0
+        self._writer = pq.ParquetWriter(
+            path,
+            SCHEMA,
+            compression="zstd",
+            use_dictionary=["lang"],  # ids and texts are all different
+            write_statistics=False,  # the smallest and largest text in full, and nobody asks for them
+            write_page_checksum=True,
+        )
 
-def _table(documents: list[Document]) -> pa.Table:
-    columns = zip(*documents, strict=True) if documents else ((), (), ())
-    return pa.table([pa.array(column, pa.string()) for column in columns], schema=SCHEMA)
+    def __enter__(self) -> "ChunkWriter":
+        """Return the writer."""
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        """Write what waits, unless something went wrong, and close the file."""
+        if kind is None and (self._waiting or not self._bytes):
+            self._flush()
+        self._writer.close()
+
+    def add(
+        self,
+        digests: UInt64[np.ndarray, " documents"],
+        texts: pa.BinaryArray,
+        sizes: Int64[np.ndarray, " documents"],
+    ) -> None:
+        """Add documents: the digests of their texts, the texts in UTF-8, their bytes."""
+        ids = pa.array([document_id(self._code, digest) for digest in digests.tolist()], pa.string())
+        columns = [ids, pa.repeat(self._code, len(ids)), texts.cast(pa.string())]
+        rows = pa.table(columns, schema=SCHEMA)
+        totals = np.cumsum(sizes) + self._bytes
+        # A row group ends with the document that fills it.
+        ends = np.flatnonzero(np.diff(totals // _GROUP_BYTES, prepend=self._bytes // _GROUP_BYTES)) + 1
+        begin = 0
+        for end in ends.tolist():
+            self._waiting.append(rows.slice(begin, end - begin))
+            self._flush()
+            begin = end
+        if begin < len(rows):
+            self._waiting.append(rows.slice(begin))
+        self._bytes += int(sizes.sum())
+
+    def _flush(self) -> None:
+        rows = pa.concat_tables(self._waiting).combine_chunks() if self._waiting else SCHEMA.empty_table()
+        self._writer.write_table(rows)
+        self._waiting = []
 
 
 def read_batches(path: Path) -> Iterator[list[Document]]:

@@ -1,0 +1,66 @@
+"""Tables larger than memory: written a run at a time, read back a part at a time.
+
+A 64-bit key decides a row's part: the parts follow each other as the keys do. So a part holds all rows of its range,
+from every run, and going through the parts in order, sorting each, sorts everything (an external radix sort).
+"""
+
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+from jaxtyping import UInt64
+
+from halfling.files import whole_file
+
+_OPTIONS = pa.ipc.IpcWriteOptions(compression=pa.Codec("lz4"))
+
+
+class Partition:
+    """Rows of one kind, as runs `{name}-{number}.arrow` with a record batch for each part."""
+
+    def __init__(self, folder: Path, name: str, num_runs: int, num_parts: int) -> None:
+        """Know of `num_runs` whole runs in `folder`, each cut into `num_parts` parts, a power of two."""
+        self.num_runs = num_runs
+        self.num_parts = num_parts
+        self._folder = folder
+        self._name = name
+
+    def write(self, number: int, rows: pa.Table, keys: UInt64[np.ndarray, " rows"]) -> None:
+        """Write run `number` (from 0) in place of one that may be there; within a part, rows keep their order."""
+        with (
+            whole_file(self._run(number), lasting=False) as partial,
+            pa.OSFile(str(partial), "wb") as file,
+            pa.ipc.new_file(file, rows.schema, options=_OPTIONS) as writer,
+        ):
+            if self.num_parts == 1:
+                writer.write_batch(_batch(rows))
+                return
+            parts = keys >> np.uint64(65 - self.num_parts.bit_length())
+            order = np.argsort(parts, kind="stable")
+            bounds = np.searchsorted(parts[order], np.arange(self.num_parts + 1, dtype=np.uint64)).tolist()
+            for start, end in pairwise(bounds):
+                writer.write_batch(_batch(rows.take(pa.array(order[start:end]))))
+
+    def read(self, part: int, columns: list[str] | None = None) -> pa.Table:
+        """Return the rows of one part, run after run; `columns` leaves the others on disk."""
+        return pa.concat_tables(self.runs(part, columns)).combine_chunks()
+
+    def runs(self, part: int, columns: list[str] | None = None) -> Iterator[pa.Table]:
+        """Yield the rows of one part, a run at a time."""
+        for number in range(self.num_runs):
+            with pa.OSFile(str(self._run(number)), "rb") as file:
+                reader = pa.ipc.open_file(file)
+                if columns:
+                    included = [reader.schema.get_field_index(name) for name in columns]
+                    reader = pa.ipc.open_file(file, options=pa.ipc.IpcReadOptions(included_fields=included))
+                yield pa.Table.from_batches([reader.get_batch(part)])
+
+    def _run(self, number: int) -> Path:
+        return self._folder / f"{self._name}-{number:05d}.arrow"
+
+
+def _batch(rows: pa.Table) -> pa.RecordBatch:
+    batches = rows.combine_chunks().to_batches()
+    return batches[0] if batches else pa.RecordBatch.from_pylist([], schema=rows.schema)
