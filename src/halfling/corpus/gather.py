@@ -100,7 +100,7 @@ class Gatherer:
             expected: A guess at the bytes to keep, for the size of parts; the result does not depend on it.
         """
         # Small quotas in small steps: what is read beyond a quota was fetched for nothing.
-        step = _BATCH_CHARACTERS if self._sampled else min(_BATCH_CHARACTERS, max(2**14, target // 128))
+        step = _BATCH_CHARACTERS if self._sampled else min(_BATCH_CHARACTERS, max(2**11, target // 256))
         state = self.state
         state.ended = True
         for texts in _batches(documents, step):

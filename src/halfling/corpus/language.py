@@ -129,7 +129,7 @@ def _gather(job: Job, code: str, quota: int) -> Gathered:
         if job.sampled:  # too few were let through: begin again, with more
             shutil.rmtree(folder)
     expected = min(2 * quota, 2 * CC100[code].text_bytes)
-    target = quota + quota // (4 if job.sampled else 128)
+    target = quota + quota // (4 if job.sampled else 256)
     stream: Iterator[str] | None = None
     while True:
         gatherer = _gatherer(job, code)
