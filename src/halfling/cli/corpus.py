@@ -1,15 +1,50 @@
-"""`halfling corpus`: build it, and prove that it is whole."""
+"""`halfling corpus`: plan it, build it, and prove that it is whole."""
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from halfling.cli.app import STAGES, AsJson, Overrides, app
 
-corpus = typer.Typer(no_args_is_help=True, help="Build the distillation corpus, or prove that it is whole.")
+if TYPE_CHECKING:
+    from halfling.corpus.budget import Budget
+
+corpus = typer.Typer(no_args_is_help=True, help="Plan the distillation corpus, build it, prove that it is whole.")
 app.add_typer(corpus, name="corpus", rich_help_panel=STAGES)
+
+
+CC100_HOST = "https://data.statmt.org/cc-100/"
+
+
+@corpus.command()
+def plan(
+    words: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[RECIPE] [KEY=VALUE]...", help="A recipe, or settings of the corpus alone."),
+    ] = None,
+    source: Annotated[str | None, typer.Option(help="A folder of CC100's files, or a URL.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Say what a corpus will take of each language, and what has to be fetched for it; nothing is fetched.
+
+    Example: halfling corpus plan languages=xlmr-100 total_bytes=27GB selection=head
+    """
+    from halfling.corpus.budget import plan_corpus
+    from halfling.corpus.build import CorpusSettings
+    from halfling.settings import check, read_settings, read_yaml
+
+    given = list(words or ())
+    if given and "=" not in given[0]:
+        recipe = Path(given.pop(0))
+        raw = read_yaml(recipe, given)
+        settings = check(CorpusSettings, raw.get("corpus") or {}, f"{recipe}, corpus")
+        place = source or str(raw.get("text", CC100_HOST))
+    else:
+        settings, place = read_settings(CorpusSettings, given), source or CC100_HOST
+    budget = plan_corpus(settings, place if "://" in place else Path(place))
+    typer.echo(budget.model_dump_json(indent=1) if as_json else _table(budget))
 
 
 @corpus.command()
@@ -46,3 +81,18 @@ def verify(
         raise typer.Exit(1)
     if not as_json:
         typer.echo(f"{folder}: whole")
+
+
+def _table(budget: "Budget") -> str:
+    """Return a plan as lines: exact bytes, so that they can be added up."""
+    head = ("language", "quota bytes", "per chunk", "tokens", "download bytes")
+    rows = [
+        (each.code, each.quota_bytes, each.chunk_bytes[0], each.tokens, each.download_bytes)
+        for each in budget.languages
+    ]
+    per_chunk = sum(row[2] for row in rows)
+    rows.append((f"{len(rows)} languages", budget.quota_bytes, per_chunk, budget.tokens, budget.download_bytes))
+    table = [head, *((code, *("?" if cell is None else f"{cell:,}" for cell in cells)) for code, *cells in rows)]
+    widths = [max(len(row[column]) for row in table) for column in range(len(head))]
+    lines = [f"{row[0]:<{widths[0]}}  " + "  ".join(map(str.rjust, row[1:], widths[1:])) for row in table]
+    return "\n".join([*lines, f"{budget.selection} of {budget.source}; tokens and downloads are estimates"])

@@ -1,0 +1,119 @@
+"""What a corpus will take of each language, said before anything is fetched."""
+
+from pathlib import Path
+
+from pydantic import Field
+
+from halfling.corpus.build import CorpusSettings
+from halfling.corpus.mix import ENDLESS, quotas
+from halfling.corpus.sources import open_source
+from halfling.corpus.sources.folder import FolderSource
+from halfling.corpus.sources.http import HttpSource
+from halfling.errors import HalflingError
+from halfling.languages import CC100
+from halfling.records import Record
+
+BYTES_PER_TOKEN = {
+    "Arab": 5.3,
+    "Armn": 5.1,
+    "Beng": 7.0,
+    "Cyrl": 5.5,
+    "Deva": 7.6,
+    "Ethi": 4.6,
+    "Geor": 6.4,
+    "Grek": 4.8,
+    "Gujr": 6.3,
+    "Guru": 6.4,
+    "Hang": 3.6,
+    "Hani": 3.3,
+    "Hebr": 4.3,
+    "Hira": 3.9,
+    "Khmr": 5.3,
+    "Knda": 6.9,
+    "Laoo": 7.7,
+    "Latn": 3.6,
+    "Mlym": 6.9,
+    "Mymr": 7.3,
+    "Orya": 6.9,
+    "Sinh": 7.0,
+    "Taml": 7.5,
+    "Telu": 6.5,
+    "Thai": 7.4,
+}
+"""Script -> UTF-8 bytes of text for a token, to plan by. `docs/method.md` says how they were measured; XLM-R's own
+vocabulary is larger and gives fewer tokens."""
+
+
+class LanguageBudget(Record):
+    """What is planned for one language."""
+
+    code: str
+    quota_bytes: int = Field(description="text to take, cleaned")
+    chunk_bytes: tuple[int, ...] = Field(description="of it in each chunk, to within a document")
+    tokens: int = Field(description="estimated")
+    download_bytes: int | None = Field(description="estimated; null where nobody knows")
+
+
+class Budget(Record):
+    """What is planned for a corpus."""
+
+    source: str
+    selection: str
+    languages: tuple[LanguageBudget, ...] = Field(description="largest quota first")
+    quota_bytes: int
+    tokens: int
+    download_bytes: int | None
+
+
+def plan_corpus(settings: CorpusSettings, place: Path | str) -> Budget:
+    """Return what `build_corpus` will take from `place`, as far as sizes tell; nothing is fetched.
+
+    How much text a file holds is an estimate (`languages.Language.text_bytes`), and cleaning may leave less of it.
+    The build goes by what it finds: it shares out again what a language cannot give.
+
+    Raises:
+        HalflingError: As `open_source`; or all of a source is wanted whose size nobody knows.
+    """
+    source = open_source(place, settings, settings.languages, Path())
+    limits = dict.fromkeys(source.codes, ENDLESS)
+    if isinstance(source, FolderSource):
+        limits = {code: _text_bytes(code, path) for code, path in source.paths.items()}
+    elif isinstance(source, HttpSource):
+        limits = {code: CC100[code].text_bytes for code in source.codes}
+    wanted = quotas(settings, source.codes, limits)
+    if ENDLESS in wanted.values():
+        raise HalflingError(f"{place}: how much text it holds is not known before it is read: set total_bytes")
+    planned = []
+    spare = 0  # bytes that did not divide by the chunks: dealt out in turn, so that chunks come out alike
+    for code, quota in sorted(wanted.items(), key=lambda item: (-item[1], item[0])):
+        language = CC100[code]
+        share, more = divmod(quota, settings.chunks)
+        download = 0 if isinstance(source, FolderSource) else None
+        if isinstance(source, HttpSource):
+            read = quota * language.compressed_bytes // language.text_bytes
+            download = language.compressed_bytes if settings.selection == "sample" else read
+        planned.append(
+            LanguageBudget(
+                code=code,
+                quota_bytes=quota,
+                chunk_bytes=tuple(share + ((n - spare) % settings.chunks < more) for n in range(settings.chunks)),
+                tokens=int(quota / BYTES_PER_TOKEN[language.scripts[0]]),
+                download_bytes=download,
+            )
+        )
+        spare += more
+    downloads = [each.download_bytes for each in planned if each.download_bytes is not None]
+    return Budget(
+        source=str(place),
+        selection=settings.selection,
+        languages=tuple(planned),
+        quota_bytes=sum(wanted.values()),
+        tokens=sum(each.tokens for each in planned),
+        download_bytes=sum(downloads) if len(downloads) == len(planned) else None,
+    )
+
+
+def _text_bytes(code: str, path: Path) -> int:
+    """Return how much text a file holds, about."""
+    size, language = path.stat().st_size, CC100[code]
+    return size * language.text_bytes // language.compressed_bytes if path.suffix == ".xz" else size
