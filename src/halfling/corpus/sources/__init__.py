@@ -6,6 +6,7 @@ from typing import Literal, Protocol, runtime_checkable
 
 from pydantic import Field
 
+from halfling.errors import HalflingError
 from halfling.records import Settings
 
 
@@ -18,7 +19,10 @@ class SourceSettings(Settings):
         '"head": the first documents of each file, reading stops when the quota is full',
     )
     text_column: str = Field("text", description="of a Hugging Face data set; a row is a document")
-    subset: str = Field("{code}", description="of a Hugging Face data set, its configuration for a language")
+    subset: str = Field(
+        "{code}", description="of a Hugging Face data set, its configuration for a language; empty: it has none"
+    )
+    split: str = Field("train", description="of a Hugging Face data set")
     # How, not what: other values give the same corpus, so neither fingerprint nor manifest knows of them.
     connections: int = Field(4, ge=1, exclude=True, description="at the same time to one host, over all workers")
     max_tries: int = Field(8, ge=1, exclude=True, description="in a row without one byte, before a download gives up")
@@ -58,7 +62,7 @@ def open_source(
 
     Args:
         place: A folder, "https://data.statmt.org/cc-100/" or a host of the same form, or
-            "hf://datasets/{owner}/{name}".
+            "hf://datasets/{owner}/{name}", "@{revision}" after it.
         settings: What is read of it, and how.
         languages: "all" that it holds, or what `languages.resolve` takes.
         cache: Folder for what is fetched; made when it is needed.
@@ -78,6 +82,19 @@ def open_source(
             connections=settings.connections,
             max_tries=settings.max_tries,
         )
+    if isinstance(place, str) and place.startswith("hf://"):
+        from halfling.corpus.sources.huggingface import HuggingFaceSource
+
+        return HuggingFaceSource(
+            place,
+            languages,
+            cache,
+            subset=settings.subset,
+            split=settings.split,
+            text_column=settings.text_column,
+        )
+    if isinstance(place, str) and "://" in place:
+        raise HalflingError(f"{place}: not a source: name a folder, https://... or hf://datasets/owner/name")
     from halfling.corpus.sources.folder import FolderSource
 
     return FolderSource(Path(place), languages)
