@@ -51,8 +51,10 @@ class TokenizersPieces:
     """The `tokenizers` library, which reads every `tokenizer.json` and needs four times the memory."""
 
     def __init__(self, path: Path) -> None:
-        import tokenizers
-
+        try:
+            import tokenizers
+        except ImportError as error:
+            raise HalflingError(f"{path}: tokenizers is not installed: pip install tokenizers") from error
         try:
             self.tokenizer = tokenizers.Tokenizer.from_file(str(path))
         except Exception as error:  # the library raises bare Exception
