@@ -6,8 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 from jaxtyping import install_import_hook
 
@@ -54,23 +52,20 @@ def write_masked_lm(tiny_tokenizer: Any) -> Callable[..., Path]:
 @pytest.fixture
 def write_packed() -> Callable[..., Path]:
     """A function that writes chunks of blocks of token ids as the pack stage does; a sequence begins at each 0."""
-    from halfling.corpus.blocks import PackedSummary, block_schema
+    from halfling.corpus.blocks import BlocksWriter, PackedSummary, Run, block_schema, blocks_file
 
     def write(folder: Path, chunks: list[list[list[int]]], vocab_size: int = 42) -> Path:
         block_tokens = len(chunks[0][0])
         for number, blocks in enumerate(chunks, start=1):
             (folder / f"chunk-{number}").mkdir(parents=True)
-            columns = {
-                "lang": ["en"] * len(blocks),
-                "input_ids": blocks,
-                "starts": [[place for place, id_ in enumerate(block) if id_ == 0] for block in blocks],
-            }
-            table = pa.table(columns, schema=block_schema(block_tokens))
-            pq.write_table(table, folder / f"chunk-{number}" / "blocks.parquet")
+            ids = np.array(blocks)
+            rows, starts = np.nonzero(ids == 0)
+            with BlocksWriter(blocks_file(folder, number, "en"), block_schema(block_tokens, vocab_size)) as writer:
+                writer.write(Run("en", ids, starts, np.searchsorted(rows, np.arange(len(ids) + 1))))
         PackedSummary(
             block_tokens=block_tokens,
             vocab_size=vocab_size,
-            blocks={f"chunk-{number}": len(blocks) for number, blocks in enumerate(chunks, start=1)},
+            blocks={f"chunk-{number}": {"en": len(blocks)} for number, blocks in enumerate(chunks, start=1)},
             tokens={"en": 0},
         ).write(folder / "corpus.json")
         return folder

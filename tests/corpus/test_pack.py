@@ -1,75 +1,85 @@
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from halfling.corpus.blocks import PackedBlocks, PackedSummary
-from halfling.corpus.encode import SpecialIds, encode, load_tokenizer
-from halfling.corpus.pack import PackSettings, pack, pack_corpus
-from halfling.corpus.store import read_batches
+from halfling.corpus.encode import SpecialIds, load_tokenizer
+from halfling.corpus.pack import Packer, PackSettings, pack_corpus
+from halfling.corpus.store import read_batches, read_texts
 from halfling.errors import HalflingError
 
 SPECIAL = SpecialIds(start=0, pad=1, end=2, unknown=3, mask=99)
 
 
+def pack(documents, block_tokens, batches=1):
+    """Return every block's ids and starts, and the tokens left over."""
+    packer = Packer("en", block_tokens, SPECIAL)
+    runs = []
+    for part in np.array_split(np.arange(len(documents)), batches):
+        ids = np.concatenate([np.zeros(0, np.int32), *(documents[i] for i in part)])
+        runs.append(packer.add(ids, np.array([len(documents[i]) for i in part], np.int64)))
+    last, left_over = packer.end()
+    blocks = [
+        (ids.tolist(), run.starts[run.offsets[row] : run.offsets[row + 1]].tolist())
+        for run in [*runs, last]
+        for row, ids in enumerate(run.input_ids)
+    ]
+    assert len(blocks) == packer.num_blocks
+    return blocks, left_over
+
+
 def packed(lengths, block_tokens):
     """Pack documents of 11, 12, 13 ... 21, 22 ... and so on: the tens say which document."""
     documents = [np.arange(1, n + 1, dtype=np.int32) + 10 * i for i, n in enumerate(lengths, start=1)]
-    return [(block.input_ids.tolist(), block.starts.tolist()) for block in pack(documents, block_tokens, SPECIAL)]
+    return pack(documents, block_tokens)
 
 
-def test_documents_follow_each_other_and_the_last_block_is_padded():
-    assert packed([2, 1], 10) == [([0, 11, 12, 2, 0, 21, 2, 1, 1, 1], [0, 4])]
+def test_documents_follow_each_other_and_a_language_of_one_block_is_padded():
+    assert packed([2, 1], 10) == ([([0, 11, 12, 2, 0, 21, 2, 1, 1, 1], [0, 4])], 0)
 
 
-def test_a_document_longer_than_a_block_becomes_several_sequences():
-    assert packed([9], 8) == [
-        ([0, 11, 12, 13, 14, 15, 16, 2], [0]),
-        ([0, 17, 18, 19, 2, 1, 1, 1], [0]),
-    ]
+def test_a_document_longer_than_a_block_becomes_several_sequences_and_the_end_is_left_over():
+    assert packed([9], 8) == ([([0, 11, 12, 13, 14, 15, 16, 2], [0])], 3)
 
 
 def test_a_document_that_does_not_fit_goes_on_in_the_next_block():
-    assert packed([2, 4], 8) == [
-        ([0, 11, 12, 2, 0, 21, 22, 2], [0, 4]),
-        ([0, 23, 24, 2, 1, 1, 1, 1], [0]),
-    ]
+    assert packed([2, 8], 8) == (
+        [([0, 11, 12, 2, 0, 21, 22, 2], [0, 4]), ([0, 23, 24, 25, 26, 27, 28, 2], [0])],
+        0,
+    )
 
 
 @pytest.mark.parametrize(("length", "end"), [(5, [2, 2]), (4, [2, 2, 2])])
 def test_places_too_few_for_a_sequence_are_filled_with_ends(length, end):
-    blocks = packed([length, 1], 8)
-    assert blocks[0][0][-len(end) :] == end
-    assert blocks[0][1] == [0]
-    assert blocks[1][0][:3] == [0, 21, 2]
+    (first, second), _ = packed([length, 6], 8)
+    assert first[0][-len(end) :] == end
+    assert first[1] == [0]
+    assert second[0][:3] == [0, 21, 22]
 
 
 def test_an_empty_document_leaves_no_trace_and_none_leave_no_block():
-    assert packed([0, 1], 8) == [([0, 21, 2, 1, 1, 1, 1, 1], [0])]
-    assert packed([], 8) == []
+    assert packed([0, 1], 8) == ([([0, 21, 2, 1, 1, 1, 1, 1], [0])], 0)
+    assert packed([], 8) == ([], 0)
 
 
-def test_no_token_is_lost_or_moved():
+@pytest.fixture
+def many():
     lengths = np.random.default_rng(0).integers(0, 40, 300)
-    documents = [np.random.default_rng(i).integers(4, 90, n).astype(np.int32) for i, n in enumerate(lengths)]
-    blocks = list(pack(documents, 16, SPECIAL))
-    ids = np.concatenate([block.input_ids for block in blocks])
-    assert np.array_equal(ids[ids > 3], np.concatenate(documents))
-    assert all(1 not in block.input_ids for block in blocks[:-1])
-    assert all(np.array_equal(np.flatnonzero(block.input_ids == 0), block.starts) for block in blocks)
+    return [np.random.default_rng(i).integers(4, 90, n).astype(np.int32) for i, n in enumerate(lengths)]
 
 
-@pytest.mark.parametrize("literal", ["<s>", "</s>", "<mask>", "<pad>", "＜s＞", "a<s>b", "<mask><mask>"])
-def test_special_tokens_written_in_a_text_stay_text(tokenizer_folder, literal):
-    tokenizer, special = load_tokenizer(tokenizer_folder)
-    (ids,), _ = encode([f"the river {literal} the mill"], tokenizer, special)
-    reserved = [special.start, special.pad, special.end, special.mask]
-    assert not np.isin(ids, reserved).any()
-    assert tokenizer.id_to_token(int(ids[1])) == "▁river"
-    assert tokenizer.id_to_token(int(ids[-1])) == "▁mill"
+def test_no_token_is_lost_or_moved(many):
+    blocks, left_over = pack(many, 16)
+    ids = np.array([ids for ids, _ in blocks])
+    assert np.array_equal(ids[ids > 3], np.concatenate(many)[:-left_over])
+    assert 0 < left_over < 16
+    assert 1 not in ids
+    assert all(np.flatnonzero(row == 0).tolist() == starts for row, (_, starts) in zip(ids, blocks, strict=True))
 
 
-def test_special_tokens_written_in_a_text_are_counted(tokenizer_folder):
-    tokenizer, special = load_tokenizer(tokenizer_folder)
-    assert encode(["the <s> river </s> <mask>", "the mill"], tokenizer, special)[1] == 3
+@pytest.mark.parametrize("batches", [2, 7, 299])
+def test_how_documents_come_changes_no_block(many, batches):
+    assert pack(many, 16, batches) == pack(many, 16)
 
 
 @pytest.fixture(scope="module")
@@ -92,7 +102,8 @@ def test_blocks_hold_a_chunks_documents_in_order_language_by_language(result, co
         ]
         mine = [blocks[i].input_ids for i, language in enumerate(blocks.languages) if language == code]
         ids = np.concatenate(mine)
-        assert ids[ids > 2].tolist() == expected
+        assert ids[ids > 2].tolist() == expected[: (ids > 2).sum()]
+        assert len(expected) - (ids > 2).sum() < 32
 
 
 def test_the_reader_gives_blocks_by_number(result):
@@ -114,8 +125,8 @@ def test_the_summary_and_the_counts_say_what_is_there(result):
     summary = PackedSummary.read(out / "corpus.json")
     assert summary.block_tokens == 32
     for number in range(1, 6):
-        assert summary.blocks[f"chunk-{number}"] == len(PackedBlocks(out / f"chunk-{number}"))
-    ids = np.concatenate([PackedBlocks(out / f"chunk-{n}").input_ids for n in range(1, 6)])
+        assert sum(summary.blocks[f"chunk-{number}"].values()) == len(PackedBlocks(out / f"chunk-{number}"))
+    ids = np.concatenate([run.input_ids for n in range(1, 6) for run in PackedBlocks(out / f"chunk-{n}").runs()])
     assert sum(summary.tokens.values()) == (ids > 2).sum()
     assert sum(counts["unknown"].values()) == (ids == 3).sum()
     assert counts["literal_specials"] == {}
@@ -131,23 +142,69 @@ def test_a_killed_packing_resumes_to_the_same_bytes_and_counts(
     def killed_in_chunk_3(path):
         if path.parent.name == "chunk-3" and path.stem == "ru":
             raise KeyboardInterrupt
-        return read_batches(path)
+        return read_texts(path)
 
     def run():
-        settings = PackSettings(block_tokens=32)
+        settings = PackSettings(block_tokens=32, workers=1)
         return pack_corpus(settings=settings, corpus=corpus, tokenizer=tokenizer_folder, out=tmp_path)
 
-    monkeypatch.setattr("halfling.corpus.pack.read_batches", killed_in_chunk_3)
+    monkeypatch.setattr("halfling.corpus.pack.read_texts", killed_in_chunk_3)
     with pytest.raises(KeyboardInterrupt):
         run()
-    assert sorted(p.parent.name for p in tmp_path.rglob("*.*") if p.is_file()) == ["chunk-1", "chunk-2"]
-    seen = []
+    done = {path.relative_to(tmp_path).with_suffix(".parquet") for path in tmp_path.glob("*/*.arrow")}
+    assert not (tmp_path / "corpus.json").exists()
+    seen = set()
     monkeypatch.setattr(
-        "halfling.corpus.pack.read_batches", lambda path: seen.append(path.parent.name) or read_batches(path)
+        "halfling.corpus.pack.read_texts", lambda path: seen.add(path.relative_to(corpus)) or read_texts(path)
     )
     assert run() == result[1]
-    assert sorted(set(seen)) == ["chunk-3", "chunk-4", "chunk-5"]
+    assert done
+    assert seen == {path.relative_to(corpus) for path in corpus.glob("*/*.parquet")} - done
     assert contents(tmp_path) == contents(result[0])
+
+
+@pytest.mark.parametrize("together", [0, 2**30])
+def test_the_bytes_do_not_depend_on_workers(
+    result, corpus, tokenizer_folder, tmp_path, contents, monkeypatch, together
+):
+    monkeypatch.setattr("halfling.corpus.pack._ALL_CHUNKS_TOGETHER", together)
+    settings = PackSettings(block_tokens=32, workers=4)
+    pack_corpus(settings=settings, corpus=corpus, tokenizer=tokenizer_folder, out=tmp_path)
+    assert contents(tmp_path) == contents(result[0])
+    assert "workers" not in settings.model_dump()  # and so not in the fingerprint
+
+
+@pytest.mark.parametrize(("vocab_size", "kind"), [(65_536, np.uint16), (65_537, np.int32)])
+def test_ids_take_two_bytes_where_the_vocabulary_allows(tmp_path, write_packed, vocab_size, kind):
+    last = vocab_size - 1
+    packed = write_packed(tmp_path / "packed", [[[0, last, 9, 2]]], vocab_size=vocab_size)
+    blocks = PackedBlocks(packed / "chunk-1")
+    assert [run.input_ids.dtype for run in blocks.runs()] == [kind]
+    assert blocks[0].input_ids.tolist() == [0, last, 9, 2]
+    assert blocks[0].input_ids.dtype == np.int32
+
+
+def test_reading_maps_the_file_and_copies_nothing(result):
+    before = pa.total_allocated_bytes()
+    blocks = PackedBlocks(result[0] / "chunk-1")
+    kept = list(blocks.runs())
+    assert pa.total_allocated_bytes() - before < 1000
+    with pytest.raises(ValueError, match="read-only"):
+        kept[0].input_ids[0, 0] = 1
+
+
+@pytest.mark.parametrize("world", [1, 2, 3, 7])
+def test_processes_share_a_chunk_without_overlap_and_evenly(result, world):
+    blocks = PackedBlocks(result[0] / "chunk-1")
+    shares = [blocks.shuffled(5, rank=rank, world=world).tolist() for rank in range(world)]
+    together = [number for share in shares for number in share]
+    assert len(set(together)) == len(together) == len(blocks) // world * world
+    assert {len(share) for share in shares} == {len(blocks) // world}
+    assert shares[0] != sorted(shares[0])
+    assert shares[0] == blocks.shuffled(5, rank=0, world=world).tolist()
+    assert shares[0] != blocks.shuffled(6, rank=0, world=world).tolist()
+    with pytest.raises(ValueError, match=f"rank {world}: expected 0 to {world - 1}"):
+        blocks.shuffled(5, rank=world, world=world)
 
 
 def test_a_folder_without_corpus_or_tokenizer_is_named(corpus, tokenizer_folder, tmp_path):
@@ -156,5 +213,5 @@ def test_a_folder_without_corpus_or_tokenizer_is_named(corpus, tokenizer_folder,
         pack_corpus(settings=settings, corpus=tmp_path / "nothing", tokenizer=tokenizer_folder, out=tmp_path)
     with pytest.raises(HalflingError, match=r"nothing/tokenizer.json: cannot be read"):
         pack_corpus(settings=settings, corpus=corpus, tokenizer=tmp_path / "nothing", out=tmp_path)
-    with pytest.raises(HalflingError, match=r"blocks.parquet: cannot be read"):
+    with pytest.raises(HalflingError, match=r"chunk-1: holds no blocks"):
         PackedBlocks(tmp_path / "chunk-1")

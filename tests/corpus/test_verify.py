@@ -4,7 +4,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from halfling.corpus.blocks import COUNTS_KEY, block_schema
 from halfling.corpus.build import CorpusSettings
 from halfling.corpus.pack import PackSettings, pack_corpus
 from halfling.corpus.verify import verify
@@ -149,33 +148,58 @@ def test_no_corpus_is_a_fault(tmp_path):
 
 
 def test_damage_to_the_blocks_is_found(corpus, packed):
-    path = packed / "chunk-3" / "blocks.parquet"
+    path = packed / "chunk-3" / "en.arrow"
     path.write_bytes(path.read_bytes()[:-10])
     faults = verify(corpus, packed)
     assert any("bytes, but the manifest says" in fault for fault in faults)
-    assert any("chunk-3/blocks.parquet: cannot be read" in fault for fault in faults)
+    assert any("chunk-3/en.arrow: cannot be read" in fault for fault in faults)
+
+
+def test_a_flipped_byte_in_the_blocks_is_found(corpus, packed):
+    path = packed / "chunk-3" / "en.arrow"
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    assert any("chunk-3/en.arrow: its content is not" in fault for fault in verify(corpus, packed))
+
+
+def change_block(path, change):
+    """Replace the first block of a file by `change(ids, starts)`."""
+    with pa.ipc.open_file(path) as file:
+        table = file.read_all()
+    rows = table.to_pylist()
+    ids, starts = change(rows[0]["input_ids"], rows[0]["starts"])
+    rows[0] = {**rows[0], "input_ids": ids, "starts": starts}
+    with pa.ipc.new_file(path, table.schema) as file:
+        file.write_table(pa.Table.from_pylist(rows, schema=table.schema))
 
 
 @pytest.mark.parametrize(
     ("change", "fault"),
     [
-        (lambda row: row["starts"].append(20) or row, "do not begin where `starts` says"),
-        (lambda row: {**row, "input_ids": [*row["input_ids"][:-1], 10**6]}, "ids outside"),
-        (lambda row: {**row, "input_ids": [*row["input_ids"][:-1], 9]}, "without `</s>`"),
-        (lambda row: {**row, "input_ids": [*row["input_ids"][:-1], 1]}, "padding before the last block"),
+        (lambda ids, starts: (ids, [*starts, 20]), "do not begin where `starts` says"),
+        (lambda ids, starts: ([*ids[:-2], 60_000, 2], starts), "ids outside"),
+        (lambda ids, starts: ([*ids[:-1], 9], starts), "without `</s>`"),
+        (lambda ids, starts: ([*ids[:-1], 1], starts), "padding, though"),
     ],
 )
 def test_wrong_blocks_are_found(corpus, packed, change, fault):
-    path = packed / "chunk-3" / "blocks.parquet"
-    rows = pq.read_table(path).to_pylist()
-    rows[0] = change(rows[0])
-    counts = {COUNTS_KEY: pq.read_metadata(path).metadata[COUNTS_KEY.encode()]}
-    pq.write_table(pa.Table.from_pylist(rows, schema=block_schema(32).with_metadata(counts)), path)
+    change_block(packed / "chunk-3" / "en.arrow", change)
     (packed / "manifest.json").unlink()
-    assert any(fault in each for each in verify(corpus, packed))
+    assert any("chunk-3/en.arrow" in each and fault in each for each in verify(corpus, packed))
 
 
-def test_a_chunk_that_was_not_packed_is_found(corpus, packed):
-    shutil.rmtree(packed / "chunk-2")
+def test_a_block_too_few_is_found(corpus, packed):
+    path = packed / "chunk-3" / "en.arrow"
+    with pa.ipc.open_file(path) as file:
+        table = file.read_all()
+    with pa.ipc.new_file(path, table.schema) as file:
+        file.write_table(table[1:])
     (packed / "manifest.json").unlink()
-    one_fault(corpus, "chunk-2/blocks.parquet", "cannot be read", packed=packed)
+    one_fault(corpus, "chunk-3/en.arrow", f"{len(table) - 1} blocks, but corpus.json says {len(table)}", packed=packed)
+
+
+def test_a_language_that_was_not_packed_is_found(corpus, packed):
+    (packed / "chunk-2" / "sw.arrow").unlink()
+    (packed / "manifest.json").unlink()
+    one_fault(corpus, "chunk-2/sw.arrow: missing: chunk 2 is short of a language", packed=packed)

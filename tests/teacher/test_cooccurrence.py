@@ -29,11 +29,11 @@ def test_neighbours_in_another_sequence_block_or_special_do_not_count(tmp_path, 
     assert words.frequency[1] == 0  # padding is no word
 
 
-def test_all_chunks_are_counted_however_they_are_cut(tmp_path, write_packed, full_blocks, monkeypatch):
-    packed = write_packed(tmp_path / "packed", full_blocks(3, 5))
+def test_all_chunks_are_counted_however_they_are_cut(tmp_path, write_packed, full_blocks):
+    chunks = full_blocks(3, 5)
+    packed = write_packed(tmp_path / "packed", chunks)
     whole, pairs = counted(packed)
-    monkeypatch.setattr("halfling.teacher.cooccurrence._BLOCKS_AT_ONCE", 2)
-    again, cut = counted(packed)
+    again, cut = counted(write_packed(tmp_path / "cut", [[block] for chunk in chunks for block in chunk]), chunks=15)
     assert cut == pytest.approx(pairs)
     assert (again.frequency == whole.frequency).all()
     assert whole.frequency.sum() == 3 * 5 * 24

@@ -1,22 +1,21 @@
-"""Packed blocks on disk, and their reader."""
+"""Packed blocks on disk, `chunk-{n}/{code}.arrow`, and their reader."""
 
-import json
-from collections import Counter
+from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
+from types import TracebackType
 from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
-from jaxtyping import Int32, Int64
+from jaxtyping import Int32, Int64, Integer
 from pydantic import Field
 
 from halfling.errors import HalflingError
 from halfling.records import Record
 
-COUNTS_KEY = "halfling.counts"
-"""Metadata of a blocks file: JSON, kind of count -> language -> number."""
+_SMALL = 2**16
+"""What 16 bits can tell apart."""
 
 
 class Block(NamedTuple):
@@ -26,89 +25,145 @@ class Block(NamedTuple):
     starts: Int32[np.ndarray, " sequences"]  # where each sequence begins; the first at 0
 
 
+class Run(NamedTuple):
+    """Neighbouring blocks of one language, in arrays; as read, these are views of the mapped file."""
+
+    language: str
+    input_ids: Integer[np.ndarray, "blocks block"]
+    starts: Integer[np.ndarray, " sequences"]  # of all blocks, one after the other
+    offsets: Integer[np.ndarray, " blocks+1"]  # block i's starts are `starts[offsets[i] : offsets[i + 1]]`
+
+    def begins(self) -> tuple[Int64[np.ndarray, " sequences"], Integer[np.ndarray, " sequences"]]:
+        """Return, for every sequence, its block's row in `input_ids` and where it begins in it."""
+        return np.repeat(np.arange(len(self.input_ids)), np.diff(self.offsets)), self.starts
+
+
 class PackedSummary(Record):
     """What a packed corpus holds; the file is `corpus.json`."""
 
     block_tokens: int = Field(description="tokens of every block, special tokens included")
     vocab_size: int = Field(description="of the tokenizer that made the ids, special tokens included")
-    blocks: dict[str, int] = Field(description="chunk folder -> blocks")
+    blocks: dict[str, dict[str, int]] = Field(description="chunk folder -> language -> blocks")
     tokens: dict[str, int] = Field(description="language -> tokens over all chunks, special tokens left out")
 
 
-def blocks_file(packed: Path, number: int) -> Path:
-    """Return the path of the blocks of chunk `number` (from 1)."""
-    return packed / f"chunk-{number}" / "blocks.parquet"
+def blocks_file(packed: Path, number: int, code: str) -> Path:
+    """Return the path of the blocks of chunk `number` (from 1) in one language."""
+    return packed / f"chunk-{number}" / f"{code}.arrow"
 
 
-def block_schema(block_tokens: int) -> pa.Schema:
-    """Return the columns of a blocks file."""
-    ids = pa.list_(pa.field("element", pa.int32()), block_tokens)
-    return pa.schema([("lang", pa.string()), ("input_ids", ids), ("starts", pa.list_(pa.int32()))])
+def block_schema(block_tokens: int, vocab_size: int) -> pa.Schema:
+    """Return the columns of a blocks file: 16-bit ids where the vocabulary allows, 32-bit otherwise."""
+    id_type = pa.uint16() if vocab_size <= _SMALL else pa.int32()
+    place = pa.uint16() if block_tokens <= _SMALL else pa.int32()
+    return pa.schema(
+        [("lang", pa.string()), ("input_ids", pa.list_(id_type, block_tokens)), ("starts", pa.list_(place))]
+    )
 
 
-def file_counts(path: Path) -> dict[str, Counter[str]]:
-    """Return the counts that were written into a blocks file: kind -> language -> number.
+class BlocksWriter:
+    """Writes blocks to one file: Arrow's file format, not compressed, so that it is read by mapping it."""
 
-    Raises:
-        HalflingError: The file is missing, damaged, or not a file of blocks.
-    """
-    try:
-        metadata = pq.read_metadata(path).metadata or {}
-        stored = json.loads(metadata[COUNTS_KEY.encode()])
-    except (OSError, pa.ArrowException, KeyError, ValueError) as error:
-        reason = str(error).splitlines()[0]
-        raise HalflingError(f"{path}: not a whole file of blocks ({reason}): pack the corpus again") from error
-    return {kind: Counter(numbers) for kind, numbers in stored.items()}
+    def __init__(self, path: Path, schema: pa.Schema) -> None:
+        """Begin to write `path`; `schema` is a `block_schema`."""
+        self._schema = schema
+        self._file = pa.ipc.new_file(str(path), schema)
+
+    def __enter__(self) -> "BlocksWriter":
+        """Return the writer."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
+    ) -> None:
+        """Close the file."""
+        self._file.close()
+
+    def write(self, run: Run) -> None:
+        """Write blocks behind those that are there."""
+        ids, starts = (self._schema.field(name).type for name in ("input_ids", "starts"))
+        flat = pa.array(run.input_ids.reshape(-1).astype(ids.value_type.to_pandas_dtype(), copy=False))
+        places = pa.array(run.starts.astype(starts.value_type.to_pandas_dtype(), copy=False))
+        columns = [
+            pa.repeat(run.language, len(run.input_ids)),
+            pa.FixedSizeListArray.from_arrays(flat, type=ids),
+            pa.ListArray.from_arrays(pa.array(run.offsets.astype(np.int32)), places, type=starts),
+        ]
+        self._file.write_batch(pa.record_batch(columns, schema=self._schema))
 
 
 class PackedBlocks:
-    """The blocks of one chunk, by number.
+    """The blocks of one chunk, by number: language after language.
 
-    They stay in Arrow's memory, four bytes a token; reading a block copies that block alone.
+    The files are mapped, not read: a block that nobody asks for stays on the disk, and asking for one copies that
+    block alone. Processes that read one chunk share its pages.
     """
 
     def __init__(self, chunk: Path) -> None:
-        """Open the blocks of the folder `chunk`, one `chunk-{n}` of a packed corpus.
+        """Open the blocks of the folder `chunk`, one `chunk-{n}` of a packed corpus, or of one file of it.
 
         Raises:
-            HalflingError: `blocks.parquet` is missing or damaged.
+            HalflingError: It holds no blocks, or a file is damaged.
         """
-        path = chunk / "blocks.parquet"
-        try:
-            table = pq.read_table(path, page_checksum_verification=True).combine_chunks()
-            ids, starts = (table[name].combine_chunks() for name in ("input_ids", "starts"))
-            self._ids: Int32[np.ndarray, "blocks block"] = ids.values.to_numpy().reshape(len(table), ids.type.list_size)
-            self._starts: Int32[np.ndarray, " sequences"] = starts.values.to_numpy()
-            self._offsets: Int32[np.ndarray, " blocks+1"] = starts.offsets.to_numpy()
-            self._languages = table["lang"]
-        except (OSError, pa.ArrowException, KeyError, AttributeError) as error:
-            reason = str(error).splitlines()[0]
-            raise HalflingError(f"{path}: cannot be read ({reason}): pack the corpus again") from error
+        paths = sorted(chunk.glob("*.arrow")) if chunk.suffix != ".arrow" else [chunk]
+        if not paths:
+            raise HalflingError(f"{chunk}: holds no blocks: pack the corpus again")
+        self._runs = [run for path in paths for run in _runs(path)]
+        widths = {run.input_ids.shape[1] for run in self._runs}
+        if len(widths) > 1:
+            raise HalflingError(f"{chunk}: blocks of {sorted(widths)} tokens: pack the corpus again")
+        self._first = np.cumsum([0, *(len(run.input_ids) for run in self._runs)])
+        self.block_tokens: int = max(widths, default=0)
 
     def __len__(self) -> int:
-        return len(self._ids)
+        return int(self._first[-1])
 
     def __getitem__(self, number: int) -> Block:
         """Return block `number`; its arrays are copies, the caller's to change."""
         number = range(len(self))[number]  # negative numbers count from the end, others raise IndexError
-        begin, end = self._offsets[number : number + 2]
-        return Block(self._ids[number].copy(), self._starts[begin:end].copy())
-
-    @property
-    def block_tokens(self) -> int:
-        """The tokens of every block."""
-        return self._ids.shape[1]
+        place = int(np.searchsorted(self._first, number, side="right")) - 1
+        run, row = self._runs[place], number - int(self._first[place])
+        starts = run.starts[run.offsets[row] : run.offsets[row + 1]]
+        return Block(run.input_ids[row].astype(np.int32), starts.astype(np.int32))
 
     @cached_property
     def languages(self) -> list[str]:
         """The language of each block."""
-        return self._languages.to_pylist()
+        return [run.language for run in self._runs for _ in range(len(run.input_ids))]
 
-    @property
-    def input_ids(self) -> Int32[np.ndarray, "blocks block"]:
-        """All ids, read-only."""
-        return self._ids
+    def runs(self) -> Iterator[Run]:
+        """Yield all blocks in their order, some thousands at a time, as views that nobody may write to."""
+        yield from self._runs
 
-    def sequence_starts(self) -> tuple[Int64[np.ndarray, " sequences"], Int32[np.ndarray, " sequences"]]:
-        """Return, for every sequence of the chunk, its block's number and where it begins in it."""
-        return np.repeat(np.arange(len(self)), np.diff(self._offsets)), self._starts
+    def shuffled(self, seed: int, *, rank: int = 0, world: int = 1) -> Int64[np.ndarray, " blocks"]:
+        """Return the numbers of the blocks that process `rank` of `world` reads, in an order that `seed` decides.
+
+        The processes' shares are disjoint and equally long, so that none waits for another at the end; up to
+        `world - 1` blocks, others with every seed, are left out. One process reads all.
+
+        Raises:
+            ValueError: There is no such rank.
+        """
+        if not 0 <= rank < world:
+            raise ValueError(f"rank {rank}: expected 0 to {world - 1}")
+        return np.random.default_rng(seed).permutation(len(self))[: len(self) // world * world][rank::world]
+
+
+def _runs(path: Path) -> Iterator[Run]:
+    try:
+        with pa.memory_map(str(path)) as file:
+            reader = pa.ipc.open_file(file)
+            for number in range(reader.num_record_batches):
+                batch = reader.get_batch(number)
+                if not len(batch):
+                    continue
+                ids, starts = batch["input_ids"], batch["starts"]
+                yield Run(
+                    language=batch["lang"][0].as_py(),
+                    input_ids=ids.flatten().to_numpy().reshape(len(ids), ids.type.list_size),
+                    starts=starts.values.to_numpy(),
+                    offsets=starts.offsets.to_numpy(),
+                )
+    except (OSError, pa.ArrowException, KeyError, AttributeError) as error:
+        reason = str(error).splitlines()[0]
+        raise HalflingError(f"{path}: cannot be read ({reason}): pack the corpus again") from error

@@ -1,67 +1,140 @@
 """The pack stage: documents in, blocks of token ids out."""
 
-import json
+import os
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
-from jaxtyping import Int32
+from jaxtyping import Int32, Int64
 from pydantic import Field
-from tokenizers import Tokenizer
 
-from halfling.corpus.blocks import COUNTS_KEY, Block, PackedSummary, block_schema, blocks_file, file_counts
-from halfling.corpus.encode import SpecialIds, encode, load_tokenizer
-from halfling.corpus.store import chunk_folder, chunk_languages, chunk_numbers, read_batches
+from halfling.corpus.blocks import BlocksWriter, PackedSummary, Run, block_schema, blocks_file
+from halfling.corpus.encode import SpecialIds, TextEncoder, load_tokenizer
+from halfling.corpus.store import chunk_folder, chunk_languages, chunk_numbers, read_texts
 from halfling.files import digest, whole_file
-from halfling.records import Counts, Progress, Settings, silent
+from halfling.records import Counts, Progress, Record, Settings, silent
 
-_WRITE_BLOCKS = 8192
+_ALL_CHUNKS_TOGETHER = 64 * 2**20
+"""Bytes of a language's files below which one task packs all its chunks and learns its words once."""
 
 
 class PackSettings(Settings):
     """How documents become blocks."""
 
     block_tokens: int = Field(128, ge=8, description="tokens of a block, special tokens included")
+    workers: int | None = Field(
+        None, ge=1, exclude=True, description="languages at the same time, the same bytes for any; null: one a core"
+    )
 
 
-def pack(documents: Iterable[Int32[np.ndarray, " _"]], block_tokens: int, special: SpecialIds) -> Iterator[Block]:
-    """Yield blocks that hold the documents in order, each document as one or more sequences `<s> ... </s>`.
+class Packed(Record):
+    """What packing one language of one chunk came to; the file stands beside the blocks while the stage works."""
 
-    Blocks are filled to the last token: where a document does not fit, the rest of it goes on in the next
-    block as a sequence of its own. One or two places, too few for a sequence, are filled with further
-    `</s>`, which belong to the sequence before. Only the last block may end in padding.
+    blocks: int
+    tokens: int = Field(description="special tokens left out")
+    unknown: int
+    literal_specials: int = Field(description="special tokens that stood in a text as text")
+    left_over: int = Field(description="tokens at the end that fill no block")
+
+
+class Packer:
+    """Fills the blocks of one language, document by document.
+
+    Each document is one or more sequences `<s> ... </s>`. Blocks are filled to the last token: where a document
+    does not fit, the rest of it goes on in the next block as a sequence of its own. One or two places, too few for
+    a sequence, are filled with further `</s>`, which belong to the sequence before.
+
+    Attributes:
+        num_blocks: Blocks so far.
     """
-    ids = np.full(block_tokens, special.pad, np.int32)
-    starts: list[int] = []
-    filled = 0
-    for document in documents:
-        left = document
-        while len(left):
-            taken = min(len(left), block_tokens - filled - 2)
-            end = filled + taken + 2
-            starts.append(filled)
-            ids[filled] = special.start
-            ids[filled + 1 : end - 1] = left[:taken]
-            ids[end - 1] = special.end
-            left, filled = left[taken:], end
-            if block_tokens - filled < 3:
-                ids[filled:] = special.end
-                yield Block(ids, np.array(starts, np.int32))
-                ids, starts, filled = np.full(block_tokens, special.pad, np.int32), [], 0
-    if starts:
-        yield Block(ids, np.array(starts, np.int32))
+
+    def __init__(self, language: str, block_tokens: int, special: SpecialIds) -> None:
+        """Begin with an empty block."""
+        self.num_blocks = 0
+        self._language, self._width, self._special = language, block_tokens, special
+        self._open_ids = np.zeros(0, np.int32)
+        self._open_starts = np.zeros(0, np.int64)
+
+    def add(self, ids: Int32[np.ndarray, " tokens"], lengths: Int64[np.ndarray, " documents"]) -> Run:
+        """Return the blocks that these documents complete; `ids` holds them one after the other."""
+        places, taken, filled = self._places(lengths.tolist())
+        size = -(-filled // self._width) * self._width
+        flat = np.full(size, self._special.end, np.int32)
+        flat[: len(self._open_ids)] = self._open_ids
+        # Tokens come right after each sequence's beginning: a step up, and a step down where it ends.
+        change = np.zeros(size + 1, np.int8)
+        change[places + 1] += 1
+        change[places + 1 + taken] -= 1
+        is_token = change[:-1].cumsum(dtype=np.int8).view(bool)
+        flat[is_token] = ids
+        flat[places] = self._special.start
+        starts = np.concatenate([self._open_starts, places])
+        whole = filled // self._width
+        is_whole = starts < whole * self._width
+        self._open_ids, self._open_starts = flat[whole * self._width : filled], starts[~is_whole] - whole * self._width
+        self.num_blocks += whole
+        return self._run(flat[: whole * self._width], starts[is_whole])
+
+    def _places(
+        self, lengths: list[int]
+    ) -> tuple[Int64[np.ndarray, " sequences"], Int64[np.ndarray, " sequences"], int]:
+        """Return where sequences begin, counted from the open block, their tokens, and how far all of it goes."""
+        places: list[int] = []
+        taken: list[int] = []
+        filled, width = len(self._open_ids), self._width
+        room = width - filled - 2
+        for left in lengths:
+            while left:
+                part = left if left < room else room
+                places.append(filled)
+                taken.append(part)
+                left -= part
+                filled += part + 2
+                room -= part + 2
+                if room < 1:
+                    filled += room + 2  # places too few for a sequence
+                    room = width - 2
+        return np.array(places, np.int64), np.array(taken, np.int64), filled
+
+    def end(self) -> tuple[Run, int]:
+        """Return the last block, if it is the only one, and the tokens that are left over.
+
+        A block that is not full is left out, so that there is no padding; but a language with less than a block of
+        text keeps it, padded, so that no chunk is short of a language.
+        """
+        if self.num_blocks or not len(self._open_ids):
+            left_over = int(((self._open_ids != self._special.start) & (self._open_ids != self._special.end)).sum())
+            return self._run(np.zeros(0, np.int32), np.zeros(0, np.int64)), left_over
+        padded = np.full(self._width, self._special.pad, np.int32)
+        padded[: len(self._open_ids)] = self._open_ids
+        self.num_blocks = 1
+        return self._run(padded, self._open_starts), 0
+
+    def _run(self, flat: Int32[np.ndarray, " _"], starts: Int64[np.ndarray, " sequences"]) -> Run:
+        blocks = flat.reshape(-1, self._width)
+        offsets = np.searchsorted(starts, np.arange(len(blocks) + 1) * self._width)
+        return Run(self._language, blocks, starts % self._width, offsets)
+
+
+class _Task(NamedTuple):
+    """One language in some chunks, smallest first."""
+
+    code: str
+    numbers: list[int]
+    source_bytes: int
 
 
 def pack_corpus(
     *, settings: PackSettings, corpus: Path, tokenizer: Path, out: Path, progress: Progress = silent
 ) -> Counts:
-    """Write `chunk-{n}/blocks.parquet` for every chunk, and `corpus.json` (a `PackedSummary`).
+    """Write `chunk-{n}/{code}.arrow` for every language and chunk, and `corpus.json` (a `PackedSummary`).
 
-    Languages follow each other by code, documents in the corpus's order, and no block holds two languages.
-    A chunk that is whole is not packed again.
+    Documents stay in the corpus's order, and no block holds two languages. What is whole is not packed again.
+    The bytes do not depend on the number of workers.
 
     Args:
         settings: How to pack.
@@ -71,89 +144,122 @@ def pack_corpus(
         progress: Told of languages packed, over all chunks.
 
     Returns:
-        The summary's fields, `unknown` and `literal_specials` (tokens per language), `sha256` by path.
+        The summary's fields; `unknown`, `literal_specials` and `left_over` (tokens per language), `sha256` by path.
 
     Raises:
         HalflingError: The corpus or the tokenizer is missing or damaged.
     """
     model, special = load_tokenizer(tokenizer)
+    encoder = TextEncoder(model, special)
+    schema = block_schema(settings.block_tokens, model.get_vocab_size())
     numbers = chunk_numbers(corpus)
-    work = [(number, code) for number in numbers for code in chunk_languages(chunk_folder(corpus, number))]
-    totals: dict[str, Counter[str]] = {}
-    blocks: dict[str, int] = {}
     for number in numbers:
-        path = blocks_file(out, number)
-        if not path.exists():
-            path.parent.mkdir(exist_ok=True)
-            done = sum(1 for other, _ in work if other < number)
-            _pack_chunk(settings, chunk_folder(corpus, number), model, special, path, done, len(work), progress)
-        counts = file_counts(path)
-        blocks[path.parent.name] = counts.pop("blocks").total()
-        for kind, by_language in counts.items():
-            totals.setdefault(kind, Counter()).update(by_language)
-    progress(len(work), len(work), "done")
+        chunk_folder(out, number).mkdir(exist_ok=True)
+    tasks = _tasks(corpus, numbers)
+    progress(0, len(tasks), "packing")
+    found: dict[tuple[int, str], Packed] = {}
+    # Threads: the tokenizer, Arrow and numpy let go of Python's lock, and a large vocabulary is in memory once.
+    with ThreadPoolExecutor(min(settings.workers or os.cpu_count() or 1, len(tasks))) as pool:
+        waiting = {pool.submit(_pack, task, settings, encoder, special, schema, corpus, out): task for task in tasks}
+        try:
+            for done, future in enumerate(as_completed(waiting), start=1):
+                found |= future.result()
+                progress(done, len(tasks), f"packed {waiting[future].code}")
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+    codes = sorted({code for _, code in found})
+    by_language = {code: [found[number, code] for number in numbers if (number, code) in found] for code in codes}
     summary = PackedSummary(
         block_tokens=settings.block_tokens,
         vocab_size=model.get_vocab_size(),
-        blocks=blocks,
-        tokens=dict(totals["tokens"]),
+        blocks={
+            chunk_folder(out, number).name: {
+                code: found[number, code].blocks for code in codes if (number, code) in found
+            }
+            for number in numbers
+        },
+        tokens={code: sum(each.tokens for each in parts) for code, parts in by_language.items()},
     )
     summary.write(out / "corpus.json")
+    for number, code in found:
+        _note(out, number, code).unlink(missing_ok=True)
     return {
         **summary.model_dump(),
-        "unknown": dict(totals["unknown"]),
-        "literal_specials": {code: number for code, number in totals["literal_specials"].items() if number},
-        "sha256": {path.relative_to(out).as_posix(): digest(path) for path in sorted(out.glob("*/*.parquet"))},
+        "unknown": {code: sum(each.unknown for each in parts) for code, parts in by_language.items()},
+        "literal_specials": {
+            code: number
+            for code, parts in by_language.items()
+            if (number := sum(each.literal_specials for each in parts))
+        },
+        "left_over": {code: sum(each.left_over for each in parts) for code, parts in by_language.items()},
+        "sha256": {path.relative_to(out).as_posix(): digest(path) for path in sorted(out.glob("*/*.arrow"))},
     }
 
 
-def _pack_chunk(
+def _tasks(corpus: Path, numbers: list[int]) -> list[_Task]:
+    """Return what can be done side by side, the largest first: a small one fills the gap at the end."""
+    files: dict[str, dict[int, int]] = {}
+    for number in numbers:
+        for code in chunk_languages(chunk_folder(corpus, number)):
+            size = (chunk_folder(corpus, number) / f"{code}.parquet").stat().st_size
+            files.setdefault(code, {})[number] = size
+    tasks: list[_Task] = []
+    for code, sizes in files.items():
+        if sum(sizes.values()) < _ALL_CHUNKS_TOGETHER:
+            tasks.append(_Task(code, list(sizes), sum(sizes.values())))
+        else:
+            tasks += [_Task(code, [number], size) for number, size in sizes.items()]
+    return sorted(tasks, key=lambda task: (-task.source_bytes, task.code, task.numbers))
+
+
+def _note(out: Path, number: int, code: str) -> Path:
+    return blocks_file(out, number, code).with_suffix(".json")
+
+
+def _pack(
+    task: _Task,
     settings: PackSettings,
-    chunk: Path,
-    tokenizer: Tokenizer,
+    encoder: TextEncoder,
     special: SpecialIds,
+    schema: pa.Schema,
+    corpus: Path,
+    out: Path,
+) -> dict[tuple[int, str], Packed]:
+    own = encoder.with_own_words()
+    found = {}
+    for number in task.numbers:
+        note = _note(out, number, task.code)
+        if not note.exists():
+            texts = read_texts(chunk_folder(corpus, number) / f"{task.code}.parquet")
+            packer = Packer(task.code, settings.block_tokens, special)
+            _pack_file(texts, own, packer, special, schema, blocks_file(out, number, task.code)).write(note)
+        found[number, task.code] = Packed.read(note)
+    return found
+
+
+def _pack_file(
+    texts: Iterator[pa.StringArray],
+    encoder: TextEncoder,
+    packer: Packer,
+    special: SpecialIds,
+    schema: pa.Schema,
     path: Path,
-    done: int,
-    total: int,
-    progress: Progress,
-) -> None:
-    schema = block_schema(settings.block_tokens)
-    counts: dict[str, Counter[str]] = {kind: Counter() for kind in ("blocks", "tokens", "unknown", "literal_specials")}
-
-    def documents(code: str) -> Iterator[Int32[np.ndarray, " _"]]:
-        for batch in read_batches(chunk / f"{code}.parquet"):
-            encoded, num_literal = encode([document.text for document in batch], tokenizer, special)
-            counts["literal_specials"][code] += num_literal
-            for ids in encoded:
-                counts["tokens"][code] += len(ids)
-                counts["unknown"][code] += int((ids == special.unknown).sum())
-                yield ids
-
-    with (
-        whole_file(path) as partial,
-        pq.ParquetWriter(partial, schema, compression="zstd", write_page_checksum=True) as writer,
-    ):
-        for position, code in enumerate(chunk_languages(chunk), start=done):
-            progress(position, total, f"packing {chunk.name} {code}")
-            for each in counts.values():
-                each[code] = 0  # a language without documents in this chunk is counted too
-            waiting: list[Block] = []
-            for block in pack(documents(code), settings.block_tokens, special):
-                counts["blocks"][code] += 1
-                waiting.append(block)
-                if len(waiting) == _WRITE_BLOCKS:
-                    writer.write_table(_table(code, waiting, schema))
-                    waiting = []
-            writer.write_table(_table(code, waiting, schema))
-        writer.add_key_value_metadata({COUNTS_KEY: json.dumps(counts)})
-
-
-def _table(code: str, blocks: list[Block], schema: pa.Schema) -> pa.Table:
-    ids = np.concatenate([block.input_ids for block in blocks]) if blocks else np.empty(0, np.int32)
-    width = schema.field("input_ids").type.list_size
-    columns = [
-        pa.array([code] * len(blocks), pa.string()),
-        pa.FixedSizeListArray.from_arrays(pa.array(ids), width),
-        pa.array([block.starts for block in blocks], pa.list_(pa.int32())),
-    ]
-    return pa.table(columns, schema=schema)
+) -> Packed:
+    counts: Counter[str] = Counter()
+    with whole_file(path) as partial, BlocksWriter(partial, schema) as writer:
+        for batch in texts:
+            encoded = encoder.encode(batch)
+            writer.write(packer.add(encoded.ids, encoded.lengths))
+            counts["tokens"] += len(encoded.ids)
+            counts["unknown"] += int((encoded.ids == special.unknown).sum())
+            counts["literal_specials"] += encoded.num_literal
+        last, left_over = packer.end()
+        writer.write(last)
+    return Packed(
+        blocks=packer.num_blocks,
+        tokens=counts["tokens"] - left_over,
+        unknown=counts["unknown"],
+        literal_specials=counts["literal_specials"],
+        left_over=left_over,
+    )

@@ -14,6 +14,7 @@ from halfling.errors import HalflingError
 SCHEMA = pa.schema([("id", pa.string()), ("lang", pa.string()), ("text", pa.string())])
 _BATCH_DOCUMENTS = 1000
 _GROUP_BYTES = 4 * 2**20
+_FEW_DOCUMENTS = 64  # a document may be four megabytes long
 
 
 class Document(NamedTuple):
@@ -129,6 +130,31 @@ def read_batches(path: Path) -> Iterator[list[Document]]:
             for batch in file.iter_batches(_BATCH_DOCUMENTS):
                 columns = (column.to_pylist() for column in batch.columns)
                 yield [Document(*row) for row in zip(*columns, strict=True)]
+    except (OSError, pa.ArrowException) as error:
+        reason = str(error).splitlines()[0]
+        raise HalflingError(f"{path}: cannot be read ({reason}): build the corpus again") from error
+
+
+def read_texts(path: Path, batch_bytes: int = 4 * 2**20) -> Iterator[pa.StringArray]:
+    """Yield the texts of one Parquet file as Arrow holds them, about `batch_bytes` at a time.
+
+    Raises:
+        HalflingError: The file is missing, damaged, or not a part of a corpus.
+    """
+    try:
+        with pq.ParquetFile(path, page_checksum_verification=True) as file:
+            if "text" not in file.schema_arrow.names:
+                raise HalflingError(f"{path}: columns are {file.schema_arrow.names}, not {SCHEMA.names}")
+            waiting: list[pa.StringArray] = []
+            size = 0
+            for batch in file.iter_batches(_FEW_DOCUMENTS, columns=["text"]):
+                waiting.append(batch["text"])
+                size += batch["text"].nbytes
+                if size >= batch_bytes:
+                    yield pa.concat_arrays(waiting)
+                    waiting, size = [], 0
+            if waiting:
+                yield pa.concat_arrays(waiting)
     except (OSError, pa.ArrowException) as error:
         reason = str(error).splitlines()[0]
         raise HalflingError(f"{path}: cannot be read ({reason}): build the corpus again") from error

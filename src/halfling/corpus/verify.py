@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from halfling.corpus.blocks import PackedBlocks, PackedSummary, blocks_file, file_counts
+from halfling.corpus.blocks import PackedBlocks, PackedSummary, Run, blocks_file
 from halfling.corpus.clean import digest64
 from halfling.corpus.store import chunk_folder, chunk_languages, chunk_numbers, document_id, read_batches
 from halfling.errors import HalflingError
@@ -105,40 +105,41 @@ def _packed_faults(packed: Path, languages: dict[int, list[str]]) -> Iterator[st
         yield str(error)
         return
     for number, codes in languages.items():
-        path = blocks_file(packed, number)
-        try:
-            blocks = PackedBlocks(path.parent)
-            counts = file_counts(path)["blocks"]
-        except HalflingError as error:
-            yield str(error)
-            continue
-        if len(blocks) != summary.blocks.get(path.parent.name):
-            said = summary.blocks.get(path.parent.name)
-            yield f"{path}: {len(blocks)} blocks, but corpus.json says {said}"
-        if blocks.block_tokens != summary.block_tokens:
-            yield f"{path}: {blocks.block_tokens} tokens a block, corpus.json says {summary.block_tokens}"
-        if missing := sorted(set(codes) - set(counts)):
-            yield f"{path}: without {', '.join(missing)}"
-        yield from _block_faults(path, blocks, summary.vocab_size)
+        for code in codes:
+            path = blocks_file(packed, number, code)
+            said = summary.blocks.get(path.parent.name, {}).get(code)
+            if not path.exists():
+                yield f"{path}: missing: chunk {number} is short of a language"
+                continue
+            try:
+                blocks = PackedBlocks(path)
+            except HalflingError as error:
+                yield str(error)
+                continue
+            if len(blocks) != said:
+                yield f"{path}: {len(blocks)} blocks, but corpus.json says {said}"
+            if len(blocks) and blocks.block_tokens != summary.block_tokens:
+                yield f"{path}: {blocks.block_tokens} tokens a block, corpus.json says {summary.block_tokens}"
+            if set(blocks.languages) - {code}:
+                yield f"{path}: holds blocks of another language"
+            # One line a kind of fault, though a file has many runs.
+            yield from dict.fromkeys(
+                fault for run in blocks.runs() for fault in _run_faults(path, run, len(blocks), summary.vocab_size)
+            )
 
 
-def _block_faults(path: Path, blocks: PackedBlocks, vocab_size: int) -> Iterator[str]:
+def _run_faults(path: Path, run: Run, num_blocks: int, vocab_size: int) -> Iterator[str]:
     """Check the ids themselves; 0, 1 and 2 are `<s>`, `<pad>` and `</s>`."""
-    ids = blocks.input_ids
-    if len(ids) == 0:
-        return
+    ids = run.input_ids
     if ids.min() < 0 or ids.max() >= vocab_size:
         yield f"{path}: ids outside 0..{vocab_size - 1}"
-    rows, starts = blocks.sequence_starts()
     begins = np.zeros(ids.shape, dtype=bool)
-    begins[rows, starts] = True
+    begins[run.begins()] = True
     if not (np.array_equal(begins, ids == 0) and begins[:, 0].all()):
         yield f"{path}: sequences do not begin where `starts` says"
     # What stands before a beginning, or before padding, ends a sequence.
     ends = ids[:, :-1][begins[:, 1:] | ((ids[:, 1:] == 1) & (ids[:, :-1] != 1))]
     if not ((ends == 2).all() and np.isin(ids[:, -1], (1, 2)).all()):
         yield f"{path}: a sequence without `</s>` at its end"
-    padded = np.flatnonzero(ids[:, -1] == 1)
-    followers = [blocks.languages[row + 1] if row + 1 < len(ids) else None for row in padded.tolist()]
-    if any(blocks.languages[row] == after for row, after in zip(padded.tolist(), followers, strict=True)):
-        yield f"{path}: padding before the last block of a language"
+    if num_blocks > 1 and (ids == 1).any():
+        yield f"{path}: padding, though the language fills a block"

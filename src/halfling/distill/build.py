@@ -103,7 +103,7 @@ def distill(
         seed=settings.seed,
     )
     for name, reader in (("teacher", model), ("student", student)):
-        require_room(reader.config, blocks.chunks[0].block_tokens, f"distill: the {name}", "block_tokens")
+        require_room(reader.config, blocks.block_tokens, f"distill: the {name}", "block_tokens")
     trainer = DistillationTrainer(
         teacher=model,
         model=student,
@@ -121,6 +121,6 @@ def distill(
         "layer_pairs": pairs,
         "parameters": student.num_parameters() - sum(weight.numel() for weight in student.projections.parameters()),
         "steps": trainer.state.global_step,
-        "tokens": len(blocks) * blocks.chunks[0].block_tokens,
+        "tokens": len(blocks) * blocks.block_tokens,
         "curve": [{key: round(entry[key], 4) for key in ("step", "loss", "hidden", "kl")} for entry in curve],
     }

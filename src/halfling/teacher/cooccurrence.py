@@ -15,7 +15,6 @@ from sklearn.utils.extmath import randomized_svd
 from halfling.corpus.blocks import PackedBlocks, PackedSummary
 from halfling.models.shapes import PAD
 
-_BLOCKS_AT_ONCE = 1 << 15  # bounds the memory of counting, not its result
 _CONTEXT_SMOOTHING = 0.75
 _NOWHERE = 1e-6
 _FIRST_PIECE = 4  # below lie <s>, <pad>, </s> and <unk>, which have no meaning to find
@@ -49,15 +48,12 @@ def count_words(packed: Path, chunks: int, window: int = 4) -> WordStatistics:
     frequency = np.zeros(vocab, np.int64)
     pairs = sparse.csr_array((vocab, vocab))
     for name in list(summary.blocks)[:chunks]:
-        blocks = PackedBlocks(packed / name)
-        block_of, begins = blocks.sequence_starts()
-        first = np.zeros((len(blocks), blocks.block_tokens), bool)
-        first[block_of, begins] = True
-        for begin in range(0, len(blocks), _BLOCKS_AT_ONCE):
-            part = slice(begin, begin + _BLOCKS_AT_ONCE)
-            ids = blocks.input_ids[part].reshape(-1).astype(np.int64)
+        for run in PackedBlocks(packed / name).runs():
+            first = np.zeros(run.input_ids.shape, bool)
+            first[run.begins()] = True
+            ids = run.input_ids.reshape(-1).astype(np.int64)
             frequency += np.bincount(ids[ids != PAD], minlength=vocab)
-            pairs += _pairs(ids, first[part].reshape(-1).cumsum(), vocab, window)
+            pairs += _pairs(ids, first.reshape(-1).cumsum(), vocab, window)
     return WordStatistics(frequency, (pairs + pairs.T).tocsr())
 
 

@@ -1,13 +1,14 @@
 """Packed blocks in training order, masked: epoch e reads chunk e."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from jaxtyping import Int32
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from halfling.checkpoints import epochs_order
 from halfling.corpus.blocks import Block, PackedBlocks, PackedSummary
 from halfling.errors import HalflingError
 from halfling.models.shapes import PAD
@@ -23,6 +24,10 @@ class MaskedBlocks(Dataset[dict[str, Tensor]]):
     Masking is BERT's (https://arxiv.org/abs/1810.04805): of the chosen tokens 80 % become `<mask>`, 10 % a random
     piece, 10 % stay. We differ in one way: a fixed share of each block is masked, not each token by chance, so that
     every block weighs the same and gradient accumulation does not change the loss.
+
+    Attributes:
+        block_tokens: The tokens of every block.
+        steps_at_epoch_end: How many steps were made when each epoch ends.
     """
 
     def __init__(
@@ -44,35 +49,55 @@ class MaskedBlocks(Dataset[dict[str, Tensor]]):
                 "pack it with this model's tokenizer"
             )
         folders = [packed / f"chunk-{number}" for number in range(1, len(summary.blocks) + 1)]
-        self.chunks = [PackedBlocks(folders[epoch]) for epoch in range(min(epochs, len(folders)))]
+        self._chunks = folders[: min(epochs, len(folders))]
+        self._opened: tuple[int, PackedBlocks] | None = None
         self.vocab_size, self.mask_id, self.seed, self.mask_share = vocab_size, mask_id, seed, mask_share
-        self.order: list[tuple[int, int]] = []
+        self.block_tokens = summary.block_tokens
         self.steps_at_epoch_end: list[int] = []
+        orders: list[Int32[np.ndarray, " blocks"]] = []
         for epoch in range(epochs):
             chunk = epoch % len(folders)
-            blocks = self.chunks[chunk]
-            wanted = len(blocks)
+            num_blocks = sum(summary.blocks[folders[chunk].name].values())
+            wanted = num_blocks
             if tokens_per_epoch:
-                wanted = min(wanted, tokens_per_epoch // blocks.block_tokens)
+                wanted = min(wanted, tokens_per_epoch // summary.block_tokens)
             # Whole steps only: a step never mixes two chunks, and an epoch ends where a step ends.
             whole = wanted // blocks_per_step * blocks_per_step
             if whole == 0:
                 raise HalflingError(
-                    f"{folders[chunk]}: {len(blocks)} blocks do not fill one step of {blocks_per_step}: "
+                    f"{folders[chunk]}: {num_blocks} blocks do not fill one step of {blocks_per_step}: "
                     "give the corpus more text, raise tokens_per_epoch, or lower batch_size"
                 )
-            shuffled = epochs_order(len(blocks), epochs=1, batch_size=1, seed=seed + epoch)[:whole]
-            self.order += [(chunk, block) for block in shuffled]
-            self.steps_at_epoch_end.append(len(self.order) // blocks_per_step)
+            shuffled = np.random.default_rng([seed + epoch, 0]).permutation(num_blocks)[:whole]
+            orders.append(shuffled.astype(np.int32))
+            self.steps_at_epoch_end.append(sum(map(len, orders)) // blocks_per_step)
+        # Four bytes a block: a corpus of 27 GB has some 15 million of them.
+        self._order = np.concatenate(orders)
+        self._epoch_ends = np.cumsum([len(order) for order in orders])
 
     def __len__(self) -> int:
-        return len(self.order)
+        return len(self._order)
+
+    def source(self, place: int) -> tuple[int, int]:
+        """Return the chunk (from 0) that item `place` comes from, and its block's number there."""
+        epoch = int(np.searchsorted(self._epoch_ends, place, side="right"))
+        return epoch % len(self._chunks), int(self._order[place])
+
+    def _chunk(self, number: int) -> PackedBlocks:
+        # One at a time, mapped when an epoch comes to it: a reader of chunk 1 needs no chunk 5.
+        if self._opened is None or self._opened[0] != number:
+            self._opened = number, PackedBlocks(self._chunks[number])
+        return self._opened[1]
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave the opened chunk behind: a worker of a data loader maps it itself."""
+        return {**self.__dict__, "_opened": None}
 
     def __getitem__(self, place: int) -> dict[str, Tensor]:
-        chunk, number = self.order[place]
+        chunk, number = self.source(place)
         random = np.random.default_rng([self.seed, place])
         return mask_block(
-            self.chunks[chunk][number],
+            self._chunk(chunk)[number],
             random,
             mask_share=self.mask_share,
             mask_id=self.mask_id,

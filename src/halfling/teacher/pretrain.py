@@ -140,11 +140,11 @@ def _train(
         tokens_per_epoch=settings.tokens_per_epoch,
         seed=settings.seed,
     )
-    require_room(model.config, blocks.chunks[0].block_tokens, "teacher", "block_tokens")
+    require_room(model.config, blocks.block_tokens, "teacher", "block_tokens")
     trainer = BatchMeanTrainer(model=model, args=arguments, train_dataset=blocks, data_collator=default_collate)
     curve = train_resumably(trainer, progress)
     return {
         "steps": trainer.state.global_step,
-        "tokens": len(blocks) * blocks.chunks[0].block_tokens,
+        "tokens": len(blocks) * blocks.block_tokens,
         "curve": [{"step": entry["step"], "loss": round(entry["loss"], 4)} for entry in curve],
     }
