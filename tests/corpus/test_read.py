@@ -52,3 +52,11 @@ def test_a_file_cut_between_two_documents_is_truncated_still(tmp_path):
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(HalflingError, match=r"en\.txt\.xz: cannot be read"):
         list(read_documents(tmp_path / "en.txt.xz"))
+
+
+@pytest.mark.parametrize("block", [1, 2, 3, 5])
+def test_blocks_may_be_cut_anywhere(tmp_path, monkeypatch, block):
+    path = tmp_path / "en.txt"
+    path.write_bytes("\n\n один \nдва\r\n \t\n\n\nthree\n\nfour".encode())
+    monkeypatch.setattr("halfling.corpus.read._BLOCK", block)
+    assert list(read_documents(path)) == ["один\nдва", "three", "four"]

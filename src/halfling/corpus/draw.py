@@ -38,7 +38,9 @@ class Draw:
 
     def __init__(self, gathered: Gatherer, folder: Path, seed: int, num_loss_runs: int | None = None) -> None:
         """Find the duplicate lines; `folder` takes the list, which `num_loss_runs` (if given) says is there."""
-        self._gathered = gathered
+        self._documents = gathered.documents
+        self._lines = gathered.lines
+        self._level = gathered.state.level
         self._seed = seed
         self._losses = Partition(folder, "losses", num_loss_runs or 0, gathered.state.num_parts)
         if num_loss_runs is None:
@@ -51,19 +53,19 @@ class Draw:
 
     def sizes(self) -> Iterator[Settled]:
         """Yield all parts in the order of their keys, without reading texts."""
-        for part in range(self._gathered.state.num_parts):
-            yield self._settle(self._gathered.documents.read(part, ["digest", "level", "size", "long_lines"]), part)
+        for part in range(self._documents.num_parts):
+            yield self._settle(self._documents.read(part, ["digest", "level", "size", "long_lines"]), part)
 
     def texts(self) -> Iterator[tuple[Settled, pa.BinaryArray, pa.Table]]:
         """Yield all parts in the order of their keys, the texts of the settled documents, and the part as gathered."""
-        for part in range(self._gathered.state.num_parts):
-            gathered = self._gathered.documents.read(part)
+        for part in range(self._documents.num_parts):
+            gathered = self._documents.read(part)
             settled = self._settle(gathered, part)
             texts = gathered["text"].combine_chunks().take(pa.array(settled.rows))
             yield settled, self._shorten(texts, settled, part), gathered
 
     def _settle(self, gathered: pa.Table, part: int) -> Settled:
-        drawn = np.flatnonzero(gathered["level"].to_numpy() >= self._gathered.state.level)
+        drawn = np.flatnonzero(gathered["level"].to_numpy() >= self._level)
         digests = gathered["digest"].to_numpy()[drawn]
         keys = seeded_keys(digests, self._seed)
         order = np.argsort(keys, kind="stable")
@@ -102,9 +104,9 @@ class Draw:
     def _find_losses(self) -> None:
         """Write down which document loses which line."""
         waiting: list[pa.Table] = []
-        for part in range(self._gathered.state.num_parts):
-            lines = self._gathered.lines.read(part)
-            drawn = np.flatnonzero(lines["level"].to_numpy() >= self._gathered.state.level)
+        for part in range(self._documents.num_parts):
+            lines = self._lines.read(part)
+            drawn = np.flatnonzero(lines["level"].to_numpy() >= self._level)
             drawn = drawn[np.argsort(lines["line"].to_numpy()[drawn], kind="stable")]
             again = _repeats(lines["line"].to_numpy()[drawn])
             # Most lines are alone: only those that are not are worth sorting by their documents' keys.

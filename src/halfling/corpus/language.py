@@ -59,9 +59,10 @@ class Job:
 
     def source_bytes(self, wanted: Mapping[str, int]) -> int:
         """Return about how much text is to be read for the quotas `wanted`."""
-        return sum(min(quota, self._text_bytes(code)) for code, quota in wanted.items())
+        return sum(min(quota, self.text_bytes(code)) for code, quota in wanted.items())
 
-    def _text_bytes(self, code: str) -> int:
+    def text_bytes(self, code: str) -> int:
+        """Return about how much text a language's source holds."""
         file = Path(self.source.place(code))
         if not file.is_file():
             return CC100[code].text_bytes
@@ -128,7 +129,7 @@ def _gather(job: Job, code: str, quota: int) -> Gathered:
         record.unlink()
         if job.sampled:  # too few were let through: begin again, with more
             shutil.rmtree(folder)
-    expected = min(2 * quota, 2 * CC100[code].text_bytes)
+    expected = min(2 * quota, 2 * job.text_bytes(code))
     target = quota + quota // (4 if job.sampled else 256)
     stream: Iterator[str] | None = None
     while True:

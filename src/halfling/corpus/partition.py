@@ -14,6 +14,7 @@ from jaxtyping import UInt64
 
 from halfling.files import whole_file
 
+_OPEN_FILES = 128
 _OPTIONS = pa.ipc.IpcWriteOptions(compression=pa.Codec("lz4"))
 
 
@@ -25,6 +26,7 @@ class Partition:
         self.num_runs = num_runs
         self.num_parts = num_parts
         self._folder = folder
+        self._readers: dict[tuple[int, str], pa.RecordBatchFileReader] = {}
         self._name = name
 
     def write(self, number: int, rows: pa.Table, keys: UInt64[np.ndarray, " rows"]) -> None:
@@ -50,12 +52,18 @@ class Partition:
     def runs(self, part: int, columns: list[str] | None = None) -> Iterator[pa.Table]:
         """Yield the rows of one part, a run at a time."""
         for number in range(self.num_runs):
-            with pa.OSFile(str(self._run(number)), "rb") as file:
-                reader = pa.ipc.open_file(file)
-                if columns:
-                    included = [reader.schema.get_field_index(name) for name in columns]
-                    reader = pa.ipc.open_file(file, options=pa.ipc.IpcReadOptions(included_fields=included))
-                yield pa.Table.from_batches([reader.get_batch(part)])
+            reader = self._readers.get((number, str(columns))) or self._open(number, columns)
+            yield pa.Table.from_batches([reader.get_batch(part)])
+
+    def _open(self, number: int, columns: list[str] | None) -> pa.RecordBatchFileReader:
+        reader = pa.ipc.open_file(pa.OSFile(str(self._run(number)), "rb"))
+        if columns:
+            included = [reader.schema.get_field_index(name) for name in columns]
+            options = pa.ipc.IpcReadOptions(included_fields=included)
+            reader = pa.ipc.open_file(pa.OSFile(str(self._run(number)), "rb"), options=options)
+        if len(self._readers) < _OPEN_FILES:
+            self._readers[number, str(columns)] = reader
+        return reader
 
     def _run(self, number: int) -> Path:
         return self._folder / f"{self._name}-{number:05d}.arrow"

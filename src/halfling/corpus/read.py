@@ -2,10 +2,13 @@
 
 import io
 import lzma
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 from halfling.errors import HalflingError
+
+
+_BLOCK = 2**16
 
 
 class DamagedFileError(HalflingError):
@@ -25,40 +28,47 @@ def read_documents(path: Path) -> Iterator[str]:
         raise HalflingError(f"{path}: cannot be read ({error.strerror}): check the path") from error
 
 
-def parse_documents(lines: Iterable[bytes], where: str) -> Iterator[str]:
-    r"""Yield each document of lines that end in b"\n", its paragraphs joined by "\n".
+def parse_documents(file: lzma.LZMAFile | io.BufferedReader, where: str) -> Iterator[str]:
+    r"""Yield each document of `file`, its paragraphs stripped and joined by "\n".
 
     Args:
-        lines: As an opened file gives them; decompressing may fail.
+        file: Opened to read bytes; no more is asked of it than is needed for the next documents.
         where: The file's place, for messages.
 
     Raises:
-        DamagedFileError: The lines are truncated, corrupt, not UTF-8, or hold no document.
+        DamagedFileError: The file is truncated, corrupt, not UTF-8, or holds no document.
     """
     number = 0
-    paragraphs: list[str] = []
     any_found = False
+    begun = b""
+    waiting = ""
     try:
-        # Lines are cut at b"\n" alone: text mode would also cut at a stray carriage return.
-        for line in lines:
-            number += 1
-            paragraph = line.decode("utf-8").strip()
-            if paragraph:
-                paragraphs.append(paragraph)
-            elif paragraphs:
-                any_found = True
-                yield "\n".join(paragraphs)
-                paragraphs = []
+        while block := file.read1(_BLOCK):
+            # Lines are cut at b"\n" alone: text mode would also cut at a stray carriage return.
+            whole, ended, begun = (begun + block).rpartition(b"\n")
+            if ended:
+                waiting += _stripped(whole) + "\n"
+                number += whole.count(b"\n") + 1
+                *documents, waiting = waiting.split("\n\n")
+                for document in filter(None, (document.strip("\n") for document in documents)):
+                    any_found = True
+                    yield document
+        for document in filter(None, (waiting + _stripped(begun)).strip("\n").split("\n\n")):
+            any_found = True
+            yield document
     except UnicodeDecodeError as error:
+        number += error.object.count(b"\n", 0, error.start) + 1
         raise DamagedFileError(f"{where}: line {number} is not UTF-8 ({error.reason}): repair the file") from error
     except EOFError as error:
         raise DamagedFileError(f"{where}: truncated after line {number}: fetch the file again") from error
     except lzma.LZMAError as error:
         raise DamagedFileError(f"{where}: corrupt xz after line {number} ({error}): fetch the file again") from error
-    if paragraphs:
-        yield "\n".join(paragraphs)
-    elif not any_found:
+    if not any_found:
         raise DamagedFileError(f"{where}: holds no document: fetch the file again, or leave the language out")
+
+
+def _stripped(lines: bytes) -> str:
+    return "\n".join(map(str.strip, lines.decode("utf-8").split("\n")))
 
 
 def _open(path: Path) -> lzma.LZMAFile | io.BufferedReader:

@@ -1,0 +1,91 @@
+"""The memory of the corpus stage on one language of any size.
+
+    python benchmarks/corpus_memory.py ../shared/data/cc100-mini/en.txt.xz --gigabytes 3
+
+Makes a file of so much text (each line the first half of one real line and the second half of another, so that all
+are different), builds a corpus of it in one process, and says the peak of that process and the rate. A tenth of the
+documents stand in the file twice, far apart. Linux.
+"""
+
+import argparse
+import json
+import random
+import resource
+import shutil
+import tempfile
+import time
+from pathlib import Path
+
+from halfling.corpus.build import CorpusSettings, build_corpus
+from halfling.corpus.read import read_documents
+from halfling.corpus.verify import verify
+
+
+def recombined(real: Path, out: Path, size: int, seed: int = 0) -> None:
+    """Write `size` bytes of documents to `out`."""
+    chance = random.Random(seed)
+    words = [line.split() for document in read_documents(real) for line in document.split("\n")]
+    heads = [" ".join(line[: len(line) // 2]) for line in words]
+    tails = [" ".join(line[len(line) // 2 :]) for line in words]
+    again: list[str] = []
+    written = 0
+    with out.open("w", encoding="utf-8") as file:
+        while written < size:
+            numbers = range(chance.randint(5, 60))
+            text = "\n".join(f"{chance.choice(heads)} {chance.choice(tails)}" for _ in numbers) + "\n\n"
+            if again and chance.random() < 0.1:
+                text = again.pop(0)
+            elif chance.random() < 0.1 and len(again) < 10_000:
+                again.append(text)
+            file.write(text)
+            written += len(text.encode())
+
+
+def peak_bytes() -> int:
+    """Return the largest resident size of this process so far."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def main() -> None:
+    """Make, build, verify, print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("real", type=Path, help="a CC100-format file of one language, named {code}.txt.xz")
+    parser.add_argument("--gigabytes", type=float, default=3.0)
+    parser.add_argument("--folder", type=Path, help="where there is room for three times as much")
+    parser.add_argument("--json", type=Path, help="write the numbers here too")
+    arguments = parser.parse_args()
+    folder = Path(tempfile.mkdtemp(prefix="halfling-memory-", dir=arguments.folder))
+    try:
+        source, out = folder / "source", folder / "corpus"
+        source.mkdir()
+        out.mkdir()
+        code = arguments.real.name.partition(".")[0]
+        recombined(arguments.real, source / f"{code}.txt", int(arguments.gigabytes * 1e9))
+        before, began = peak_bytes(), time.monotonic()
+        counts = build_corpus(settings=CorpusSettings(workers=1), source=source, out=out)
+        seconds = time.monotonic() - began
+        language = counts["languages"][code]
+        built = peak_bytes()
+        faults = verify(out)
+        numbers = {
+            "source_bytes": language["source_bytes"],
+            "bytes": counts["bytes"],
+            "documents": counts["documents"],
+            "dropped": language["dropped"],
+            "dropped_lines": language["dropped_lines"],
+            "seconds": round(seconds, 1),
+            "megabytes_per_second": round(language["source_bytes"] / 1e6 / seconds, 1),
+            "peak_mib_before": before // 2**20,
+            "peak_mib": built // 2**20,
+            "peak_mib_verified": peak_bytes() // 2**20,
+            "faults": faults,
+        }
+    finally:
+        shutil.rmtree(folder)
+    print(json.dumps(numbers, indent=1))
+    if arguments.json:
+        arguments.json.write_text(json.dumps(numbers, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,103 @@
+import os
+import stat
+import sys
+from pathlib import Path
+
+import pytest
+
+from halfling.corpus.build import CorpusSettings
+from halfling.corpus.clean import CleanSettings
+from halfling.corpus.cluster import Tasks, slurm_executor
+from halfling.corpus.language import Job, gather
+from halfling.corpus.sources.folder import FolderSource
+from halfling.errors import HalflingError
+
+BIN = Path(sys.executable).parent
+
+# What Slurm does with a job array, one task after the other; `srun` runs the command behind its options.
+SBATCH = """#!/bin/bash
+script=${@: -1}
+cp "$script" "$SLURM_TEST/script-$$"
+last=$(grep -o 'array=0-[0-9]*' "$script" | grep -o '[0-9]*$')
+for task in $(seq 0 "$last"); do
+  SLURM_ARRAY_TASK_ID=$task RUN_OFFSET=0 SLURM_NODELIST=here bash "$script" >>"$SLURM_TEST/log" 2>&1 || failed=1
+done
+echo "Submitted batch job 7"
+exit ${failed:-0}
+"""
+SRUN = """#!/bin/bash
+while [[ $1 == -* ]]; do [[ $1 == -n ]] && shift; shift; done
+exec "$@"
+"""
+
+
+def test_who_does_the_work_is_in_no_fingerprint():
+    assert CorpusSettings(executor="ray", workers=7, partition="big").model_dump() == CorpusSettings().model_dump()
+
+
+@pytest.mark.slow
+def test_two_processes_give_the_bytes_of_one(source, corpus, tmp_path, build, contents):
+    build(source, tmp_path / "out", workers=2)
+    assert contents(tmp_path / "out") == contents(corpus)
+
+
+@pytest.mark.slow
+def test_an_error_in_a_process_is_the_line_that_it_is_here(tmp_path, build, write_source):
+    source = write_source(tmp_path / "source", {"sw": ["a document that is long enough"], "en": ["short"]})
+    with pytest.raises(HalflingError, match=r"en.txt.xz: cleaning leaves no document \(1 too_short\)"):
+        build(source, tmp_path / "out", workers=2)
+
+
+@pytest.fixture
+def job(source, tmp_path):
+    return Job(
+        source=FolderSource(source, "all"),
+        out=tmp_path,
+        chunks=5,
+        seed=0,
+        sampled=True,
+        clean=CleanSettings(),
+        keep_rejected=False,
+    )
+
+
+def test_the_slurm_script_asks_for_one_task_a_language_and_waits(job, tmp_path):
+    tasks = Tasks(gather, job, (("en", 1), ("ru", 1), ("sw", 1)))
+    executor = slurm_executor(tasks, tmp_path / "logs", 2, "cpu", "10:00:00", "source env/bin/activate")
+    script = executor.get_launch_file_contents(executor.get_sbatch_args(3), "srun launch")
+    lines = script.splitlines()
+    assert lines[0] == "#!/bin/bash"
+    expected = ["array=0-2%2", "cpus-per-task=1", "job-name=halfling-gather", "mem-per-cpu=2G", "partition=cpu", "wait"]
+    assert {f"#SBATCH --{line}" for line in [*expected, "time=10:00:00", "requeue"]} < set(lines)
+    assert lines.index("source env/bin/activate") < lines.index("srun launch")
+
+
+@pytest.mark.slow
+def test_a_slurm_job_array_gives_the_bytes_of_one_process(source, corpus, tmp_path, build, contents, monkeypatch):
+    fakes = tmp_path / "bin"
+    fakes.mkdir()
+    for name, text in {"sbatch": SBATCH, "srun": SRUN, "merge_stats": "#!/bin/bash\n"}.items():
+        (fakes / name).write_text(text)
+        (fakes / name).chmod(stat.S_IRWXU)
+    monkeypatch.setenv("PATH", f"{fakes}:{BIN}:{os.environ['PATH']}")
+    monkeypatch.setenv("SLURM_TEST", str(tmp_path))
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2] / "src"))
+    build(source, tmp_path / "out", executor="slurm")
+    assert contents(tmp_path / "out") == contents(corpus)
+    assert len(list(tmp_path.glob("script-*"))) >= 2  # gather and deal
+
+
+def test_without_slurm_the_line_says_so(source, tmp_path, build, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(HalflingError, match="executor slurm: no sbatch here"):
+        build(source, tmp_path / "out", executor="slurm")
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # Ray's own
+def test_two_workers_of_ray_give_the_bytes_of_one_process(source, corpus, tmp_path, build, contents, monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2] / "src"))
+    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    build(source, tmp_path / "out", executor="ray", workers=2)
+    assert contents(tmp_path / "out") == contents(corpus)
