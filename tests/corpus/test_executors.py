@@ -76,14 +76,20 @@ def test_the_slurm_script_asks_for_one_task_a_language_and_waits(job, tmp_path):
 def test_a_slurm_job_array_gives_the_bytes_of_one_process(source, corpus, tmp_path, build, contents, monkeypatch):
     fakes = tmp_path / "bin"
     fakes.mkdir()
-    for name, text in {"sbatch": SBATCH, "srun": SRUN, "merge_stats": "#!/bin/bash\n"}.items():
+    for name, text in {
+        "sbatch": SBATCH,
+        "srun": SRUN,
+        "merge_stats": "#!/bin/bash\n",
+        "scontrol": "#!/bin/bash\necho here\n",
+    }.items():
         (fakes / name).write_text(text)
         (fakes / name).chmod(stat.S_IRWXU)
     monkeypatch.setenv("PATH", f"{fakes}:{BIN}:{os.environ['PATH']}")
     monkeypatch.setenv("SLURM_TEST", str(tmp_path))
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2] / "src"))
-    build(source, tmp_path / "out", executor="slurm")
-    assert contents(tmp_path / "out") == contents(corpus)
+    build(source, tmp_path / "out", languages=["hi", "sw"], executor="slurm")
+    made = {path: content for path, content in contents(corpus).items() if path.endswith(("hi.parquet", "sw.parquet"))}
+    assert contents(tmp_path / "out") == made
     assert len(list(tmp_path.glob("script-*"))) >= 2  # gather and deal
 
 

@@ -40,7 +40,7 @@ def source(tmp_path_factory) -> Path:
     for code, number in {"en": 900, "sw": 500, "tr": 300}.items():
         texts = ["\n".join(" ".join(chance.choices("abcdefgh", k=40)) for _ in range(5)) for _ in range(number)]
         texts += texts[::7] + [
-            "\n".join(text.split("\n")[:2] + ["one more line " * 4 + text[:20]]) for text in texts[::5]
+            "\n".join([*text.split("\n")[:2], "one more line " * 4 + text[:20]]) for text in texts[::5]
         ]
         (folder / f"{code}.txt").write_text("".join(f"{text}\n\n" for text in texts), encoding="utf-8")
     return folder
@@ -80,7 +80,7 @@ def test_a_build_killed_five_times_at_random_ends_with_the_same_bytes(source, tm
     while kills < 5:
         child = start(script, wanted, source, tmp_path / "killed")
         moment = chance.uniform(0, seconds / 4)
-        print(f"seed {SEED}, kill {kills}: after {moment:.3f} s")
+        sys.stdout.write(f"seed {SEED}, kill {kills}: after {moment:.3f} s\n")
         try:
             ended = child.wait(timeout=moment)
         except subprocess.TimeoutExpired:

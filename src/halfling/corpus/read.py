@@ -7,7 +7,6 @@ from pathlib import Path
 
 from halfling.errors import HalflingError
 
-
 _BLOCK = 2**16
 
 
