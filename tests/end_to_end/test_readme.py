@@ -62,3 +62,10 @@ def test_the_table_of_arithmetic_is_what_the_command_prints(halfling):
     (shown,) = [block for block in fenced("text") if "gmacs_linear" in block]
     printed = halfling(*command.split()[1:]).out
     assert [line.split() for line in printed.splitlines()] == [line.split() for line in shown.splitlines()]
+
+
+def test_the_plan_of_the_corpus_is_what_the_command_prints(halfling, workplace):
+    (command,) = [command for command in COMMANDS if command.startswith("halfling corpus plan")]
+    (shown,) = [block for block in fenced("text") if "quota bytes" in block]
+    printed = halfling(*command.split()[1:], cwd=workplace).out.splitlines()
+    assert [line for line in printed if line in shown] == [line for line in shown.splitlines() if line != "..."]

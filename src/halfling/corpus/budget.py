@@ -35,6 +35,7 @@ BYTES_PER_TOKEN = {
     "Mlym": 6.9,
     "Mymr": 7.3,
     "Orya": 6.9,
+    "Qaag": 7.3,  # Zawgyi, as Burmese
     "Sinh": 7.0,
     "Taml": 7.5,
     "Telu": 6.5,

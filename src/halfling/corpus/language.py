@@ -150,6 +150,8 @@ def _gather(job: Job, code: str, quota: int) -> Gathered:
         place = job.source.place(code)
         raise HalflingError(f"{place}: cleaning leaves no document ({reasons}): loosen it or leave the language out")
     found.write(record)
+    if job.sampled:
+        job.source.forget(code)  # the copy of a whole file, 82 GB of English; what was drawn waits in `gathered`
     return found
 
 
