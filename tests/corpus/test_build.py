@@ -18,8 +18,8 @@ def test_every_document_is_in_exactly_one_chunk_and_every_chunk_has_every_langua
     assert {tuple(chunk_languages(chunk_folder(corpus, n))) for n in range(1, 6)} == {("en", "hi", "ru", "sw")}
 
 
-def test_the_result_holds_nothing_but_chunks(corpus):
-    assert sorted(path.name for path in corpus.iterdir()) == [f"chunk-{n}" for n in range(1, 6)]
+def test_the_result_holds_nothing_but_chunks_and_their_card(corpus):
+    assert sorted(path.name for path in corpus.iterdir()) == ["README.md", *(f"chunk-{n}" for n in range(1, 6))]
 
 
 def test_the_same_seed_gives_the_same_bytes_and_another_does_not(source, corpus, tmp_path, build, contents):

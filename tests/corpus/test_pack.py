@@ -131,6 +131,7 @@ def test_the_summary_and_the_counts_say_what_is_there(result):
     assert sum(counts["unknown"].values()) == (ids == 3).sum()
     assert counts["literal_specials"] == {}
     assert sorted(path.name for path in out.iterdir()) == [
+        "README.md",
         *(f"chunk-{n}" for n in range(1, 6)),
         "corpus.json",
     ]

@@ -10,7 +10,7 @@ def teacher(packed: Path, tokenizer: Path, out: Path, overrides: Overrides = Non
     """Train a teacher on PACKED, or fetch one (source=FacebookAI/xlm-roberta-large epochs=0)."""
     from halfling.cli.one_stage import run_one
     from halfling.plan import source_folder
-    from halfling.recipe import read_settings
+    from halfling.settings import read_settings
     from halfling.teacher.pretrain import TeacherSettings, build_teacher
 
     source = source_folder(read_settings(TeacherSettings, overrides or ()).source)

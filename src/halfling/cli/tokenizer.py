@@ -10,7 +10,7 @@ def tokenizer(corpus: Path, out: Path, overrides: Overrides = None, as_json: AsJ
     """Train a tokenizer of XLM-R's kind on CORPUS, or fetch one (source=FacebookAI/xlm-roberta-large)."""
     from halfling.cli.one_stage import run_one
     from halfling.plan import source_folder
-    from halfling.recipe import read_settings
+    from halfling.settings import read_settings
     from halfling.teacher.tokenizer import TokenizerSettings, build_tokenizer
 
     source = source_folder(read_settings(TokenizerSettings, overrides or ()).source)

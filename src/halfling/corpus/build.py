@@ -8,6 +8,7 @@ from typing import Any
 
 from pydantic import Field
 
+from halfling.corpus.card import write_text_card
 from halfling.corpus.clean import CleanSettings
 from halfling.corpus.executors import ExecutorSettings, run_tasks
 from halfling.corpus.language import Dealt, Gathered, Job, deal, gather
@@ -62,12 +63,14 @@ def build_corpus(*, settings: CorpusSettings, source: Path | str, out: Path, pro
     shutil.rmtree(out / "work")
     shutil.rmtree(out / "fetched", ignore_errors=True)
     progress(2 * len(wanted), 2 * len(wanted), "done")
-    return {
+    counts = {
         "documents": sum(sum(each.documents) for each in dealt.values()),
         "bytes": sum(sum(each.bytes) for each in dealt.values()),
         "languages": {code: _language_counts(found[code], dealt[code]) for code in place.codes},
         "sha256": {path.relative_to(out).as_posix(): digest(path) for path in sorted(out.glob("*/*.parquet"))},
     }
+    write_text_card(out, counts, settings.model_dump(mode="json"), settings.chunks)
+    return counts
 
 
 def _gather_all(job: Job, settings: CorpusSettings, progress: Progress) -> tuple[dict[str, int], dict[str, Gathered]]:

@@ -197,7 +197,7 @@ def _write(job: Job, code: str, draw: Draw, quota: int, paths: list[Path]) -> De
     documents, sizes = [0] * job.chunks, [0] * job.chunks
     with contextlib.ExitStack() as stack:
         partials = [stack.enter_context(whole_file(path)) for path in paths]
-        writers = [stack.enter_context(ChunkWriter(partial, code)) for partial in partials]
+        writers = [stack.enter_context(ChunkWriter(each, code, n)) for n, each in enumerate(partials, start=1)]
         rejects = stack.enter_context(_rejects(job, code)) if job.keep_rejected else None
         for settled, texts, gathered in draw.texts():
             stays = np.flatnonzero(settled.stays)

@@ -13,6 +13,7 @@ from jaxtyping import Int32, Int64
 from pydantic import Field
 
 from halfling.corpus.blocks import BlocksWriter, PackedSummary, Run, block_schema, blocks_file
+from halfling.corpus.card import write_packed_card
 from halfling.corpus.encode import SpecialIds, TextEncoder, load_tokenizer
 from halfling.corpus.store import chunk_folder, chunk_languages, chunk_numbers, read_texts
 from halfling.files import digest, whole_file
@@ -184,7 +185,7 @@ def pack_corpus(
     summary.write(out / "corpus.json")
     for number, code in found:
         _note(out, number, code).unlink(missing_ok=True)
-    return {
+    counts = {
         **summary.model_dump(),
         "unknown": {code: sum(each.unknown for each in parts) for code, parts in by_language.items()},
         "literal_specials": {
@@ -195,6 +196,8 @@ def pack_corpus(
         "left_over": {code: sum(each.left_over for each in parts) for code, parts in by_language.items()},
         "sha256": {path.relative_to(out).as_posix(): digest(path) for path in sorted(out.glob("*/*.arrow"))},
     }
+    write_packed_card(out, counts, settings.model_dump(mode="json"))
+    return counts
 
 
 def _tasks(corpus: Path, numbers: list[int]) -> list[_Task]:

@@ -11,7 +11,7 @@ from jaxtyping import Int64, UInt64
 
 from halfling.errors import HalflingError
 
-SCHEMA = pa.schema([("id", pa.string()), ("lang", pa.string()), ("text", pa.string())])
+SCHEMA = pa.schema([("id", pa.string()), ("lang", pa.string()), ("text", pa.string()), ("chunk", pa.int32())])
 _BATCH_DOCUMENTS = 1000
 _GROUP_BYTES = 4 * 2**20
 _FEW_DOCUMENTS = 64  # a document may be four megabytes long
@@ -65,16 +65,17 @@ def chunk_languages(chunk: Path) -> list[str]:
 class ChunkWriter:
     """Writes one Parquet file of the corpus; its row groups follow from the documents, not from how they come."""
 
-    def __init__(self, path: Path, code: str) -> None:
-        """Begin to write `path`, documents of the language `code`."""
+    def __init__(self, path: Path, code: str, number: int) -> None:
+        """Begin to write `path`, documents of the language `code` in chunk `number`."""
         self._code = code
+        self._number = number
         self._waiting: list[pa.Table] = []
         self._bytes = 0
         self._writer = pq.ParquetWriter(
             path,
             SCHEMA,
             compression="zstd",
-            use_dictionary=["lang"],  # ids and texts are all different
+            use_dictionary=["lang", "chunk"],  # ids and texts are all different
             write_statistics=False,  # the smallest and largest text in full, and nobody asks for them
             write_page_checksum=True,
         )
@@ -97,7 +98,8 @@ class ChunkWriter:
     ) -> None:
         """Add documents: the digests of their texts, the texts in UTF-8, their bytes."""
         ids = pa.array([document_id(self._code, digest) for digest in digests.tolist()], pa.string())
-        columns = [ids, pa.repeat(self._code, len(ids)), texts.cast(pa.string())]
+        chunk = pa.repeat(pa.scalar(self._number, pa.int32()), len(ids))
+        columns = [ids, pa.repeat(self._code, len(ids)), texts.cast(pa.string()), chunk]
         rows = pa.table(columns, schema=SCHEMA)
         totals = np.cumsum(sizes) + self._bytes
         # A row group ends with the document that fills it.
@@ -127,7 +129,7 @@ def read_batches(path: Path) -> Iterator[list[Document]]:
         with pq.ParquetFile(path, page_checksum_verification=True) as file:
             if file.schema_arrow != SCHEMA:
                 raise HalflingError(f"{path}: columns are {file.schema_arrow.names}, not {SCHEMA.names}")
-            for batch in file.iter_batches(_BATCH_DOCUMENTS):
+            for batch in file.iter_batches(_BATCH_DOCUMENTS, columns=list(Document._fields)):
                 columns = (column.to_pylist() for column in batch.columns)
                 yield [Document(*row) for row in zip(*columns, strict=True)]
     except (OSError, pa.ArrowException) as error:
