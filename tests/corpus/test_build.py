@@ -1,3 +1,4 @@
+import pyarrow.parquet as pq
 import pytest
 
 from halfling.corpus.store import chunk_folder, chunk_languages, read_batches
@@ -95,3 +96,46 @@ def test_a_language_of_which_cleaning_leaves_nothing_is_named_with_the_reason(tm
     source = write_source(tmp_path / "source", {"sw": ["short", "too"]})
     with pytest.raises(HalflingError, match=r"sw.txt.xz: cleaning leaves no document \(2 too_short\)"):
         build(source, tmp_path / "out")
+
+
+LONG = "this line is long enough to stand only once in its language: number {}"
+
+
+def test_a_line_of_two_documents_stays_in_one_of_them_whatever_their_order(tmp_path, build, write_source, contents):
+    shared = LONG.format("shared")
+    documents = [f"{LONG.format(i)}\n{shared}\nYes." for i in range(20)] + [f"{shared}\nNo more than that."]
+    counts = build(write_source(tmp_path / "source", {"en": documents}), tmp_path / "out", chunks=2)
+    build(write_source(tmp_path / "turned", {"en": documents[::-1]}), tmp_path / "other", chunks=2)
+    assert contents(tmp_path / "out") == contents(tmp_path / "other")
+    found = texts(tmp_path / "out", 1, "en") + texts(tmp_path / "out", 2, "en")
+    assert sum(shared in text for text in found) == 1
+    language = counts["languages"]["en"]
+    # A document that has nothing long of its own is gone with the line, unless it is the one that keeps it.
+    kept = any("No more" in text for text in found)
+    assert language["dropped"] == ({} if kept else {"duplicate_lines": 1})
+    assert language["dropped_lines"] == {"duplicate": 20 if kept else 19}
+    assert len(found) == 21 if kept else 20
+    assert all("\nYes." in text for text in found if "number 1" in text)
+
+
+def test_the_rejected_are_written_with_their_reasons_when_asked_for(tmp_path, build, write_source):
+    good = [f"a document that is long enough, number {i}" for i in range(5)]
+    source = write_source(tmp_path / "source", {"en": [*good, "short", good[2], "1 2 3 4 5 6 7 8 9 10 11"]})
+    counts = build(source, tmp_path / "out", keep_rejected=True)
+    rows = pq.read_table(tmp_path / "out" / "rejected" / "en.parquet").to_pylist()
+    assert [(row["lang"], row["reason"], row["text"]) for row in rows] == [
+        ("en", "too_short", "short"),
+        ("en", "symbols", "1 2 3 4 5 6 7 8 9 10 11"),
+        ("en", "duplicate", good[2]),
+    ]
+    assert counts["languages"]["en"]["dropped"] == {"too_short": 1, "symbols": 1, "duplicate": 1}
+
+
+def test_a_sample_takes_from_the_whole_file_and_a_head_from_its_beginning(tmp_path, build, write_source):
+    documents = [f"{i:04d} {'abcdefgh'[i % 8] * 5} a document of about fifty bytes" for i in range(2000)]
+    source = write_source(tmp_path / "source", {"en": documents})
+    for selection, last in (("sample", 1500), ("head", 220)):
+        counts = build(source, tmp_path / selection, total_bytes=8000, selection=selection)
+        numbers = [int(text[:4]) for number in range(1, 6) for text in texts(tmp_path / selection, number, "en")]
+        assert 7900 < counts["bytes"] <= 8000
+        assert (max(numbers) > last) == (selection == "sample")

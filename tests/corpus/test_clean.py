@@ -2,6 +2,8 @@ import pytest
 
 from halfling.corpus.clean import Cleaner, CleanSettings, Kept, Rejected, digest64
 from halfling.corpus.mend import mend
+from halfling.corpus.scripts import EXPECTED, flags_of
+from halfling.languages import CC100
 
 
 @pytest.mark.parametrize(
@@ -42,3 +44,76 @@ def test_length_bounds_are_included_and_count_what_is_left_once_mended():
 def test_the_digest_is_blake2b_of_eight_bytes():
     # b2sum -l 64 says so of the three bytes "abc".
     assert digest64("abc") == 0xD8BB14D833D59559
+
+
+RUSSIAN = "Река течёт мимо старой мельницы, и дети смотрят на лодки."
+ZAWGYI_TEXT = "\u1031\u1014\u1031\u1000\u102c\u1004\u1039\u1038\u101c\u102c\u1038 \u1031\u1014\u1031\u1000\u102c\u1004\u1039\u1038"
+BURMESE = "\u1014\u1031\u1000\u1031\u102c\u1004\u103a\u1038\u101c\u102c\u1038 \u1014\u1031\u1000\u1031\u102c\u1004\u103a\u1038"
+
+
+@pytest.mark.parametrize("code", sorted(CC100))
+def test_every_language_knows_letters_of_its_own(code):
+    flags = flags_of(CC100[code].scripts)
+    assert ((flags & EXPECTED) != 0).sum() >= 26
+    assert not flags[ord("1")] & EXPECTED
+
+
+def test_a_text_in_another_script_goes_and_a_mixed_one_stays():
+    mixed = RUSSIAN + " Linux and Windows"
+    assert reasons([RUSSIAN, mixed, "The river runs past an old mill"], "Cyrl") == [None, None, "script"]
+    assert reasons([RUSSIAN, "The river runs past an old mill"], "Latn") == ["script", None]
+    assert reasons([RUSSIAN, "The river runs past an old mill"], "Cyrl", "Latn") == [None, None]
+
+
+def test_romanised_variants_are_latin():
+    assert all(CC100[code].scripts == ("Latn",) for code in CC100 if code.endswith("_rom"))
+    assert reasons(["yeh ek achchha vakya hai"], *CC100["hi_rom"].scripts) == [None]
+    assert reasons(["yeh ek achchha vakya hai"], *CC100["hi"].scripts) == ["script"]
+
+
+def test_burmese_and_zawgyi_are_told_apart():
+    assert reasons([BURMESE, ZAWGYI_TEXT], *CC100["my"].scripts) == [None, "script"]
+    assert reasons([BURMESE, ZAWGYI_TEXT], *CC100["my_zaw"].scripts) == ["script", None]
+
+
+def test_what_all_scripts_share_is_nobodys_and_japanese_has_three_scripts():
+    assert reasons(["Oʻzbekiston Respublikasi, 2021"], "Latn") == [None]
+    assert reasons(["コーヒーを飲みますか、それとも紅茶ですか"], *CC100["ja"].scripts) == [None]
+
+
+def test_a_table_of_numbers_goes():
+    assert reasons(["1 | 22 | 333 | 4.4 % | 5 -> 6 | $7", "Bought 22 for $7.50 (or so)."]) == ["symbols", None]
+
+
+def test_what_repeats_itself_goes_and_plain_text_does_not():
+    plain = " ".join(f"word{number} and {number * 7919 % 1000}" for number in range(100))
+    assert reasons(["buy now " * 200, "ab" * 500, plain]) == ["repetition", "repetition", None]
+
+
+def test_a_long_line_stays_once_in_its_document_and_short_ones_repeat():
+    long = "a line that is long enough to be compared with others"
+    (found,) = cleaned([f"Yes.\n{long}\nYes.\n{long}\nthe end of it"])
+    assert found.text.decode() == f"Yes.\n{long}\nYes.\nthe end of it"
+    assert (len(found.lines), found.line_sizes, found.repeated) == (1, [len(long)], 1)
+
+
+@pytest.mark.parametrize(
+    ("broken", "whole"),
+    [
+        ("La cafÃ© est trÃ¨s bon", "La café est très bon"),
+        ("itâ€™s here", "it’s here"),
+        ("«é» est une lettre", "«é» est une lettre"),
+    ],
+)
+def test_mojibake_is_mended_where_it_is_mojibake(broken, whole):
+    assert mend(broken) == whole
+
+
+def test_a_batch_cleans_as_its_documents_do_alone():
+    texts = ["  leading space stays out", "two\n\n\nparagraphs of text", "tab\there it stands", RUSSIAN, "", "x" * 20]
+    texts += ["e\u0301te\u0301 and more of it", "La cafÃ© est trÃ¨s bon", "\ud800 half a character", "buy " * 200]
+    alone = [each for text in texts for each in cleaned([text])]
+    assert cleaned(texts) == alone
+    assert all(
+        each.text.decode() == mend(text) for text, each in zip(texts, alone, strict=True) if isinstance(each, Kept)
+    )

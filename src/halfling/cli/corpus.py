@@ -48,7 +48,13 @@ def plan(
 
 
 @corpus.command()
-def build(source: str, out: Path, overrides: Overrides = None, as_json: AsJson = False) -> None:
+def build(
+    source: str,
+    out: Path,
+    overrides: Overrides = None,
+    keep_rejected: Annotated[bool, typer.Option(help="Write what is dropped, and why, to OUT/rejected.")] = False,
+    as_json: AsJson = False,
+) -> None:
     """Draw documents from SOURCE, a folder of CC100's files or a URL, into language-aligned chunks in OUT."""
     from halfling.cli.one_stage import run_one
     from halfling.corpus.build import CorpusSettings, build_corpus
@@ -57,7 +63,7 @@ def build(source: str, out: Path, overrides: Overrides = None, as_json: AsJson =
         build_corpus,
         CorpusSettings,
         out,
-        overrides,
+        [*(overrides or ()), *(["keep_rejected=true"] if keep_rejected else [])],
         {"source": source if "://" in source else Path(source)},
         as_json=as_json,
     )
