@@ -1,6 +1,7 @@
 """CC100's host on good days and bad ones."""
 
 import lzma
+import pickle
 import random
 import shutil
 import signal
@@ -96,7 +97,7 @@ def test_a_corpus_from_a_bad_day_is_that_of_a_clean_folder_and_costs_what_its_qu
 
 
 def test_a_second_reading_fetches_nothing_and_a_whole_file_its_size(served, long_texts, tmp_path):
-    files = source(served, tmp_path / "cache", selection="sample")
+    files = pickle.loads(pickle.dumps(source(served, tmp_path / "cache", selection="sample")))  # as for a worker
     assert list(files.documents("sw")) == long_texts["sw"]
     size = (served.folder / "sw.txt.xz").stat().st_size
     # The last byte comes twice: somebody has to say again that it is the last.
@@ -191,7 +192,7 @@ def test_what_stays_broken_is_one_line_and_nothing_half_written(small, tmp_path,
     else:
         small.fault = lambda name, number: fault if name == path.name and (fault != "changed" or number) else None
     out = tmp_path / "out"
-    settings = CorpusSettings(languages=("sw", "tr"), selection="head")
+    settings = CorpusSettings(languages=("sw", "tr"), selection="head", workers=1)  # which does not really wait
     stage = Stage("corpus", build_corpus, settings, out, {"source": small.address})
     with pytest.raises(HalflingError, match=message) as error:
         run_stage(stage)
