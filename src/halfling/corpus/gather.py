@@ -102,14 +102,14 @@ class Gatherer:
         # Small quotas in small steps: what is read beyond a quota was fetched for nothing.
         step = _BATCH_CHARACTERS if self._sampled else min(_BATCH_CHARACTERS, max(2**11, target // 256))
         state = self.state
-        state.ended = True
         for texts in _batches(documents, step):
             self._take(texts, target)
             if self._run.bytes >= RUN_BYTES:
                 self._write(expected)
             if not self._sampled and state.total(state.kept_bytes) >= target:
-                state.ended = False
                 break
+        else:
+            state.ended = True  # not before: a run that is written on the way is not the last
         self._write(expected if state.num_runs or not state.ended else 0)
 
     def _take(self, texts: list[str], target: int) -> None:
