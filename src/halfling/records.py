@@ -127,9 +127,13 @@ class TradeOff(Record):
 
     layers: tuple[int, ...]
     thresholds: tuple[float, ...]
+    patience: int | None = None
     quality: float = Field(description="accuracy (XNLI) or span F1 (WikiANN), 0..1")
+    drop: float = Field(0.0, description="points (0..100) of quality below no exits")
+    drop_bound: float = Field(0.0, description="what the drop does not exceed, with the calibration's confidence")
     flops_share: float = Field(description="arithmetic with exits / without")
-    mean_exit_layer: float
+    time_share: float | None = Field(None, description="likewise, of sentences alone; None when not measured")
+    mean_exit_layer: float = Field(description="over sentences, with token exits over tokens")
 
 
 class Calibration(Record):
@@ -137,8 +141,17 @@ class Calibration(Record):
 
     task: TaskName
     policy: ExitPolicy
-    max_drop: float = Field(description="points (0..100) of quality that could be spent")
-    curve: tuple[TradeOff, ...]
+    max_drop: float | None = Field(None, description="asked for: points (0..100) that drop_bound may reach")
+    flops_share: float | None = Field(None, description="asked for: at most so much of the arithmetic")
+    latency_ms: float | None = Field(None, description="asked for: at most so long for a sentence alone")
+    plain_ms: float | None = Field(None, description="measured: a sentence alone without exits")
+    curve: tuple[TradeOff, ...] = Field(description="from no exits to the cheapest")
+
+    @property
+    def chosen(self) -> TradeOff | None:
+        """The point of the curve that the policy is."""
+        wanted = self.policy.layers, self.policy.thresholds, self.policy.patience
+        return next((p for p in self.curve if (p.layers, p.thresholds, p.patience) == wanted), None)
 
 
 class Quality(Record):

@@ -99,7 +99,7 @@ def commands(run: Path) -> list[tuple[str, list[object]]]:
         ("distill/uniform", ["distill", teacher, packed, "OUT", f"student={shape}", "save_epochs=[1]", *trained]),
         (f"finetune/{name}", ["finetune", run / "distill/uniform/epoch-1", sample, "OUT", *learned]),
         (f"exits/{name}", ["exits", student, sample, "OUT", *learned]),
-        (f"calibrate/{name}", ["calibrate", exits, sample, "OUT", *short]),
+        (f"calibrate/{name}", ["calibrate", exits, sample, "OUT", *short, "timing=none"]),
         (
             "quality/student-uniform-exits-wikiann-0",
             ["evaluate", "quality", exits, sample, "OUT", "--policy", policy, *short, "model=student-uniform-exits"],

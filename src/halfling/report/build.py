@@ -110,7 +110,7 @@ def _section(
         ),
         f"trade-off-{task}": (
             plots.trade_off(found.calibrations, task),
-            f"What each threshold costs and saves on {source} dev; the chosen one is ringed.",
+            f"What each policy costs and saves on {source} dev; the chosen one is ringed.",
         ),
     }
     return Section(

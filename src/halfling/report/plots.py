@@ -108,7 +108,7 @@ def trade_off(calibrations: Mapping[str, Calibration], task: str) -> str | None:
             work, quality = [100 * p.flops_share for p in curve], [100 * p.quality for p in curve]
             axes.plot(work, quality, marker="o", markersize=3, color=colour, label=name)
             for point in curve:
-                if (point.layers, point.thresholds) == (found.policy.layers, found.policy.thresholds):
+                if point == found.chosen:
                     axes.plot(
                         100 * point.flops_share,
                         100 * point.quality,

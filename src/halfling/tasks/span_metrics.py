@@ -47,15 +47,18 @@ def span_f1(gold: Sequence[Sequence[str]], predicted: Sequence[Sequence[str]]) -
     _check_lengths(gold, predicted)
     right = found = wanted = 0
     for gold_tags, predicted_tags in zip(gold, predicted, strict=True):
-        gold_spans, predicted_spans = set(spans(gold_tags)), set(spans(predicted_tags))
-        right += len(gold_spans & predicted_spans)
-        found += len(predicted_spans)
-        wanted += len(gold_spans)
+        tally = _tally(gold_tags, predicted_tags)
+        right, found, wanted = right + tally[0], found + tally[1], wanted + tally[2]
     return SpanScore(
         precision=right / found if found else 0.0,
         recall=right / wanted if wanted else 0.0,
         f1=2 * right / (found + wanted) if found + wanted else 0.0,
     )
+
+
+def tally_spans(gold: Sequence[int], predicted: Sequence[int]) -> tuple[int, int, int]:
+    """Return how many names of one sentence's numbered tags are right, found and wanted."""
+    return _tally(_names(gold), _names(predicted))
 
 
 def score_tags(gold: Sequence[Sequence[int]], predicted: Sequence[Sequence[int]]) -> Score:
@@ -71,6 +74,11 @@ def score_tags(gold: Sequence[Sequence[int]], predicted: Sequence[Sequence[int]]
     right = sum(g == p for x, y in zip(gold, predicted, strict=True) for g, p in zip(x, y, strict=True))
     f1 = span_f1([_names(tags) for tags in gold], [_names(tags) for tags in predicted]).f1
     return Score(accuracy=right / num_tokens, f1=f1)
+
+
+def _tally(gold: Sequence[str], predicted: Sequence[str]) -> tuple[int, int, int]:
+    gold_spans, predicted_spans = set(spans(gold)), set(spans(predicted))
+    return len(gold_spans & predicted_spans), len(predicted_spans), len(gold_spans)
 
 
 def _names(tags: Sequence[int]) -> list[str]:

@@ -1,0 +1,153 @@
+"""The calibrate stage: an early-exit model in, the policy that meets what the user asks out."""
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from halfling.calibrate.clock import Clock
+from halfling.calibrate.curve import Drawing, Wish
+from halfling.calibrate.score import resamples
+from halfling.calibrate.trial import Trial, head_of
+from halfling.errors import HalflingError
+from halfling.models import EARLY_EXIT_MODELS
+from halfling.models.folder import load_model, load_tokenizer, weights_sha256
+from halfling.models.shapes import require_room
+from halfling.records import Calibration, Counts, ExitPolicy, Progress, Seed, Settings, TaskName, silent
+from halfling.tasks import TASKS
+
+__all__ = ["CalibrateSettings", "calibrate", "head_of"]
+
+
+class CalibrateSettings(Settings):
+    """What may be lost for speed, or what must be saved."""
+
+    task: TaskName = Field(description='"xnli" or "wikiann"')
+    max_drop: float | None = Field(
+        None,
+        ge=0,
+        description="points (0..100) of accuracy or F1 that the drop's upper bound may reach; the default: 1",
+    )
+    flops_share: float | None = Field(None, gt=0, le=1, description="at most so much of the arithmetic instead")
+    latency_ms: float | None = Field(None, gt=0, description="at most so long for a sentence alone instead")
+    criterion: Literal["entropy", "max_probability", "margin", "patience"] = Field("entropy")
+    granularity: Literal["sentence", "token"] = Field("sentence", description="token: each of a tagger's tokens alone")
+    token_pooling: Literal["mean", "max"] = Field(
+        "mean", description="how a tagger's token uncertainties become the sentence's"
+    )
+    max_exits: int = Field(
+        3, gt=0, description="early exits in use at most: each one costs a classifier and a decision"
+    )
+    timing: Literal["measured", "none"] = Field(
+        "measured", description="none: what is slower than no exits may be chosen, but two runs write the same bytes"
+    )
+    confidence: float = Field(0.95, gt=0.5, lt=1, description="of the drop's upper bound")
+    resamples: int = Field(1000, ge=100, description="of English dev, for that bound")
+    max_tokens: int = Field(128, ge=8, description="longer inputs are cut; special tokens included")
+    max_examples: int | None = Field(None, gt=0, description="only the first so many of dev; all")
+    batch_size: int = Field(64, gt=0)
+    timed_sentences: int = Field(32, gt=0)
+    rounds: int = Field(5, ge=2, description="of every timing")
+    seed: Seed = Field(0, description="of the resamples")
+
+    @property
+    def wish(self) -> Wish:
+        """What is asked for."""
+        if self.flops_share is not None:
+            return Wish("flops_share", self.flops_share)
+        if self.latency_ms is not None:
+            return Wish("latency_ms", self.latency_ms)
+        return Wish("max_drop", 1.0 if self.max_drop is None else self.max_drop)
+
+    @model_validator(mode="after")
+    def _one_wish(self) -> "CalibrateSettings":
+        asked = [name for name in ("max_drop", "flops_share", "latency_ms") if getattr(self, name) is not None]
+        if len(asked) > 1:
+            raise ValueError(f"{' and '.join(asked)}: ask for one of them")
+        if self.latency_ms is not None and self.timing == "none":
+            raise ValueError("latency_ms asks for a time: set timing=measured")
+        if self.granularity == "token" and self.task == "xnli":
+            raise ValueError("granularity=token: only taggers (task=wikiann) have tokens that leave alone")
+        return self
+
+
+def calibrate(
+    *, settings: CalibrateSettings, model: Path, data: str | Path, out: Path, progress: Progress = silent
+) -> Counts:
+    """Write `exit_policy.json`: the policy chosen for what was asked, and the curve that it was chosen from.
+
+    Every point of the curve maximises quality less a price on arithmetic; prices rise until the cheapest policy is
+    reached, and close in on where the wish is just met (`Drawing.close_in`). No exits is the first point.
+    Only English dev is read. Points are chosen by what is counted (drop, arithmetic), so everything but measured times
+    is the same in every run; a point measured to be slower than no exits is passed over.
+
+    Returns:
+        The chosen policy's exits and thresholds, `drop` and `drop_bound` in points, `flops_share`, and `time_share`
+        (None when not measured).
+
+    Raises:
+        HalflingError: Model or data cannot be read, or no policy reaches `flops_share` or `latency_ms`.
+    """
+    task = TASKS[settings.task]
+    network = load_model(EARLY_EXIT_MODELS[settings.task], model)
+    require_room(network.config, settings.max_tokens, model)
+    examples = task.read(data, "dev", "en")[: settings.max_examples]
+    encoded = task.encode(examples, load_tokenizer(model), settings.max_tokens)
+    like = ExitPolicy(
+        layers=tuple(network.config.exit_layers[-1:]),
+        thresholds=(),
+        criterion=settings.criterion,
+        patience=1 if settings.criterion == "patience" else None,
+        granularity=settings.granularity,
+        token_pooling=settings.token_pooling,
+        model=weights_sha256(model),
+    )
+    progress(0, 3, "every exit on English dev")
+    trial = Trial(settings.task, network, encoded, like, settings.batch_size)
+    progress(1, 3, "times")
+    timed = settings.timing == "measured" and len(network.config.exit_layers) > 1
+    clock = Clock(network, encoded, settings.timed_sentences, settings.rounds) if timed else None
+    progress(2, 3, "the trade-off")
+    wish = settings.wish
+    draws = resamples(len(examples), settings.resamples, settings.seed)
+    drawing = Drawing(trial, clock, draws, settings.confidence)
+    if settings.criterion == "patience":
+        for policy in _patient(trial.layers, like):
+            drawing.at(policy)
+    else:
+        drawing.close_in(wish, settings.max_exits)
+    curve, plain_ms = drawing.curve, clock.plain_ms if clock else None
+    chosen = wish.choose(curve, plain_ms)
+    if chosen is None:
+        least = min(curve, key=lambda one: one.flops_share)
+        raise HalflingError(
+            f"calibrate: {wish.what}={wish.limit:g} is out of reach: the cheapest policy has flops_share "
+            f"{least.flops_share:.3f}, time_share {least.time_share}, of {plain_ms} ms"
+        )
+    policy = like.model_copy(
+        update={"layers": chosen.layers, "thresholds": chosen.thresholds, "patience": chosen.patience}
+    )
+    if clock is not None and clock.measured(policy) >= 1:
+        policy, chosen = like, curve[0]
+    Calibration(
+        task=settings.task, policy=policy, plain_ms=plain_ms, curve=tuple(curve), **{wish.what: wish.limit}
+    ).write(out / "exit_policy.json")
+    progress(3, 3, f"exits {list(policy.layers)}")
+    return {
+        "layers": chosen.layers,
+        "thresholds": chosen.thresholds,
+        "flops_share": round(chosen.flops_share, 4),
+        "time_share": None if chosen.time_share is None else round(chosen.time_share, 3),
+        "drop": round(chosen.drop, 2),
+        "drop_bound": round(chosen.drop_bound, 2),
+    }
+
+
+def _patient(layers: tuple[int, ...], like: ExitPolicy) -> list[ExitPolicy]:
+    """Return every patience from the longest to one, with all exits in use."""
+    shared = like.model_dump(exclude={"layers", "thresholds", "patience"})
+    return [
+        # Any threshold up to 1 / patience means the same; half of it is clear of rounding.
+        ExitPolicy.uniform(layers, 0.5 / patience, **shared, patience=patience)
+        for patience in range(len(layers) - 2, 0, -1)
+    ]

@@ -1,0 +1,140 @@
+"""Which point of a curve meets a wish, the search for policies, and the bound of a drop."""
+
+import itertools
+
+import numpy as np
+import pytest
+
+from halfling.calibrate.curve import Wish
+from halfling.calibrate.score import Tally, drop_bound, resamples, tally
+from halfling.calibrate.search import Options, search, taken
+from halfling.records import TradeOff
+from halfling.tasks import TASKS
+
+
+def points(*values: tuple[float, float, float]) -> list[TradeOff]:
+    """Return a curve of (drop_bound, flops_share, time_share)."""
+    return [
+        TradeOff(
+            layers=(1, 2) if number else (2,),
+            thresholds=(number / 10,) if number else (),
+            quality=0.8 - bound / 100,
+            drop=bound,
+            drop_bound=bound,
+            flops_share=share,
+            time_share=time,
+            mean_exit_layer=1.0,
+        )
+        for number, (bound, share, time) in enumerate(values)
+    ]
+
+
+def test_the_cheapest_point_within_the_drop_is_chosen():
+    curve = points((0, 1, 1), (-1, 0.9, 0.9), (0.5, 0.7, 0.7), (1.5, 0.5, 0.5), (20, 0.2, 0.2))
+    shares = {drop: Wish("max_drop", drop).choose(curve).flops_share for drop in (0.0, 1.0, 2.0, 100.0)}
+    assert shares == {0: 0.9, 1: 0.7, 2: 0.5, 100: 0.2}
+
+
+def test_the_best_point_within_the_arithmetic_or_the_time_is_chosen():
+    curve = points((0, 1, 1), (0.4, 0.8, 0.9), (0.3, 0.75, 0.8), (2, 0.5, 0.6))
+    assert Wish("flops_share", 0.8).choose(curve).drop == 0.3
+    assert Wish("flops_share", 0.6).choose(curve).drop == 2
+    assert Wish("flops_share", 0.4).choose(curve) is None
+    assert Wish("latency_ms", 17.0).choose(curve, plain_ms=20.0).drop == 0.3
+    assert Wish("latency_ms", 11.0).choose(curve, plain_ms=20.0) is None
+
+
+def test_a_point_slower_than_no_exits_is_passed_over():
+    curve = points((0, 1, 1), (0, 0.9, 0.95), (0, 0.7, 1.02))
+    assert Wish("max_drop", 1.0).choose(curve).flops_share == 0.9
+    # All that meets the wish is slower: no exits.
+    assert Wish("flops_share", 0.8).choose(curve) == curve[0]
+
+
+def test_where_exits_cost_more_than_they_save_nobody_leaves():
+    curve = [point.model_copy(update={"time_share": None}) for point in points((0, 1, 1), (0, 1.02, 1), (-9, 1.01, 1))]
+    assert Wish("max_drop", 1.0).choose(curve) == curve[0]
+
+
+@pytest.fixture
+def options():
+    random = np.random.default_rng(0)
+    exits, units = 4, 60
+    unsure = np.sort(random.random((exits, units)), axis=0)[::-1].astype(np.float32)
+    right = random.random((exits, units)) < np.array([[0.5], [0.6], [0.7], [0.8]]) + 0.3 * (1 - unsure)
+    return Options(
+        layers=(1, 2, 3, 4),
+        unsure=unsure,
+        gain=right / units,
+        spent=np.repeat(np.array([[0.25], [0.5], [0.75], [1.0]]) / units, units, axis=1),
+        head=np.full(units, 0.01 / units),
+    )
+
+
+def value(options, price, layers, thresholds):
+    rows = [options.layers.index(layer) for layer in layers]
+    at = taken(options.unsure[rows], thresholds)
+    units = np.arange(options.unsure.shape[1])
+    return sum(
+        options.gain[rows[place], n] - price * (options.spent[rows[place], n] + (place + 1) * options.head[n])
+        for n, place in zip(units, at, strict=True)
+    )
+
+
+@pytest.mark.parametrize("price", [0.02, 0.2, 0.5, 2.0])
+def test_with_one_exit_the_search_finds_the_best_of_all_thresholds(options, price):
+    found = search(options, price, max_exits=1)
+    tried = [((4,), ())]
+    tried += [
+        ((layer, 4), (float(u) + 1e-4,)) for layer in (1, 2, 3) for u in options.unsure[options.layers.index(layer)]
+    ]
+    assert value(options, price, *found) == pytest.approx(max(value(options, price, *one) for one in tried))
+
+
+@pytest.mark.parametrize("price", [0.1, 0.5])
+def test_more_exits_are_never_worse_and_no_more_than_allowed(options, price):
+    found = [search(options, price, max_exits=number) for number in (1, 2, 3)]
+    values = [value(options, price, *one) for one in found]
+    assert values == sorted(values)
+    assert [len(one.layers) - 1 <= number for number, one in enumerate(found, start=1)] == [True] * 3
+    grid = [round(x, 3) for x in np.linspace(0, 1, 12)]
+    every = max(value(options, price, (1, 2, 3, 4), cuts) for cuts in itertools.product(grid, repeat=3))
+    assert values[-1] >= every - 0.01
+
+
+def test_what_costs_nothing_is_left_to_the_last_exit_unless_an_exit_is_better(options):
+    assert search(options, 0.0, max_exits=0).layers == (4,)
+    dear = search(options, 100.0, max_exits=3)
+    assert value(options, 100.0, *dear) == pytest.approx(value(options, 100.0, (1, 4), (1.0,)), rel=1e-2)
+
+
+@pytest.mark.parametrize("task", ["xnli", "wikiann"])
+def test_a_tallys_score_is_the_tasks_own(task):
+    random = np.random.default_rng(1)
+    if task == "xnli":
+        gold, predicted = (random.integers(0, 3, 50).tolist() for _ in range(2))
+    else:
+        gold, predicted = (random.integers(0, 7, (50, 6)).tolist() for _ in range(2))
+    score = TASKS[task].score(gold, predicted)
+    assert tally(task, gold, predicted).score == pytest.approx(getattr(score, TASKS[task].headline))
+
+
+def test_the_bound_covers_the_drop_and_shrinks_with_more_examples():
+    def drop(examples: int) -> tuple[float, float]:
+        random = np.random.default_rng(2)
+        plain = random.random(examples) < 0.8
+        early = np.where(random.random(examples) < 0.1, random.random(examples) < 0.6, plain)
+        ones = np.ones(examples)
+        tallies = [Tally(right.astype(float), ones) for right in (plain, early)]
+        real = 100 * (tallies[0].score - tallies[1].score)
+        return real, drop_bound(*tallies, resamples(examples, 500, seed=0), 0.95)
+
+    (few, few_bound), (many, many_bound) = drop(400), drop(20_000)
+    # One-sided 95 % of a paired difference: 1.645 standard errors of sqrt(0.1 * P(differ)) / sqrt(n), roughly.
+    assert 0.5 < few_bound - few < 3
+    assert 0.05 < many_bound - many < 0.5
+
+
+def test_a_model_that_answers_alike_has_no_drop_to_bound():
+    same = Tally(np.array([1.0, 0.0, 1.0]), np.ones(3))
+    assert drop_bound(same, same, resamples(3, 100, seed=0), 0.95) == 0

@@ -1,0 +1,196 @@
+"""Calibration of tiny early-exit models whose random exits disagree."""
+
+import lzma
+from pathlib import Path
+
+import numpy as np
+import pytest
+from pydantic import ValidationError
+from transformers import set_seed
+
+from halfling.calibrate import CalibrateSettings, calibrate, head_of
+from halfling.calibrate.clock import Clock
+from halfling.cost.flops import flops
+from halfling.errors import HalflingError
+from halfling.evaluate.network import load_network
+from halfling.models import EARLY_EXIT_MODELS, XLMRobertaEarlyExitConfig
+from halfling.models.folder import load_tokenizer, weights_sha256
+from halfling.models.shapes import Dimensions, config_for, shape_of
+from halfling.records import Calibration
+from halfling.tasks import TASKS
+from halfling.tasks.predict import predict
+
+
+@pytest.fixture
+def data(tmp_path):
+    """English dev alone."""
+    words = ["Anna lives in Rome", "no", "maybe Anna", "in Rome", "yes Anna lives", "Rome"]
+    labels = ["entailment", "neutral", "contradiction"]
+    pairs = [f"{words[n % 6]}\t{words[n * 5 % 6]}\t{labels[n % 3]}\n" for n in range(40)]
+    tags = {"Anna": "B-PER", "Rome": "B-LOC"}
+    tagged = ["".join(f"{word}\t{tags.get(word, 'O')}\n" for word in words[n % 6].split()) + "\n" for n in range(40)]
+    for folder, text in (("xnli", "".join(pairs)), ("panx", "".join(tagged))):
+        (tmp_path / "data" / folder).mkdir(parents=True)
+        (tmp_path / "data" / folder / "dev-en.tsv.xz").write_bytes(lzma.compress(text.encode()))
+    return tmp_path / "data"
+
+
+@pytest.fixture
+def early_exit(tmp_path, tiny_tokenizer):
+    """A function that writes a random early-exit model of three layers with exits after each."""
+
+    def write(task: str, seed: int = 1, **changes) -> Path:
+        set_seed(seed)
+        shape = Dimensions(num_layers=3, width=16, num_heads=2, max_tokens=40).with_vocabulary(len(tiny_tokenizer))
+        values = config_for(shape).to_dict() | {
+            "id2label": dict(enumerate(TASKS[task].labels)),
+            "exit_layers": [1, 2, 3],
+        }
+        # Wide enough that random exits are sure of some inputs, and of different classes.
+        model = EARLY_EXIT_MODELS[task](XLMRobertaEarlyExitConfig(**(values | {"initializer_range": 0.5} | changes)))
+        folder = tmp_path / f"model-{task}-{seed}"
+        model.save_pretrained(folder)
+        tiny_tokenizer.save_pretrained(folder)
+        return folder
+
+    return write
+
+
+def calibrated(task: str, model: Path, data: Path, out: Path, **changes) -> Calibration:
+    out.mkdir(exist_ok=True)
+    values = {"task": task, "max_tokens": 24, "batch_size": 7, "timing": "none", "resamples": 100}
+    counts = calibrate(settings=CalibrateSettings(**(values | changes)), model=model, data=data, out=out)
+    written = Calibration.read(out / "exit_policy.json")
+    assert (counts["layers"], counts["thresholds"]) == (written.policy.layers, written.policy.thresholds)
+    assert written.chosen is not None
+    return written
+
+
+@pytest.mark.parametrize(
+    ("task", "changes"),
+    [
+        ("xnli", {}),
+        ("wikiann", {}),
+        ("wikiann", {"token_pooling": "max", "criterion": "margin"}),
+        ("xnli", {"criterion": "patience"}),
+        ("wikiann", {"criterion": "patience"}),
+        ("wikiann", {"granularity": "token"}),
+        ("wikiann", {"granularity": "token", "criterion": "max_probability"}),
+        ("wikiann", {"granularity": "token", "criterion": "patience"}),
+    ],
+)
+def test_the_curve_is_what_running_the_model_with_each_policy_gives(task, changes, early_exit, data, tmp_path):
+    model = early_exit(task)
+    found = calibrated(task, model, data, tmp_path / "out", **changes)
+    network = load_network(task, model, tmp_path / "out")
+    encoded = TASKS[task].encode(TASKS[task].read(data, "dev", "en"), load_tokenizer(model), 24)
+    shape = shape_of(network.config)
+    for point in found.curve:
+        chosen = {"layers": point.layers, "thresholds": point.thresholds, "patience": point.patience}
+        network.config.leave_by(found.policy.model_copy(update=chosen))
+        ran = predict(network, encoded, 5)
+        score = TASKS[task].score(encoded.gold, ran.labels)
+        assert point.quality == pytest.approx(getattr(score, TASKS[task].headline))
+        assert point.mean_exit_layer == pytest.approx(np.mean(ran.exits_taken))
+        plain = flops(shape, ran.num_tokens, [3] * 40, head_of(task)).total
+        used = point.layers if any(point.thresholds) else ()
+        spent = flops(shape, ran.num_tokens, ran.exit_layers, head_of(task, used)).total
+        assert point.flops_share == pytest.approx(spent / plain)
+        assert point.drop == pytest.approx(100 * (found.curve[0].quality - point.quality))
+    assert (found.curve[0].layers, found.curve[0].flops_share, found.curve[0].drop_bound) == ((3,), 1, 0)
+    # The model must be one whose exits are taken, and differ, or all of this holds for nothing. Random exits hardly
+    # ever confirm each other; that patience leaves is held by the tests of the model.
+    if changes.get("criterion") != "patience":
+        assert len({point.mean_exit_layer for point in found.curve}) > 1
+        assert len({point.quality for point in found.curve}) > 1
+
+
+def test_a_drop_that_may_not_be_is_not_there(early_exit, data, tmp_path):
+    found = calibrated("xnli", early_exit("xnli"), data, tmp_path / "out", max_drop=0.0)
+    assert found.chosen.drop_bound <= 0
+    assert found.max_drop == 0
+    loose = calibrated("xnli", early_exit("xnli"), data, tmp_path / "loose", max_drop=100.0)
+    assert loose.chosen.flops_share == min(point.flops_share for point in loose.curve) < 1
+
+
+def test_arithmetic_that_is_asked_for_is_not_exceeded(early_exit, data, tmp_path):
+    found = calibrated("wikiann", early_exit("wikiann"), data, tmp_path / "out", flops_share=0.8)
+    assert found.chosen.flops_share <= 0.8
+    assert (found.flops_share, found.max_drop) == (0.8, None)
+    within = [point for point in found.curve if point.flops_share <= 0.8]
+    assert found.chosen.quality == max(point.quality for point in within)
+
+
+def test_arithmetic_out_of_reach_is_one_line_with_what_can_be_reached(early_exit, data, tmp_path):
+    with pytest.raises(
+        HalflingError, match=r"flops_share=0\.01 is out of reach: the cheapest policy has flops_share 0"
+    ):
+        calibrated("xnli", early_exit("xnli"), data, tmp_path / "out", flops_share=0.01)
+    assert not list((tmp_path / "out").iterdir())
+
+
+@pytest.mark.parametrize("granularity", ["sentence", "token"])
+def test_what_is_measured_to_be_slower_than_no_exits_is_not_chosen(
+    granularity, early_exit, data, tmp_path, monkeypatch
+):
+    timed = {"timing": "measured", "rounds": 2, "timed_sentences": 2, "granularity": granularity}
+    for name in ("expected", "measured"):
+        monkeypatch.setattr(Clock, name, lambda *_: 0.5)
+    model = early_exit("wikiann")
+    assert calibrated("wikiann", model, data, tmp_path / "quick", max_drop=100.0, **timed).policy.is_early
+    monkeypatch.setattr(Clock, "measured", lambda *_: 1.01)
+    last = calibrated("wikiann", model, data, tmp_path / "slow", max_drop=100.0, **timed)
+    assert not last.policy.is_early
+    monkeypatch.setattr(Clock, "expected", lambda *_: 1.01)
+    assert calibrated("wikiann", model, data, tmp_path / "slower", flops_share=0.9, **timed).policy.layers == (3,)
+
+
+def test_a_time_out_of_reach_is_one_line(early_exit, data, tmp_path):
+    with pytest.raises(HalflingError, match="latency_ms=1e-06 is out of reach"):
+        calibrated(
+            "xnli", early_exit("xnli"), data, tmp_path / "out", timing="measured", latency_ms=1e-6, timed_sentences=2
+        )
+    found = calibrated(
+        "xnli", early_exit("xnli"), data, tmp_path / "out", timing="measured", latency_ms=1e6, timed_sentences=2
+    )
+    assert found.plain_ms > 0
+    assert all(point.time_share is not None for point in found.curve)
+
+
+def test_the_policy_names_the_model_and_is_refused_by_another(early_exit, data, tmp_path):
+    model = early_exit("wikiann")
+    found = calibrated("wikiann", model, data, tmp_path / "out", granularity="token")
+    assert found.task == "wikiann"
+    assert found.policy.model == weights_sha256(model)
+    assert found.policy.granularity == "token"
+    other = early_exit("wikiann", seed=2)
+    with pytest.raises(HalflingError, match=r"for other weights than .* has: calibrate this model"):
+        load_network("wikiann", other, tmp_path / "out")
+
+
+@pytest.mark.parametrize("granularity", ["sentence", "token"])
+def test_two_runs_write_the_same_bytes_when_nothing_is_timed(granularity, early_exit, data, tmp_path):
+    model = early_exit("wikiann")
+    for name in ("one", "two"):
+        calibrated("wikiann", model, data, tmp_path / name, granularity=granularity)
+    one, two = ((tmp_path / name / "exit_policy.json").read_bytes() for name in ("one", "two"))
+    assert one == two
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"max_drop": 1, "flops_share": 0.5}, "max_drop and flops_share: ask for one of them"),
+        ({"latency_ms": 5, "timing": "none"}, "latency_ms asks for a time"),
+        ({"task": "xnli", "granularity": "token"}, "only taggers"),
+    ],
+)
+def test_wishes_that_contradict_each_other_are_refused(values, message):
+    with pytest.raises(ValidationError, match=message):
+        CalibrateSettings(**{"task": "wikiann"} | values)
+
+
+def test_more_tokens_than_the_model_reads_are_refused(early_exit, data, tmp_path):
+    with pytest.raises(HalflingError, match="reads at most 40 tokens, not max_tokens=41: set it lower"):
+        calibrated("xnli", early_exit("xnli"), data, tmp_path / "out", max_tokens=41)
+    assert not list((tmp_path / "out").iterdir())
