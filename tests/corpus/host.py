@@ -70,9 +70,8 @@ class _Handler(BaseHTTPRequestHandler):
             return
         if fault == "truncated":  # as if the upload were not finished
             content = content[: len(content) // 2]
-        total = {"too large": len(content) + 4096, "too small": max(begin + 1, len(content) // 3)}.get(
-            fault, len(content)
-        )
+        wrong = {"too large": len(content) + 4096, "too small": len(content) // 9}
+        total = wrong.get(fault, len(content))
         headers = {"ETag": '"one"' if fault != "changed" else '"other"'}
         if fault == "no ranges":
             self.answer(200, headers, content)

@@ -73,7 +73,13 @@ def bad_day(seed: int, share: float = 0.5):
     """Return faults that are the same for the same seed: every kind once at first, then by chance."""
     chance = random.Random(seed)
     order = chance.sample(BAD_DAY, len(BAD_DAY))
-    return lambda name, number: order.pop() if order else chance.choice(BAD_DAY) if chance.random() < share else None
+
+    def fault(name: str, number: int) -> str | None:
+        if order:
+            return order.pop()
+        return chance.choice(BAD_DAY) if chance.random() < share else None
+
+    return fault
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -137,6 +143,11 @@ def test_what_a_short_language_leaves_is_fetched_of_the_other(served, long_texts
     assert languages["sw"]["quota_bytes"] == sum(len(text.encode()) for text in long_texts["sw"][:100])
     assert languages["sw"]["quota_bytes"] + languages["tr"]["quota_bytes"] == 700_000
     assert sum(languages["tr"]["bytes"]) > 350_000
+
+
+def test_a_single_answer_of_another_file_is_doubted(small, long_texts, tmp_path):
+    small.fault = lambda name, number: "changed" if number == 1 else None
+    assert list(source(small, tmp_path / "cache").documents("sw")) == long_texts["sw"][:120]
 
 
 def test_the_host_is_left_alone_for_as_long_as_it_asks(small, tmp_path):
