@@ -38,13 +38,13 @@ WISHES = {f"drop {limit}": Wish("max_drop", limit) for limit in (0.5, 1.0, 2.0)}
 TIMED = 32
 
 
-def policies(network: Any, encoded: Any, task: str) -> dict[str, ExitPolicy]:
+def policies(network: Any, encoded: Any, task: str, granularities: list[str]) -> dict[str, ExitPolicy]:
     """Return the policies that English dev gives for each wish, by name; no exits first."""
     settings = CalibrateSettings(task=task)
     layers = tuple(network.config.exit_layers)
     plain = ExitPolicy(layers=layers[-1:], thresholds=())
     found = {"no exits": plain}
-    for granularity in ("sentence", "token") if task == "wikiann" else ("sentence",):
+    for granularity in granularities if task == "wikiann" else ["sentence"]:
         like = plain.model_copy(update={"granularity": granularity})
         trial = Trial(task, network, encoded, like, settings.batch_size)
         draws = resamples(len(encoded.rows), settings.resamples, settings.seed)
@@ -107,6 +107,7 @@ def main() -> None:
     options.add_argument("--dev", type=int, help="calibrate on the first so many of English dev; all")
     options.add_argument("--rounds", type=int, default=5, help="of every timing")
     options.add_argument("--languages", nargs="+", default=list(SETS["thesis-6"]))
+    options.add_argument("--granularities", nargs="+", default=["sentence", "token"], help="who leaves")
     options.add_argument("--json", type=Path, help="write every figure here")
     chosen = options.parse_args()
     task, tokenizer = TASKS[chosen.task], load_tokenizer(chosen.model)
@@ -115,7 +116,7 @@ def main() -> None:
     def encoded(language: str, most: int | None) -> Any:
         return task.encode(task.read(chosen.data, "dev", language)[:most], tokenizer, 128)
 
-    found = policies(network, encoded("en", chosen.dev), chosen.task)
+    found = policies(network, encoded("en", chosen.dev), chosen.task, chosen.granularities)
     by_language = {}
     with torch.inference_mode():
         for language in chosen.languages:

@@ -95,7 +95,7 @@ def write_recipe(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path
             "distill": {"student": SHAPE, "save_epochs": [1], **PRETRAINING},
             "finetune": dict.fromkeys(tasks, LEARNING),
             "exits": dict.fromkeys(tasks, LEARNING),
-            "calibrate": dict.fromkeys(tasks, {**SHORT, "timing": "none"}),
+            "calibrate": {task: {**SHORT, "timing": "none"} for task in tasks},
             "quality": dict.fromkeys(tasks, SHORT),
             "costs": {task: {**SHORT, "rounds": 2, "warmup": 0} for task in tasks},
         }

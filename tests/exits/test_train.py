@@ -20,7 +20,15 @@ def task(request):
 def train(tmp_path, data):
     def make(finetuned, name="out", progress=lambda *_: None, **changes):
         (tmp_path / name).mkdir(exist_ok=True)
-        values = {"batch_size": 10, "max_tokens": 30, "epochs": 3, "learning_rate": 1e-2, "save_steps": 25}
+        values = {
+            "method": "two_stage",
+            "soft_share": 0.0,
+            "batch_size": 10,
+            "max_tokens": 30,
+            "epochs": 3,
+            "learning_rate": 1e-2,
+            "save_steps": 25,
+        }
         return train_exits(
             settings=ExitsSettings(**values | changes),
             finetuned=finetuned,
@@ -76,7 +84,7 @@ def test_joint_training_moves_everything(task, train, finetuned, tmp_path):
             assert not torch.equal(moved[name], weight), name
 
 
-@pytest.mark.parametrize("method", ["two_stage", "joint"])
+@pytest.mark.parametrize("method", ["two_stage", "joint", "leaving"])
 def test_a_killed_training_ends_with_the_same_bytes(method, train, finetuned, tmp_path):
     class KilledError(Exception):
         pass

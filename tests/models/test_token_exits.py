@@ -182,3 +182,18 @@ def test_arithmetic_of_a_sentence_whose_tokens_leave_together_is_that_of_the_sen
         2 * 2 * 3 * width,
         2 * 5 * width,
     ]
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("granularity", ["sentence", "token"])
+def test_in_training_those_reach_an_exit_who_would_have_run(make, padded, granularity):
+    chosen = ExitPolicy.uniform(EVERY, 0.6, granularity=granularity)
+    early = make(chosen)
+    ran = early(**padded)
+    keep = padded["attention_mask"].bool()
+    told = early(**padded, labels=torch.where(keep, 0, -100), all_exits=True, leave_below=0.6)
+    left = ran.token_exit_layers if granularity == "token" else ran.exit_layers[:, None].where(keep, 0)
+    for layer, (reached, logits) in enumerate(zip(told.reached, told.exit_logits, strict=True), start=1):
+        assert torch.equal(reached, left >= layer)
+        here = left == layer
+        torch.testing.assert_close(logits[here], ran.logits[here], atol=1e-5, rtol=0)

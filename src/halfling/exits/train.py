@@ -48,20 +48,19 @@ class ExitsSettings(EnglishTraining):
 
     layers: tuple[int, ...] | None = Field(None, description="exit after these layers; after every one")
     method: Literal["two_stage", "joint", "leaving"] = Field(
-        "two_stage",
+        "joint",
         description="two_stage: the fine-tuned model is frozen, so its last exit stays what it was; "
         "joint: everything moves, exit k weighs k; "
         "leaving: joint, and in the second half of all steps an exit learns from those alone who come as far",
     )
     soft_share: float = Field(
-        0.0, ge=0, le=1, description="of an exit's loss: imitate the last exit; the rest: the labels"
+        0.5, ge=0, le=1, description="of an exit's loss: imitate the last exit; the rest: the labels"
     )
     granularity: Literal["sentence", "token"] = Field(
         "sentence", description="who leaves in the second half of leaving: sentences, or (taggers) single tokens"
     )
-    # Fresh classifiers on a model that knows the task: fewer passes, larger steps.
-    epochs: int = Field(1, gt=0, description="passes over the train split")
-    learning_rate: float = Field(1e-3, gt=0)
+    epochs: int = Field(1, gt=0, description="passes over the train split, after those of fine-tuning")
+    learning_rate: float = Field(2e-4, gt=0, description="two_stage, which moves classifiers alone, wants 1e-3")
 
 
 def train_exits(
