@@ -60,8 +60,8 @@ class Unigram:
         self._hash(np.concatenate(keys))
 
     def _hash(self, keys: Int64[np.ndarray, " edges"]) -> None:
-        """Put edge n, which leads to node n + 1, into an open table that is at most a quarter full."""
-        bits = int(4 * len(keys) - 1).bit_length()
+        """Put edge n, which leads to node n + 1, into an open table that is at most half full."""
+        bits = int(2 * len(keys) - 1).bit_length()
         self._shift = np.uint64(64 - bits)
         self._mask = (1 << bits) - 1
         self._keys = np.full(1 << bits, -1, np.int64)
