@@ -1,10 +1,9 @@
 """Text as the engine reads it: token ids, and where each word begins, without transformers."""
 
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 
@@ -16,11 +15,8 @@ BOS, PAD, EOS, UNK = 0, 1, 2, 3
 SENTENCEPIECE_FILE, TOKENIZERS_FILE = "sentencepiece.bpe.model", "tokenizer.json"
 
 
-class Pieces(Protocol):
-    """Cuts texts into pieces."""
-
-    def __call__(self, texts: Sequence[str]) -> list[list[int]]:
-        """Return XLM-R's ids of each text, without special tokens."""
+Pieces = Callable[[Sequence[str]], list[list[int]]]
+"""Cuts texts into XLM-R's ids, without special tokens."""
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,7 @@ def sentencepiece_model(tokenizer: Path) -> bytes:
         vocabulary = content["model"]["vocab"]
         map_ = _character_map(content["normalizer"])
         names = [piece for piece, _ in vocabulary[:_NUM_XLM_R_SPECIALS]]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, LookupError, TypeError) as error:
         raise HalflingError(f"{tokenizer}: not a Unigram tokenizer ({error})") from error
     if names != ["<s>", "<pad>", "</s>", "<unk>"] or vocabulary[-1][0] != "<mask>":
         raise HalflingError(f"{tokenizer}: not XLM-R's layout: its first pieces are {', '.join(map(str, names))}")
@@ -43,7 +43,8 @@ def sentencepiece_model(tokenizer: Path) -> bytes:
 
 def _character_map(normalizer: dict[str, Any]) -> bytes:
     parts = normalizer["normalizers"] if normalizer["type"] == "Sequence" else [normalizer]
-    return base64.b64decode(next(part for part in parts if part["type"] == "Precompiled")["precompiled_charsmap"])
+    (map_,) = [part["precompiled_charsmap"] for part in parts if part["type"] == "Precompiled"]
+    return base64.b64decode(map_)
 
 
 def _piece(text: bytes, score: float, kind: int) -> bytes:

@@ -16,7 +16,7 @@ from halfling.export.pieces import sentencepiece_model
 from halfling.export.sentences import Sentences, sentences
 from halfling.export.trained import Trained, load_trained
 from halfling.files import digest
-from halfling.records import Progress, silent
+from halfling.records import ExitPolicy, Progress, silent
 
 
 def export(
@@ -75,7 +75,7 @@ def _write(
 ) -> None:
     weights = {name: weight.numpy() for name, weight in trained.network.state_dict().items()}
     shape, config = trained.shape, trained.network.config
-    policy = trained.policy if trained.policy.is_early else trained.policy.uniform((shape.num_layers,), 0)
+    policy = trained.policy if trained.policy.is_early else ExitPolicy(layers=(shape.num_layers,), thresholds=())
     embeddings = "roberta.embeddings."
     types = weights[f"{embeddings}token_type_embeddings.weight"][0]
     write_embeddings(

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Protocol, get_args
+from typing import Any, Protocol, get_args, runtime_checkable
 
 import numpy as np
 
@@ -14,6 +14,7 @@ MODULES: dict[BackendName, str] = {"openvino": "openvino", "onnx": "onnxruntime"
 """What each backend needs installed; `auto` without measurements takes the first that is."""
 
 
+@runtime_checkable
 class Backend(Protocol):
     """Computes segments. Hidden states stay in the backend's own arrays from segment to segment."""
 

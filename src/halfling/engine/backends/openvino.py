@@ -8,6 +8,7 @@ import numpy as np
 import openvino
 
 from halfling.engine.exported import Exported, segment_name
+from halfling.engine.mapped import release_pages
 from halfling.engine.packing import move_rows
 from halfling.errors import HalflingError
 
@@ -47,12 +48,22 @@ class OpenVinoBackend:
                     tokens, answers = shape
                     width = self.exported.shape.width
                     model.reshape({HIDDEN: [1, tokens, width], BIAS: [1, 1, tokens, tokens], PICKED: [answers]})
-                requests.append(self.core.compile_model(model, "CPU", self.settings).create_infer_request())
+                request = self.core.compile_model(model, "CPU", self.settings).create_infer_request()
+                self._pack_weights(request, path.with_suffix(".bin"), shape or (8, 8))
+                requests.append(request)
             except RuntimeError as error:
                 raise HalflingError(
                     f"{path}: OpenVINO cannot read it ({str(error).strip().splitlines()[0]})"
                 ) from error
         return requests
+
+    def _pack_weights(self, request: Any, weights: Path, shape: tuple[int, int]) -> None:
+        """Run once, which copies the weights into OpenVINO's own order, and let the mapped originals go."""
+        tokens, answers = shape
+        empty = np.zeros((1, tokens, self.exported.shape.width), np.float32)
+        bias, picked = np.zeros((1, 1, tokens, tokens), np.float32), np.zeros(answers, np.int32)
+        request.infer([empty, bias, picked])
+        release_pages(weights)
 
     def run(self, segment: int, hidden: Any, bias: np.ndarray, picked: np.ndarray) -> tuple[Any, np.ndarray]:
         """Return the hidden states after a segment (None after the last) and the logits of the picked tokens."""
