@@ -89,7 +89,7 @@ def test_a_slurm_job_array_gives_the_bytes_of_one_process(source, corpus, tmp_pa
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2] / "src"))
     build(source, tmp_path / "out", languages=["hi", "sw"], executor="slurm")
     made = {path: content for path, content in contents(corpus).items() if path.endswith(("hi.parquet", "sw.parquet"))}
-    assert contents(tmp_path / "out") == made
+    assert {path: content for path, content in contents(tmp_path / "out").items() if path in made} == made
     assert len(list(tmp_path.glob("script-*"))) >= 2  # gather and deal
 
 
@@ -104,6 +104,8 @@ def test_without_slurm_the_line_says_so(source, tmp_path, build, monkeypatch):
 def test_two_workers_of_ray_give_the_bytes_of_one_process(source, corpus, tmp_path, build, contents, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2] / "src"))
     monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+    for name in ("RAY_gcs_server_request_timeout_seconds", "RAY_raylet_start_wait_time_s"):
+        monkeypatch.setenv(name, "300")  # it gives up soon on a busy machine
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     build(source, tmp_path / "out", executor="ray", workers=2)
     assert contents(tmp_path / "out") == contents(corpus)
