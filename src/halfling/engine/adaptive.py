@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float32
@@ -14,9 +15,6 @@ from halfling.engine.loop import AdaptiveLoop, Answer
 from halfling.engine.prediction import Prediction, spans_of
 from halfling.engine.text import Encoded, join, load_pieces, split_words, windows
 from halfling.errors import HalflingError
-
-Text = str | tuple[str, str] | Sequence[str]
-"""For a classifier a text or a pair of texts; for a tagger a text or a list of words."""
 
 
 class AdaptiveEngine:
@@ -53,8 +51,10 @@ class AdaptiveEngine:
         place = Path(folder)
         return cls(place, read_exported(place), backend, threads or len(os.sched_getaffinity(0)), lengths)
 
-    def predict(self, texts: Sequence[Text]) -> list[Prediction]:
+    def predict(self, texts: Sequence[Any]) -> list[Prediction]:
         """Return an answer for each text, in their order.
+
+        For a classifier each is a text or a pair of texts, for a tagger a text or a list of words.
 
         A classifier cuts what is longer than the model reads, and says so (`truncated`); a tagger reads long texts in
         windows between words, so every word gets a tag.
@@ -70,7 +70,7 @@ class AdaptiveEngine:
         """Return the network's answers to token ids; see `AdaptiveLoop.answer`."""
         return self.loop.answer(sequences, leave_after)
 
-    def _classify(self, texts: Sequence[Text]) -> list[Prediction]:
+    def _classify(self, texts: Sequence[Any]) -> list[Prediction]:
         firsts: list[str] = []
         seconds: list[str | None] = []
         for number, text in enumerate(texts):
@@ -99,7 +99,7 @@ class AdaptiveEngine:
             found.append(Prediction(best, scores, None, None, answer.exit_layer, answer.uncertainty, cut))
         return found
 
-    def _tag(self, texts: Sequence[Text]) -> list[Prediction]:
+    def _tag(self, texts: Sequence[Any]) -> list[Prediction]:
         sentences = [_words(text, number) for number, text in enumerate(texts)]
         pieces = iter(self.pieces([word for words, _ in sentences for word in words]))
         in_pieces = [[next(pieces) for _ in words] for words, _ in sentences]
@@ -123,12 +123,12 @@ class AdaptiveEngine:
         return (share for answer in answers for share in _softmax(answer.logits))
 
 
-def _words(text: Text, number: int) -> tuple[list[str], list[tuple[int, int]]]:
+def _words(text: Any, number: int) -> tuple[list[str], list[tuple[int, int]]]:
     """Return a tagger's words and where each stands."""
     if isinstance(text, str):
         places = split_words(text)
         return [text[start:end] for start, end in places], places
-    words = list(text)
+    words = list(text) if isinstance(text, Sequence) else [None]
     if not all(isinstance(word, str) for word in words):
         raise HalflingError(f"text {number}: expected a text or a list of words")
     return words, [(place, place + 1) for place in range(len(words))]

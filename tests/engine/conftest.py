@@ -1,0 +1,117 @@
+"""Small early-exit models with random weights, exported once for all tests."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+LABELS = {
+    "sequence": ("entailment", "neutral", "contradiction"),
+    "token": ("O", "B-PER", "I-PER", "B-ORG", "I-ORG", "B-LOC", "I-LOC"),
+}
+LAYERS = (1, 2, 3)
+
+
+@pytest.fixture(scope="session")
+def tokenizer() -> Any:
+    """A tokenizer of XLM-R's kind, trained on the embedded sample's languages."""
+    from halfling.sample.write import LANGUAGES
+    from halfling.teacher.unigram import as_xlm_roberta, train_unigram
+
+    texts = [text for language in LANGUAGES for text in (*language.plain, *language.ner)]
+    model = train_unigram(iter(texts * 2), vocab_size=800, character_coverage=0.9995, num_threads=1)
+    return as_xlm_roberta(model, 32)
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory, tokenizer: Any) -> dict[str, Path]:
+    """A model of each kind with exits after each of its three layers, and plain ones of the same weights."""
+    from transformers import (
+        XLMRobertaConfig,
+        XLMRobertaForSequenceClassification,
+        XLMRobertaForTokenClassification,
+        set_seed,
+    )
+
+    from halfling.models import EARLY_EXIT_MODELS, XLMRobertaEarlyExitConfig
+    from halfling.models.shapes import Dimensions, config_for
+
+    folder = tmp_path_factory.mktemp("trained")
+    shape = Dimensions(num_layers=3, width=32, num_heads=2, max_tokens=32).with_vocabulary(len(tokenizer))
+    plain_models = {"sequence": XLMRobertaForSequenceClassification, "token": XLMRobertaForTokenClassification}
+    found = {}
+    for kind, task in (("sequence", "xnli"), ("token", "wikiann")):
+        set_seed(0)
+        names = dict(enumerate(LABELS[kind]))
+        settings = config_for(shape).to_dict() | {
+            "initializer_range": 0.3,
+            "id2label": names,
+            "label2id": {name: number for number, name in names.items()},
+        }
+        settings.pop("architectures", None)
+        network = EARLY_EXIT_MODELS[task](XLMRobertaEarlyExitConfig(**settings, exit_layers=[1, 2]))
+        network.save_pretrained(folder / kind)
+        plain = plain_models[kind](XLMRobertaConfig(**{k: v for k, v in settings.items() if k != "model_type"}))
+        plain.load_state_dict({k: v for k, v in network.state_dict().items() if not k.startswith("exits")})
+        plain.save_pretrained(folder / f"{kind}-plain")
+        for name in (kind, f"{kind}-plain"):
+            tokenizer.save_pretrained(folder / name)
+            found[name] = folder / name
+    return found
+
+
+@pytest.fixture(scope="session")
+def write_policy(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """A function that writes a calibration with one threshold for all exits."""
+    from halfling.records import Calibration, ExitPolicy
+
+    def write(kind: str, threshold: float, **more: Any) -> Path:
+        folder = tmp_path_factory.mktemp("policy")
+        policy = ExitPolicy.uniform(LAYERS, threshold, **more)
+        task = "xnli" if kind == "sequence" else "wikiann"
+        calibration = Calibration.model_construct(task=task, policy=policy, max_drop=1.0, curve=())
+        calibration.write(folder / "exit_policy.json")
+        return folder
+
+    return write
+
+
+@pytest.fixture(scope="session")
+def exported(
+    tmp_path_factory: pytest.TempPathFactory, trained: dict[str, Path], write_policy: Callable[..., Path]
+) -> Callable[..., Path]:
+    """A function that exports one of the models, once for the same wishes."""
+    from halfling.export.write import export
+
+    made: dict[Any, Path] = {}
+
+    def make(kind: str, precision: str = "float32", threshold: float | None = 0.75) -> Path:
+        wish = kind, precision, threshold
+        if wish not in made:
+            out = tmp_path_factory.mktemp("exported") / "model"
+            backends = ("openvino", "onnx", "torch") if precision == "float32" else ("openvino", "onnx")
+            policy = None if threshold is None else write_policy(kind, threshold)
+            export(model=trained[kind], out=out, backends=backends, precision=precision, policy=policy)
+            made[wish] = out
+        return made[wish]
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def texts() -> dict[str, list[Any]]:
+    """Pairs and sentences of several lengths and scripts."""
+    from halfling.sample.write import LANGUAGES
+
+    random = np.random.default_rng(0)
+    words = [word for language in LANGUAGES for text in language.plain[:4] for word in text.split()]
+
+    def some(most: int) -> list[str]:
+        return [words[number] for number in random.integers(0, len(words), random.integers(1, most))]
+
+    return {
+        "sequence": [(" ".join(some(6)), " ".join(some(4))) for _ in range(12)],
+        "token": [some(8) for _ in range(12)],
+    }

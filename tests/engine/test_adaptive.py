@@ -1,0 +1,251 @@
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from transformers import AutoModelForSequenceClassification, AutoModelForTokenClassification, AutoTokenizer
+
+from halfling.engine import AdaptiveEngine
+from halfling.engine.loop import AdaptiveLoop
+from halfling.engine.text import Encoded
+from halfling.errors import HalflingError
+from halfling.tasks.encode import encode_wikiann, encode_xnli
+from halfling.tasks.wikiann import NerExample
+from halfling.tasks.xnli import NliExample
+
+KINDS = ["sequence", "token"]
+RUNTIMES = [("openvino", "float32"), ("openvino", "int8"), ("onnx", "float32"), ("onnx", "int8"), ("torch", "float32")]
+
+
+@pytest.fixture
+def engine(exported):
+    def load(kind, backend="openvino", precision="float32", threshold=0.75, lengths=()):
+        return AdaptiveEngine.from_pretrained(exported(kind, precision, threshold), backend, 1, lengths)
+
+    return load
+
+
+def sequences_of(kind, texts, tokenizer):
+    """Return what transformers reads, as the engine takes it."""
+    if kind == "sequence":
+        rows = encode_xnli([NliExample(*pair, 0) for pair in texts], tokenizer, 32).rows
+        return [Encoded(np.array(row["input_ids"]), np.zeros(1, np.int64)) for row in rows]
+    encoded = encode_wikiann([NerExample(tuple(words), (0,) * len(words)) for words in texts], tokenizer, 32)
+    return [
+        Encoded(np.array(row["input_ids"]), np.array([place for place in places if place >= 0]))
+        for row, places in zip(encoded.rows, encoded.word_positions, strict=True)
+    ]
+
+
+def logits_of(answers):
+    return np.concatenate([answer.logits for answer in answers])
+
+
+@pytest.mark.parametrize("backend", ["openvino", "onnx", "torch"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_exits_off_equals_the_plain_model_of_transformers(kind, backend, engine, trained, texts, tokenizer):
+    auto = AutoModelForSequenceClassification if kind == "sequence" else AutoModelForTokenClassification
+    plain = auto.from_pretrained(trained[f"{kind}-plain"]).eval()
+    sequences = sequences_of(kind, texts[kind], tokenizer)
+    with torch.inference_mode():
+        expected = [plain(torch.from_numpy(one.ids)[None]).logits[0].numpy() for one in sequences]
+    if kind == "token":
+        expected = [logits[one.picked] for logits, one in zip(expected, sequences, strict=True)]
+    expected = np.concatenate([logits.reshape(-1, logits.shape[-1]) for logits in expected])
+    for threshold in (None, 0.0):
+        answers = engine(kind, backend, threshold=threshold).answer(sequences)
+        assert {answer.exit_layer for answer in answers} == {3}
+        np.testing.assert_allclose(logits_of(answers), expected, atol=1e-4)
+        assert (logits_of(answers).argmax(1) == expected.argmax(1)).all()
+
+
+@pytest.mark.parametrize(("backend", "precision"), RUNTIMES)
+@pytest.mark.parametrize("kind", KINDS)
+def test_batched_packed_and_compacted_agree_with_one_by_one(kind, backend, precision, engine, texts, tokenizer):
+    sequences = sequences_of(kind, texts[kind], tokenizer)
+    loaded = engine(kind, backend, precision)
+    together = loaded.answer(sequences)
+    alone = [loaded.answer([one])[0] for one in sequences]
+    assert len({answer.exit_layer for answer in together}) > 1
+    assert [a.exit_layer for a in together] == [a.exit_layer for a in alone]
+    np.testing.assert_allclose(logits_of(together), logits_of(alone), atol=2e-5)
+    np.testing.assert_allclose([a.uncertainty for a in together], [a.uncertainty for a in alone], atol=2e-6)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_int8_answer_does_not_depend_on_its_neighbours_bit_for_bit(kind, engine, texts, tokenizer):
+    sequences = sequences_of(kind, texts[kind], tokenizer)
+    loaded = engine(kind, "openvino", "int8")
+    one = loaded.answer(sequences[:1])[0]
+    loud = Encoded(np.full(20, len(tokenizer) - 2), np.array([3]) if kind == "token" else np.zeros(1, np.int64))
+    for neighbours in ([loud], sequences[1:4], [*sequences[1:], loud]):
+        same = loaded.answer([*neighbours, sequences[0]])[-1]
+        np.testing.assert_array_equal(same.logits, one.logits)
+        assert (same.exit_layer, same.uncertainty) == (one.exit_layer, one.uncertainty)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_rows_of_a_fixed_length_answer_the_same(kind, engine, texts):
+    usual = engine(kind).predict(texts[kind][:4])
+    fixed = engine(kind, lengths=(8, 16, 24, 32))
+    for text, expected in zip(texts[kind], usual, strict=False):
+        (found,) = fixed.predict([text])
+        assert (found.label, found.tags, found.exit_layer) == (expected.label, expected.tags, expected.exit_layer)
+    assert fixed.backend.fixed
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_imposed_exits_are_taken_and_every_exit_is_judged(kind, engine, texts, tokenizer):
+    sequences = sequences_of(kind, texts[kind], tokenizer)
+    wanted = [1 + number % 3 for number in range(len(sequences))]
+    answers = engine(kind).answer(sequences, leave_after=wanted)
+    assert [answer.exit_layer for answer in answers] == wanted
+    assert all(0 < answer.uncertainty < 1 for answer in answers)
+
+
+def test_those_who_stay_are_packed_anew(engine, texts, tokenizer, monkeypatch):
+    loaded = engine("token")
+    moved = []
+    move = loaded.backend.move
+    monkeypatch.setattr(loaded.backend, "move", lambda *given: moved.append(given[3:]) or move(*given))
+    sequences = sequences_of("token", texts["token"], tokenizer)
+    loaded.answer(sequences, leave_after=[1] * 9 + [2, 3, 3])
+    assert moved
+    moved.clear()
+    loaded.answer(sequences, leave_after=[3] * 12)
+    assert not moved
+
+
+def test_patience_is_answered_as_the_model_in_torch_answers(trained, write_policy, texts, tokenizer, tmp_path):
+    from halfling.export.write import export
+    from halfling.models import XLMRobertaEarlyExitForTokenClassification
+    from halfling.records import ExitPolicy
+
+    more = {"criterion": "patience", "patience": 1}
+    export(model=trained["token"], out=tmp_path / "out", policy=write_policy("token", 0.5, **more))
+    network = XLMRobertaEarlyExitForTokenClassification.from_pretrained(trained["token"]).eval()
+    network.config.leave_by(ExitPolicy.uniform((1, 2, 3), 0.5, **more))
+    sequences = sequences_of("token", texts["token"], tokenizer)
+    expected = []
+    for one in sequences:
+        ids = torch.from_numpy(one.ids)[None]
+        starts = torch.zeros_like(ids, dtype=torch.bool)
+        starts[0, one.picked] = True
+        with torch.inference_mode():
+            expected.append(int(network(ids, word_starts=starts).exit_layers[0]))
+    answers = AdaptiveEngine.from_pretrained(tmp_path / "out", threads=1).answer(sequences)
+    assert [answer.exit_layer for answer in answers] == expected
+
+
+def test_a_classifier_cuts_what_is_too_long_and_says_so(engine):
+    loaded = engine("sequence")
+    long, short = loaded.predict(["word " * 10_000, "word"])
+    assert (long.truncated, short.truncated) == (True, False)
+    assert long.label in loaded.exported.labels
+    assert sum(long.scores.values()) == pytest.approx(1)
+
+
+def test_a_tagger_reads_what_is_too_long_in_windows(engine):
+    loaded = engine("token")
+    words = ["Anna", "lives", "here"] * 2000
+    (long,) = loaded.predict([words])
+    assert len(long.tags) == len(words)
+    (one_word,) = loaded.predict(["a" * 10_000])
+    assert len(one_word.tags) == 1
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_odd_texts_get_answers(kind, engine):
+    odd = [
+        "",
+        " ",
+        "\u200b",
+        "😀👩‍👩‍👧 🏳️‍🌈",
+        "Здравствуй 世界 नमस्ते مرحبا ไทย",
+        "<s> </s> <mask> <pad>",
+        "\x00\x01",
+        "a\tb\nc",
+    ]
+    answers = engine(kind).predict(odd)
+    assert len(answers) == len(odd)
+    assert all(0 <= answer.uncertainty <= 1 for answer in answers)
+
+
+def test_a_text_without_words_costs_a_tagger_nothing(engine):
+    (nothing,) = engine("token").predict([""])
+    assert (nothing.spans, nothing.tags, nothing.exit_layer, nothing.uncertainty) == ((), (), 0, 0.0)
+
+
+def test_a_thousand_texts_at_once_answer_as_each_alone(engine, texts):
+    loaded = engine("token")
+    many = (texts["token"] * 84)[:1000]
+    answers = loaded.predict(many)
+    assert len(answers) == 1000
+    once = loaded.predict(texts["token"])
+    assert [answer.tags for answer in answers[:12]] == [answer.tags for answer in once]
+    assert answers[12:24] == answers[:12] or [a.tags for a in answers[12:24]] == [a.tags for a in answers[:12]]
+
+
+def test_no_texts_no_answers(engine):
+    assert engine("token").predict([]) == []
+
+
+@pytest.mark.parametrize("text", [3, None, ("a", "b", "c"), ["a", 3]])
+def test_what_is_no_text_is_refused(text, engine):
+    with pytest.raises(HalflingError, match="text 0: expected a text"):
+        engine("sequence" if isinstance(text, tuple) else "token").predict([text])
+
+
+def test_one_text_that_is_not_in_a_list_is_refused(engine):
+    with pytest.raises(HalflingError, match="put it into a list"):
+        engine("token").predict("Anna")
+
+
+def test_the_engine_runs_where_torch_and_transformers_cannot_be_imported(exported):
+    code = """
+import sys
+class Absent:
+    def find_spec(self, name, path=None, target=None):
+        if name.split('.')[0] in ('torch', 'transformers', 'tokenizers', 'datasets', 'pyarrow', 'onnx', 'yaml'):
+            raise ImportError(f'{name} is blocked')
+sys.meta_path.insert(0, Absent())
+from halfling.cli.main import main
+main()
+"""
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2] / "src")}
+    for backend, precision in (("openvino", "int8"), ("onnx", "float32")):
+        folder = exported("token", precision)
+        command = [sys.executable, "-c", code, "predict", str(folder), "Anna lives here", "--backend", backend]
+        done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.endswith("Anna lives here\n")
+
+
+def test_the_loop_is_the_same_whoever_computes(engine):
+    assert all(isinstance(engine("token", backend).loop, AdaptiveLoop) for backend in ("openvino", "onnx", "torch"))
+
+
+def test_the_tokenizer_of_transformers_gives_the_same_ids(engine, trained, tokenizer):
+    loaded = engine("token")
+    assert loaded.exported.tokenizer == "sentencepiece"
+    reference = AutoTokenizer.from_pretrained(trained["token"])
+    from halfling.sample.write import LANGUAGES
+
+    lines = [text for language in LANGUAGES for text in language.plain]
+    lines += [
+        "你好，世界。",
+        "สวัสดีชาวโลก",
+        "გამარჯობა",
+        "ሰላም ለዓለም",
+        "한국어 문장",
+        "ﬁne Ⅳ ½ ﷺ",
+        "  a  b\u3000c ",
+        "😀😀 x",
+        "",
+        "é ë",
+    ]
+    expected = [reference(line, add_special_tokens=False)["input_ids"] for line in lines]
+    assert loaded.pieces(lines) == expected
