@@ -29,7 +29,7 @@ class AdaptiveEngine:
         self.exported = exported
         self.pieces = load_pieces(folder, exported.tokenizer)
         self.backend = load_backend(backend, folder, exported, threads, lengths)
-        self.loop = AdaptiveLoop(exported, Embeddings(folder, exported.precision), self.backend)
+        self.loop = AdaptiveLoop(exported, Embeddings(folder, exported.precision), self.backend, lengths)
 
     @classmethod
     def from_pretrained(
@@ -41,9 +41,9 @@ class AdaptiveEngine:
             folder: The exported model.
             backend: "openvino", "onnx", "torch", or "auto": the fastest that was measured or is installed.
             threads: How many threads compute; as many as this process may use.
-            lengths: Lengths of row (8, 16, ... 64) for which a sentence alone gets segments of that very shape, made
-                at the first such sentence. Faster for sentences of changing length, at the price of the layers'
-                memory for each length. OpenVINO only.
+            lengths: Lengths of row (8, 16, ... 64, or every one) for which a sentence alone gets segments of that very
+                shape, made at the first such sentence. Faster for sentences of changing length, at the price of the
+                layers' memory for each length. OpenVINO only.
 
         Raises:
             HalflingError: The folder is no exported model or damaged, or the backend is not to be had.
