@@ -27,8 +27,8 @@ check: $(INSTALLED)  ## what CI runs: format, lint, types, layers, tests
 	$(BIN)/lint-imports
 	$(MAKE) test
 
-bench: $(INSTALLED)  ## what early exit saves, measured
-	$(BIN)/python benchmarks/early_exit.py
+bench: $(INSTALLED)  ## time and memory beside the alternatives, the quick part
+	$(BIN)/python benchmarks/inference.py --quick
 
 format: $(INSTALLED)
 	$(BIN)/ruff format .

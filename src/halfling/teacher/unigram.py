@@ -2,7 +2,7 @@
 
 import io
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import sentencepiece
 from transformers import XLMRobertaTokenizer
@@ -71,6 +71,11 @@ def as_xlm_roberta(model: bytes, max_tokens: int) -> XLMRobertaTokenizer:
     """
     processor = sentencepiece.SentencePieceProcessor(model_proto=model)
     pieces = [(processor.id_to_piece(i), processor.get_score(i)) for i in range(3, processor.get_piece_size())]
+    return tokenizer_of(pieces, max_tokens)
+
+
+def tokenizer_of(pieces: Sequence[tuple[str, float]], max_tokens: int) -> XLMRobertaTokenizer:
+    """Return XLM-R's kind of tokenizer with these pieces, each with its log-probability; special ones are added."""
     specials = [(token, 0.0) for token in ("<s>", "<pad>", "</s>", "<unk>")]
     return XLMRobertaTokenizer(
         vocab=[*specials, *pieces, ("<mask>", 0.0)],

@@ -1,0 +1,175 @@
+"""What is measured: sentences of six languages, a model of XLM-R Base's shape to read them, and where each leaves."""
+
+import lzma
+import math
+import tempfile
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import chain, cycle, islice, product
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from halfling.cost.flops import Head, flops
+from halfling.engine import Encoded
+from halfling.languages import SETS
+from halfling.models import EARLY_EXIT_MODELS, XLMRobertaEarlyExitConfig
+from halfling.models.folder import weights_sha256
+from halfling.models.shapes import config_for
+from halfling.records import Calibration, EncoderShape, ExitPolicy, TaskName
+from halfling.sample.write import SampleSettings, write_sample
+from halfling.tasks import TASKS
+from halfling.tasks.encode import ABSENT
+from halfling.teacher.unigram import tokenizer_of
+
+LANGUAGES = SETS["thesis-6"]
+SHARE = 0.686
+"""What the thesis's early exit left of the arithmetic."""
+
+_TEXT_BYTES = 150_000  # of each of 90 languages: enough for 250,002 pieces
+_FIRST, _SPECIALS = 4, 5
+
+
+@dataclass(frozen=True)
+class Sentences:
+    """Dev sentences of one task in one language, as texts and as token ids."""
+
+    texts: list[Any]
+    encoded: list[Encoded]
+
+
+def pieces(number: int, data: Path) -> list[tuple[str, float]]:
+    """Return that many words and parts of words, each with its log-frequency: a vocabulary of XLM-R's form.
+
+    The most frequent words of the text under `data`, and parts of them; where the text is too small, letters in
+    every order. It is no trained Unigram model, but it has the size of one, and cuts text into lengths like one.
+    """
+    words = Counter(chain.from_iterable(line.split() for line in _text(data)))
+    parts: Counter[str] = Counter()
+    for word, count in words.most_common(30_000):
+        marked = f"▁{word}"
+        for start, length in product(range(len(marked)), (1, 2, 3, 4)):
+            if start + length <= len(marked):
+                parts[marked[start : start + length]] += count
+    letters = [part for part, _ in parts.most_common() if len(part) == 1]
+    wanted = number - _SPECIALS
+    frequent = (f"▁{word}" for word, _ in words.most_common(wanted * 3 // 5))
+    made = ("".join(some) for length in range(2, 9) for some in product(letters[:40], repeat=length))
+    chosen = dict.fromkeys(islice(dict.fromkeys(chain(letters, frequent, (p for p, _ in parts.most_common()))), wanted))
+    for piece in made:
+        if len(chosen) == wanted:
+            break
+        chosen.setdefault(piece)
+    total = sum(words.values())
+    return [(p, math.log((words[p[1:]] if p[0] == "▁" else parts[p] / 100) + 0.1) - math.log(total)) for p in chosen]
+
+
+def _text(data: Path) -> Iterator[str]:
+    for file in sorted((*data.glob("cc100*/*.txt.xz"), *data.glob("*/dev-*.tsv.xz"))):
+        with lzma.open(file, "rt", encoding="utf-8") as lines:
+            seen = 0
+            for line in lines:
+                yield line
+                seen += len(line.encode())
+                if seen > _TEXT_BYTES:
+                    break
+
+
+def read_sentences(
+    task: TaskName, data: Path, tokenizer: PreTrainedTokenizerBase, number: int, vocab_size: int
+) -> dict[str, Sentences]:
+    """Return the first dev sentences of every language; ids are folded into a vocabulary of `vocab_size`."""
+    found = {}
+    for language in LANGUAGES:
+        examples = TASKS[task].read(data, "dev", language)[:number]
+        encoded = TASKS[task].encode(examples, tokenizer, 512)
+        places = encoded.word_positions or [[0]] * len(examples)
+        sequences = [
+            Encoded(
+                _fold(np.array(row["input_ids"]), vocab_size), np.array([place for place in some if place != ABSENT])
+            )
+            for row, some in zip(encoded.rows, places, strict=True)
+        ]
+        texts = [list(e.tokens) if task == "wikiann" else (e.premise, e.hypothesis) for e in examples]
+        found[language] = Sentences(texts, sequences)
+    return found
+
+
+def _fold(ids: np.ndarray, vocab_size: int) -> np.ndarray:
+    return np.where(ids < _FIRST, ids, _FIRST + ids % (vocab_size - _SPECIALS))
+
+
+def data_folder(wanted: Path, scratch: Path) -> Path:
+    """Return `wanted` when it is there, else the embedded sample, written into `scratch`."""
+    if wanted.is_dir():
+        return wanted
+    write_sample(settings=SampleSettings(), out=scratch)
+    return scratch
+
+
+def write_model(
+    folder: Path, task: TaskName, shape: EncoderShape, exits: Sequence[int], tokenizer: PreTrainedTokenizerBase
+) -> tuple[PreTrainedModel, PreTrainedModel]:
+    """Write an early-exit model with random weights, and its policy into `folder/policy`.
+
+    Returns:
+        The model as plain transformers has it, and with exits.
+    """
+    torch.manual_seed(0)
+    config = config_for(shape)
+    config.num_labels = len(TASKS[task].labels)
+    config.id2label = dict(enumerate(TASKS[task].labels))
+    config.label2id = {label: number for number, label in config.id2label.items()}
+    plain = TASKS[task].model_class(config).eval()
+    early = EARLY_EXIT_MODELS[task](
+        XLMRobertaEarlyExitConfig(**{**config.to_dict(), "exit_layers": list(exits)})
+    ).eval()
+    early.load_state_dict(plain.state_dict(), strict=False)
+    early.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    # Any threshold above 0: where inputs leave is imposed.
+    policy = ExitPolicy.uniform(tuple(exits), 0.5, model=weights_sha256(folder))
+    (folder / "policy").mkdir()
+    Calibration(task=task, policy=policy, max_drop=0, curve=()).write(folder / "policy" / "exit_policy.json")
+    return plain, early
+
+
+def tokenizers(data: Path, *sizes: int) -> list[PreTrainedTokenizerBase]:
+    """Return a tokenizer for each number of pieces."""
+    most = pieces(max(sizes), data)
+    return [tokenizer_of(most[: size - _SPECIALS], 512) for size in sizes]
+
+
+def impose(
+    shape: EncoderShape, task: TaskName, lengths: Sequence[int], exits: Sequence[int]
+) -> tuple[list[int], float]:
+    """Return the layer after which each input leaves, so that about `SHARE` of the arithmetic is left; and the share.
+
+    Inputs in random order leave at the early exits in turn, until enough is saved; the others stay to the end.
+    The share counts all classifiers that are evaluated.
+    """
+    kind, classes = ("token", 7) if task == "wikiann" else ("sequence", 3)
+    plain = Head(kind=kind, num_classes=classes)
+    early = Head(kind=kind, num_classes=classes, layers=tuple(exits))
+    whole = flops(shape, lengths, [shape.num_layers] * len(lengths), plain).total
+    taken = [shape.num_layers] * len(lengths)
+    share = flops(shape, lengths, taken, early).total / whole
+    order = Random(0).sample(range(len(lengths)), len(lengths))
+    for place, layer in zip(order, cycle(exits[:-1])):
+        before, taken[place] = taken[place], layer
+        now = flops(shape, lengths, taken, early).total / whole
+        if abs(now - SHARE) > abs(share - SHARE):
+            taken[place] = before
+            continue
+        share = now
+    return taken, share
+
+
+def scratch_folder() -> tempfile.TemporaryDirectory[str]:
+    """Return a folder that vanishes with the run."""
+    return tempfile.TemporaryDirectory(prefix="halfling-benchmark-")

@@ -1,0 +1,87 @@
+"""The benchmark's harness on a tiny shape: that it compares what it says it compares, not how fast anything is."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from halfling.records import EncoderShape
+
+TINY = EncoderShape(num_layers=4, width=32, num_heads=2, ffn_width=64, vocab_size=600, max_tokens=512)
+
+
+@pytest.fixture(autouse=True)
+def _beside_the_scripts(monkeypatch):
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[2] / "benchmarks"))
+
+
+@pytest.mark.filterwarnings("ignore")  # the libraries that export warn of themselves
+def test_the_harness_measures_every_candidate_and_finds_equal_answers(tmp_path, capsys):
+    pytest.importorskip("openvino")
+    pytest.importorskip("onnxruntime")
+    pytest.importorskip("nncf")
+    import inference
+
+    plan = inference.Plan(TINY, (2, 4), ("xnli",), 1, 1, 2, slow=False, memory=False, pieces=600, vocabulary=600)
+    found = inference.run(plan, tmp_path / "not there")
+    json.dumps(found)
+    for size in ("batch 1", "batch 32"):
+        figures = found["time"]["xnli"][size]
+        assert figures["flops_share"] == pytest.approx(0.686, abs=0.1)
+        assert {"transformers eager", "ONNX Runtime int8", "OpenVINO int8, a static graph a shape"} <= {
+            *figures["median_ms"]
+        }
+        exact = {name: gap for name, gap in figures["largest_difference"].items() if "float32" in name}
+        assert exact
+        assert max(exact.values()) < 1e-4
+        assert figures["ours"]["exits"].endswith(", exits")
+        assert not figures["fastest_other"].startswith("ours")
+    assert capsys.readouterr().out.count("(>= 8)") == 2
+
+
+def test_imposed_exits_leave_the_thesis_share_of_the_arithmetic():
+    import workload
+
+    shape = TINY.model_copy(update={"num_layers": 12})
+    taken, share = workload.impose(shape, "wikiann", [10, 20, 30, 40] * 8, (4, 8, 12))
+    assert share == pytest.approx(workload.SHARE, abs=0.02)
+    assert {*taken} == {4, 8, 12}
+
+
+def test_a_rival_gives_each_sequence_its_own_picked_logits_in_every_setting():
+    import rivals
+
+    from halfling.engine import Encoded
+
+    def echo(ids, mask):
+        assert (mask == (ids != 1)).all()
+        return np.stack([ids, ids], axis=-1)
+
+    sequences = [Encoded(np.arange(10, 10 + n), np.array([1, n - 1])) for n in (5, 3, 9, 4)]
+    for setting in (rivals.Setting(4, 1), rivals.Setting(2, 8)):
+        for one, logits in zip(sequences, rivals.Rival(echo, setting)(sequences), strict=True):
+            assert (logits[:, 0] == one.ids[one.picked]).all()
+
+
+def test_a_verdict_is_the_number_and_the_threshold(capsys):
+    import inference
+
+    assert inference.judge(1.05, "<=", 1.05) == "pass (<= 1.05)"
+    assert inference.judge(7.9, ">=", 8.0) == "FAIL (>= 8)"
+
+
+def test_a_ratio_within_rounds_is_what_the_verdicts_read():
+    import inference
+
+    close = {f"ours x float32, {what}": took for what, took in _TIMES.items()}
+    wide = close | {"transformers eager": [8.0, 16.0], "other": [2.0, 4.0]}
+    figures = inference.compare(close, wide, 0.5)
+    assert figures["realisation"]["ours x float32"]["median"] == pytest.approx(1.2)
+    assert figures["none_taken"]["ours x float32"]["median"] == pytest.approx(1.1)
+    assert figures["fastest_other"] == "other"
+    assert figures["exits_against_eager"]["median"] == pytest.approx(8 / 0.6)
+    assert figures["off_against_fastest"]["median"] == pytest.approx(2.0)
+
+
+_TIMES = {"exits off": [1.0, 2.0], "none taken": [1.1, 2.2], "exits": [0.6, 1.2]}
