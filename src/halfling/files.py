@@ -46,11 +46,17 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, ensure_ascii=False, indent=1) + "\n")
 
 
+def sha256(path: Path) -> str:
+    """Return the SHA-256 of a file's every byte, in hexadecimal."""
+    with path.open("rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest()
+
+
 def digest(path: Path) -> str:
     """Return the SHA-256 of a file, or of a folder's names and contents, in hexadecimal.
 
     Of a file above 256 MiB only the size and the first and last MiB are read: CC100 is half a terabyte,
-    and a fingerprint must not cost more than the work that it saves.
+    and a fingerprint must not cost more than the work that it saves. What has to find damage takes `sha256`.
     Of a stage's folder only what the stage made counts, not what `run.py` says of it.
     """
     if path.is_dir():
@@ -59,9 +65,9 @@ def digest(path: Path) -> str:
             whole.update(f"{file.relative_to(path).as_posix()}\0{digest(file)}\n".encode())
         return whole.hexdigest()
     size = path.stat().st_size
+    if size <= _SAMPLED_ABOVE:
+        return sha256(path)
     with path.open("rb") as content:
-        if size <= _SAMPLED_ABOVE:
-            return hashlib.file_digest(content, "sha256").hexdigest()
         sampled = hashlib.sha256(str(size).encode() + content.read(_SAMPLE))
         content.seek(-_SAMPLE, os.SEEK_END)
         sampled.update(content.read(_SAMPLE))

@@ -212,6 +212,9 @@ def test_a_folder_without_corpus_or_tokenizer_is_named(corpus, tokenizer_folder,
     settings = PackSettings()
     with pytest.raises(HalflingError, match=r"nothing: holds no chunk-1"):
         pack_corpus(settings=settings, corpus=tmp_path / "nothing", tokenizer=tokenizer_folder, out=tmp_path)
+    (tmp_path / "empty" / "chunk-1").mkdir(parents=True)
+    with pytest.raises(HalflingError, match=r"empty: holds no \{code\}.parquet"):
+        pack_corpus(settings=settings, corpus=tmp_path / "empty", tokenizer=tokenizer_folder, out=tmp_path)
     with pytest.raises(HalflingError, match=r"nothing/tokenizer.json: cannot be read"):
         pack_corpus(settings=settings, corpus=corpus, tokenizer=tmp_path / "nothing", out=tmp_path)
     with pytest.raises(HalflingError, match=r"chunk-1: holds no blocks"):

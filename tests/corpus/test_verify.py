@@ -4,6 +4,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from halfling import files
 from halfling.corpus.build import CorpusSettings
 from halfling.corpus.pack import PackSettings, pack_corpus
 from halfling.corpus.verify import verify
@@ -13,7 +14,7 @@ from halfling.records import Manifest
 
 def manifest_of(folder, counts, settings):
     """Write the manifest that the runner writes."""
-    files = {p.relative_to(folder).as_posix(): p.stat().st_size for p in folder.rglob("*") if p.is_file()}
+    sizes = {p.relative_to(folder).as_posix(): p.stat().st_size for p in folder.rglob("*") if p.is_file()}
     Manifest(
         stage="corpus",
         fingerprint="f",
@@ -23,7 +24,7 @@ def manifest_of(folder, counts, settings):
         seed=0,
         seconds=1.0,
         counts=counts,
-        files=files,
+        files=sizes,
         digest=digest(folder),
     ).write(folder / "manifest.json")
 
@@ -125,6 +126,23 @@ def test_a_flipped_byte_is_found_with_and_without_a_manifest(whole):
     one_fault(whole, "chunk-1/hi.parquet", "cannot be read")
 
 
+def test_a_flipped_byte_in_a_huge_file_is_found(corpus, packed, monkeypatch):
+    monkeypatch.setattr(files, "_SAMPLED_ABOVE", 20)
+    monkeypatch.setattr(files, "_SAMPLE", 4)
+    path = packed / "chunk-3" / "en.arrow"
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    assert any("chunk-3/en.arrow: its content is not" in fault for fault in verify(corpus, packed))
+
+
+@pytest.mark.parametrize("name", ["README.md", "corpus.json"])
+def test_a_changed_figure_beside_the_blocks_is_found(corpus, packed, name):
+    path = packed / name
+    path.write_text(path.read_text(encoding="utf-8").replace("2", "3", 1), encoding="utf-8")
+    assert any(f"{name}: its content is not" in fault for fault in verify(corpus, packed))
+
+
 def test_a_truncated_file_is_found(bare):
     path = bare / "chunk-1" / "hi.parquet"
     path.write_bytes(path.read_bytes()[:-100])
@@ -145,6 +163,25 @@ def test_a_lost_document_is_found_by_the_manifest(whole):
 
 def test_no_corpus_is_a_fault(tmp_path):
     one_fault(tmp_path, "holds no chunk-1")
+    (tmp_path / "chunk-1").mkdir()
+    one_fault(tmp_path, "not the text of a corpus")
+
+
+def test_blocks_are_not_taken_for_the_text(packed):
+    one_fault(packed, "not the text of a corpus")
+
+
+def test_a_language_too_many_is_found_by_the_manifest(whole, tmp_path, build, write_source):
+    more = write_source(tmp_path / "more", {"tr": [f"eski değirmenin yanından geçen nehir {n}" for n in range(9)]})
+    build(more, tmp_path / "other")
+    for path in (tmp_path / "other").glob("*/tr.parquet"):
+        shutil.copy(path, whole / path.parent.name)
+    one_fault(whole, "tr: a language that the manifest does not know")
+
+
+def test_a_document_without_text_is_found(bare):
+    rewrite(bare / "chunk-2" / "sw.parquet", lambda rows: [{**rows[0], "text": None}, *rows[1:]])
+    one_fault(bare, "chunk-2/sw.parquet", "without id, lang or text")
 
 
 def test_damage_to_the_blocks_is_found(corpus, packed):

@@ -8,13 +8,13 @@ from typing import Any
 
 from pydantic import Field
 
-from halfling.corpus.card import write_text_card
+from halfling.corpus.card import CARD, write_text_card
 from halfling.corpus.clean import CleanSettings
 from halfling.corpus.executors import ExecutorSettings, run_tasks
 from halfling.corpus.language import Dealt, Gathered, Job, deal, gather
 from halfling.corpus.mix import MixSettings, quotas
 from halfling.corpus.sources import SourceSettings, open_source
-from halfling.files import digest
+from halfling.files import sha256
 from halfling.records import Counts, Progress, Seed, silent
 
 
@@ -60,16 +60,18 @@ def build_corpus(*, settings: CorpusSettings, source: Path | str, out: Path, pro
     dealt = run_tasks(deal, job, wanted, settings, _counter(progress, "written", len(wanted), len(wanted)))
     for code in place.codes:
         place.forget(code)
-    shutil.rmtree(out / "work")
     shutil.rmtree(out / "fetched", ignore_errors=True)
-    progress(2 * len(wanted), 2 * len(wanted), "done")
     counts = {
         "documents": sum(sum(each.documents) for each in dealt.values()),
         "bytes": sum(sum(each.bytes) for each in dealt.values()),
         "languages": {code: _language_counts(found[code], dealt[code]) for code in place.codes},
-        "sha256": {path.relative_to(out).as_posix(): digest(path) for path in sorted(out.glob("*/*.parquet"))},
     }
     write_text_card(out, counts, settings.model_dump(mode="json"), settings.chunks)
+    files = [out / CARD, *sorted(out.glob("*/*.parquet"))]
+    counts["sha256"] = {path.relative_to(out).as_posix(): sha256(path) for path in files}
+    # The last step: until here, whoever is killed finds what was dealt and fetches nothing again.
+    shutil.rmtree(out / "work")
+    progress(2 * len(wanted), 2 * len(wanted), "done")
     return counts
 
 

@@ -13,10 +13,11 @@ from jaxtyping import Int32, Int64
 from pydantic import Field
 
 from halfling.corpus.blocks import BlocksWriter, PackedSummary, Run, block_schema, blocks_file
-from halfling.corpus.card import write_packed_card
+from halfling.corpus.card import CARD, write_packed_card
 from halfling.corpus.encode import SpecialIds, TextEncoder, load_tokenizer
 from halfling.corpus.store import chunk_folder, chunk_languages, chunk_numbers, read_texts
-from halfling.files import digest, whole_file
+from halfling.errors import HalflingError
+from halfling.files import sha256, whole_file
 from halfling.records import Counts, Progress, Record, Settings, silent
 
 _ALL_CHUNKS_TOGETHER = 64 * 2**20
@@ -148,7 +149,7 @@ def pack_corpus(
         The summary's fields; `unknown`, `literal_specials` and `left_over` (tokens per language), `sha256` by path.
 
     Raises:
-        HalflingError: The corpus or the tokenizer is missing or damaged.
+        HalflingError: The corpus or the tokenizer is missing or damaged, or there is no text.
     """
     model, special = load_tokenizer(tokenizer)
     encoder = TextEncoder(model, special)
@@ -157,6 +158,8 @@ def pack_corpus(
     for number in numbers:
         chunk_folder(out, number).mkdir(exist_ok=True)
     tasks = _tasks(corpus, numbers)
+    if not tasks:
+        raise HalflingError(f"{corpus}: holds no {{code}}.parquet: build the corpus first")
     progress(0, len(tasks), "packing")
     found: dict[tuple[int, str], Packed] = {}
     # Threads: the tokenizer, Arrow and numpy let go of Python's lock, and a large vocabulary is in memory once.
@@ -183,8 +186,6 @@ def pack_corpus(
         tokens={code: sum(each.tokens for each in parts) for code, parts in by_language.items()},
     )
     summary.write(out / "corpus.json")
-    for number, code in found:
-        _note(out, number, code).unlink(missing_ok=True)
     counts = {
         **summary.model_dump(),
         "unknown": {code: sum(each.unknown for each in parts) for code, parts in by_language.items()},
@@ -194,9 +195,13 @@ def pack_corpus(
             if (number := sum(each.literal_specials for each in parts))
         },
         "left_over": {code: sum(each.left_over for each in parts) for code, parts in by_language.items()},
-        "sha256": {path.relative_to(out).as_posix(): digest(path) for path in sorted(out.glob("*/*.arrow"))},
     }
     write_packed_card(out, counts, settings.model_dump(mode="json"))
+    files = [out / CARD, out / "corpus.json", *sorted(out.glob("*/*.arrow"))]
+    counts["sha256"] = {path.relative_to(out).as_posix(): sha256(path) for path in files}
+    # The last step: until here, whoever is killed finds what was packed.
+    for number, code in found:
+        _note(out, number, code).unlink(missing_ok=True)
     return counts
 
 

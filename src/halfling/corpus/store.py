@@ -130,6 +130,8 @@ def read_batches(path: Path) -> Iterator[list[Document]]:
             if file.schema_arrow != SCHEMA:
                 raise HalflingError(f"{path}: columns are {file.schema_arrow.names}, not {SCHEMA.names}")
             for batch in file.iter_batches(_BATCH_DOCUMENTS, columns=list(Document._fields)):
+                if any(column.null_count for column in batch.columns):
+                    raise HalflingError(f"{path}: a document without id, lang or text: build the corpus again")
                 columns = (column.to_pylist() for column in batch.columns)
                 yield [Document(*row) for row in zip(*columns, strict=True)]
     except (OSError, pa.ArrowException) as error:

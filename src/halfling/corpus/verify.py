@@ -10,7 +10,7 @@ from halfling.corpus.blocks import PackedBlocks, PackedSummary, Run, blocks_file
 from halfling.corpus.clean import digest64
 from halfling.corpus.store import chunk_folder, chunk_languages, chunk_numbers, document_id, read_batches
 from halfling.errors import HalflingError
-from halfling.files import digest
+from halfling.files import sha256
 from halfling.records import Manifest
 
 
@@ -36,6 +36,13 @@ def verify(corpus: Path, packed: Path | None = None) -> list[str]:
     faults += [f"{chunk_folder(corpus, n)}: one chunk too many" for n in numbers if n not in expected]
     counted = manifest.counts.get("languages", {}) if manifest else {}
     codes = {code for number in numbers for code in chunk_languages(chunk_folder(corpus, number))}
+    if not codes:
+        faults.append(f"{corpus}: holds no {{code}}.parquet: not the text of a corpus")
+    faults += [
+        f"{corpus}: {code}: a language that the manifest does not know"
+        for code in sorted(codes - set(counted))
+        if manifest
+    ]
     for code in sorted(codes | set(counted)):
         faults += _language_faults(corpus, code, numbers, counted.get(code))
     if packed is not None:
@@ -51,7 +58,7 @@ def _file_faults(folder: Path, manifest: Manifest) -> Iterator[str]:
             yield f"{path}: missing"
         elif path.stat().st_size != size:
             yield f"{path}: {path.stat().st_size} bytes, but the manifest says {size}"
-        elif name in hashes and digest(path) != hashes[name]:
+        elif name in hashes and sha256(path) != hashes[name]:
             yield f"{path}: its content is not what the manifest's SHA-256 says"
 
 
