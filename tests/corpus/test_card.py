@@ -1,4 +1,5 @@
 import datasets
+import httpx2
 import pytest
 from huggingface_hub import HfApi
 from typer.testing import CliRunner
@@ -97,3 +98,13 @@ def test_a_hub_that_refuses_is_one_line(finished, monkeypatch):
     monkeypatch.setenv("HF_TOKEN", "hf_x")
     with pytest.raises(HalflingError, match="hub: not a name: "):
         push(finished, "not a name")
+
+
+def test_a_hub_that_is_not_reached_is_one_line(finished, monkeypatch):
+    def unreached(self, repo, **how):
+        raise httpx2.ConnectError("[Errno 111] Connection refused")
+
+    monkeypatch.setenv("HF_TOKEN", "hf_x")
+    monkeypatch.setattr(HfApi, "create_repo", unreached)
+    with pytest.raises(HalflingError, match=r"hub: me/corpus: \[Errno 111\] Connection refused"):
+        push(finished, "me/corpus")

@@ -17,7 +17,10 @@ def data_set(tmp_path, monkeypatch):
     folder = tmp_path / "set"
     (folder / "sw").mkdir(parents=True)
     for number, part in enumerate((TEXTS[:1300], TEXTS[1300:])):
-        pq.write_table(pa.table({"content": part, "url": [""] * len(part)}), folder / "sw" / f"{number}.parquet")
+        pq.write_table(
+            pa.table({"content": part, "url": [""] * len(part), "size": [1] * len(part)}),
+            folder / "sw" / f"{number}.parquet",
+        )
     (folder / "README.md").write_text("---\nconfigs:\n- config_name: sw\n  data_files: sw/*.parquet\n---\n")
     return folder
 
@@ -56,7 +59,9 @@ def test_a_corpus_is_built_of_a_data_set(data_set, tmp_path, build):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"text_column": "text"}, r"set sw: no column 'text' among content, url: set text_column"),
+        ({"text_column": "text"}, r"set sw: no column 'text' among content, url, size: set text_column"),
+        ({"text_column": "size"}, r"set sw: column 'size' is not text: set text_column"),
+        ({"subset": "{lang}"}, r"subset: '{lang}': write {code} for the language's code"),
         ({"subset": "{code}-2018"}, r"set sw-2018: cannot be streamed \(.*: check its name, subset and split"),
     ],
 )

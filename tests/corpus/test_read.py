@@ -2,6 +2,7 @@ import lzma
 
 import pytest
 
+from halfling.corpus import read
 from halfling.corpus.read import read_documents
 from halfling.errors import HalflingError
 
@@ -60,3 +61,13 @@ def test_blocks_may_be_cut_anywhere(tmp_path, monkeypatch, block):
     path.write_bytes("\n\n один \nдва\r\n \t\n\n\nthree\n\nfour".encode())
     monkeypatch.setattr("halfling.corpus.read._BLOCK", block)
     assert list(read_documents(path)) == ["один\nдва", "three", "four"]
+
+
+@pytest.mark.parametrize("line", [b"one sentence a line and no blank line\n", b"no line at all "])
+def test_a_file_of_one_endless_document_is_one_line(tmp_path, monkeypatch, line):
+    monkeypatch.setattr(read, "_LONGEST", 2**18)
+    (tmp_path / "en.txt").write_bytes(b"a document\n\n" + line * (2**19 // len(line)))
+    documents = read_documents(tmp_path / "en.txt")
+    assert next(documents) == "a document"
+    with pytest.raises(HalflingError, match=r"en\.txt: a document of more than 262144 characters .* blank line"):
+        next(documents)

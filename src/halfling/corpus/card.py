@@ -90,10 +90,11 @@ def push(folder: Path, repo: str, *, private: bool = False) -> str:
     Files that are there already are not sent again, so an upload that broke off goes on.
 
     Raises:
-        HalflingError: The folder is no finished corpus, there is no token, or the hub refuses.
+        HalflingError: The folder is no finished corpus, there is no token, or the hub refuses or is not reached.
     """
+    import httpx2
     from huggingface_hub import HfApi, get_token
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+    from huggingface_hub.errors import HFValidationError
 
     if not (folder / CARD).is_file() or not (folder / MANIFEST).is_file():
         raise HalflingError(f"{folder}: not a finished corpus: build or pack it first")
@@ -110,7 +111,7 @@ def push(folder: Path, repo: str, *, private: bool = False) -> str:
             commit_message="Upload a corpus made by halfling",
             ignore_patterns=["*.partial", "rejected/*"],
         )
-    except (HfHubHTTPError, HFValidationError, OSError) as error:
+    except (httpx2.HTTPError, HFValidationError, OSError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise HalflingError(f"hub: {repo}: {reason}: mend it and push again") from error
     return str(address)

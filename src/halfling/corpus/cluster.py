@@ -9,7 +9,7 @@ import os
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
 _GIGABYTES = 2
 """Memory to ask for: a task takes less than one."""
+
+_RAY_STORE = 100_000_000
+"""Bytes of shared memory for a Ray that is started here: its tasks hand on nothing but files."""
 
 
 @dataclass(frozen=True)
@@ -121,9 +124,9 @@ def _submit(executor: "SlurmPipelineExecutor") -> None:
 
 def _run_on_ray(tasks: Tasks, logs: Path, workers: int | None) -> "PipelineExecutor":
     """Run on the cluster that RAY_ADDRESS names, or on one that is started here for this run."""
-    import ray
     from datatrove.executor.ray import RayPipelineExecutor
 
+    _start_ray(workers)
     executor = RayPipelineExecutor(
         pipeline=[tasks],
         tasks=len(tasks.wanted),
@@ -131,22 +134,20 @@ def _run_on_ray(tasks: Tasks, logs: Path, workers: int | None) -> "PipelineExecu
         mem_per_cpu_gb=_GIGABYTES,
         logging_dir=str(logs),
     )
-    with _ray_cluster(ray, workers):
-        executor.run()
+    executor.run()
     return executor
 
 
-@contextlib.contextmanager
-def _ray_cluster(ray: Any, workers: int | None) -> Iterator[None]:
+def _start_ray(workers: int | None) -> None:
+    """Connect to Ray, or start one here; it ends with this process, since the next step needs it too."""
+    import ray
+
     if ray.is_initialized():
-        yield
         return
-    here = {} if "RAY_ADDRESS" in os.environ else {"num_cpus": workers, "include_dashboard": False}
+    here: dict[str, Any] = {}
+    if "RAY_ADDRESS" not in os.environ:
+        here = {"num_cpus": workers, "include_dashboard": False, "object_store_memory": _RAY_STORE}
     ray.init(log_to_driver=False, **here)
-    try:
-        yield
-    finally:
-        ray.shutdown()
 
 
 def _error_file(job: Job, code: str) -> Path:

@@ -9,12 +9,14 @@ import os
 import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from multiprocessing.connection import wait
 from typing import Literal, TypeVar
 
 from pydantic import Field
 
 from halfling.corpus.language import Job
+from halfling.errors import HalflingError
 from halfling.languages import CC100
 from halfling.records import Settings
 
@@ -78,10 +80,15 @@ def run_tasks(
                 for future in as_completed(futures):
                     results[futures[future]] = future.result()
                     done(futures[future])
-            except BaseException:
+            except BaseException as error:
                 pool.shutdown(wait=False, cancel_futures=True)
                 for process in multiprocessing.active_children():
                     process.terminate()
+                if isinstance(error, BrokenProcessPool):
+                    raise HalflingError(
+                        f"{job.out}: a worker was killed, perhaps for want of memory: run the same command again, "
+                        "with fewer workers; finished work is kept"
+                    ) from error
                 raise
     return {code: results[code] for code in wanted}
 

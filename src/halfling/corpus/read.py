@@ -8,6 +8,8 @@ from pathlib import Path
 from halfling.errors import HalflingError
 
 _BLOCK = 2**16
+_LONGEST = 2**24
+"""Characters of a document; Common Crawl's pages are far shorter, and a file without blank lines would fill memory."""
 
 
 class DamagedFileError(HalflingError):
@@ -36,6 +38,7 @@ def parse_documents(file: lzma.LZMAFile | io.BufferedReader, where: str) -> Iter
 
     Raises:
         DamagedFileError: The file is truncated, corrupt, not UTF-8, or holds no document.
+        HalflingError: A document is longer than any page, so the file is of another format.
     """
     number = 0
     any_found = False
@@ -52,6 +55,11 @@ def parse_documents(file: lzma.LZMAFile | io.BufferedReader, where: str) -> Iter
                 for document in filter(None, (document.strip("\n") for document in documents)):
                     any_found = True
                     yield document
+            if len(waiting) + len(begun) > _LONGEST:
+                raise HalflingError(
+                    f"{where}: a document of more than {_LONGEST} characters ends at line {number} or later: "
+                    "put a blank line between documents"
+                )
         for document in filter(None, (waiting + _stripped(begun)).strip("\n").split("\n\n")):
             any_found = True
             yield document

@@ -40,13 +40,17 @@ class HuggingFaceSource:
             text_column: The column that holds the text.
 
         Raises:
-            HalflingError: A language is unknown, or "all" is asked for.
+            HalflingError: A language is unknown, "all" is asked for, or `subset` is no pattern of a code.
         """
         if wanted == "all":
             raise HalflingError(f"{address}: nobody knows which languages it holds: name them (languages=...)")
         self.codes = tuple(sorted(languages.resolve(wanted)))
         self.address, self.cache = address, cache
         self.subset, self.split, self.text_column = subset, split, text_column
+        try:
+            subset.format(code="en")
+        except (KeyError, IndexError, ValueError) as error:
+            raise HalflingError(f"subset: {subset!r}: write {{code}} for the language's code, no other name") from error
 
     def documents(self, code: str) -> Iterator[str]:
         """Yield a language's documents, fetching what is not in the cache."""
@@ -102,6 +106,8 @@ class HuggingFaceSource:
             ongoing = iter(rows)
             while True:
                 texts = [row[self.text_column] or "" for row in itertools.islice(ongoing, _PART_ROWS)]
+                if any(not isinstance(text, str) for text in texts):
+                    raise HalflingError(f"{self.place(code)}: column {self.text_column!r} is not text: set text_column")
                 yield texts, rows.state_dict()
                 if len(texts) < _PART_ROWS:
                     return
