@@ -90,7 +90,7 @@ def _write_source():
     return write_source
 
 
-@pytest.fixture(name="build")
+@pytest.fixture(name="build", scope="session")
 def _build():
     return build
 

@@ -29,13 +29,27 @@ def manifest_of(folder, counts, settings):
     ).write(folder / "manifest.json")
 
 
-@pytest.fixture
-def whole(source, tmp_path, build):
-    """A corpus with its manifest, to be damaged."""
-    out = tmp_path / "whole"
-    counts = build(source, out)
-    manifest_of(out, counts, CorpusSettings())
+@pytest.fixture(scope="module")
+def built(source, build, tmp_path_factory):
+    """A corpus with its manifest: read it, do not change it."""
+    out = tmp_path_factory.mktemp("built")
+    manifest_of(out, build(source, out), CorpusSettings())
     return out
+
+
+@pytest.fixture(scope="module")
+def blocks(corpus, tokenizer_folder, tmp_path_factory):
+    """A packed corpus with its manifest: read it, do not change it."""
+    out = tmp_path_factory.mktemp("blocks")
+    settings = PackSettings(block_tokens=32)
+    manifest_of(out, pack_corpus(settings=settings, corpus=corpus, tokenizer=tokenizer_folder, out=out), settings)
+    return out
+
+
+@pytest.fixture
+def whole(built, tmp_path):
+    """A corpus with its manifest, to be damaged."""
+    return shutil.copytree(built, tmp_path / "whole")
 
 
 @pytest.fixture
@@ -46,13 +60,9 @@ def bare(whole):
 
 
 @pytest.fixture
-def packed(corpus, tokenizer_folder, tmp_path):
-    out = tmp_path / "packed"
-    out.mkdir()
-    settings = PackSettings(block_tokens=32)
-    counts = pack_corpus(settings=settings, corpus=corpus, tokenizer=tokenizer_folder, out=out)
-    manifest_of(out, counts, settings)
-    return out
+def packed(blocks, tmp_path):
+    """A packed corpus with its manifest, to be damaged."""
+    return shutil.copytree(blocks, tmp_path / "packed")
 
 
 def rewrite(path, change):
