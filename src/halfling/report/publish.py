@@ -96,3 +96,4 @@ def _write_weights(source: Path, target: Path, precision: str) -> None:
         raise HalflingError(f"{source}: holds {largest:g}, more than float16 can: publish with precision=float32")
     # `pt` is what transformers asks of a file's metadata.
     save_file({name: weight.astype(precision) for name, weight in weights.items()}, target, metadata={"format": "pt"})
+    target.chmod(0o644)  # the library writes for its owner alone
