@@ -26,6 +26,17 @@ def test_words_keep_their_geometry_when_the_table_has_that_rank(load):
     torch.testing.assert_close(ratio, ratio.mean().expand_as(ratio), rtol=1e-3, atol=0)
 
 
+def test_the_spread_of_the_words_and_the_output_bias_are_the_teachers(load):
+    teacher, student = load("teacher", width=16), load("student", width=8, seed=1)
+    with torch.no_grad():
+        teacher.get_input_embeddings().weight.mul_(3)
+        teacher.lm_head.bias.normal_()
+    embeddings_from(student, teacher)
+    theirs, own = teacher.get_input_embeddings().weight, student.get_input_embeddings().weight
+    torch.testing.assert_close(own.std(), theirs.std(), rtol=0.05, atol=0)
+    assert torch.equal(student.lm_head.bias, teacher.lm_head.bias)
+
+
 def test_the_kept_directions_are_the_ones_of_largest_spread(load):
     teacher, student = load("teacher", width=16), load("student", width=8, seed=1)
     spread = torch.tensor([10.0] * 8 + [0.01] * 8)

@@ -5,10 +5,10 @@ from transformers import XLMRobertaForMaskedLM
 
 
 def embeddings_from(student: XLMRobertaForMaskedLM, teacher: XLMRobertaForMaskedLM) -> None:
-    """Give the student its teacher's word embeddings, in place, turned into its own width.
+    """Give the student its teacher's word embeddings and output bias, in place, the words turned into its own width.
 
     The teacher's embedding table is projected on its leading principal directions (the best approximation of that
-    rank: Eckart and Young, 1936) and scaled to the spread that a fresh table has.
+    rank: Eckart and Young, 1936) and scaled to the spread that it had: logits keep their scale.
 
     Raises:
         ValueError: The student is wider than its teacher, or has another vocabulary.
@@ -25,8 +25,9 @@ def embeddings_from(student: XLMRobertaForMaskedLM, teacher: XLMRobertaForMasked
     _, directions = torch.linalg.eigh(centred.T @ centred)
     turned = centred @ directions.flip(1)[:, : own.shape[1]]
     with torch.no_grad():
-        own.copy_(turned * (student.config.initializer_range / turned.std()))
+        own.copy_(turned * (words.std() / turned.std()))
         own[student.config.pad_token_id] = 0
+        student.lm_head.bias.copy_(teacher.lm_head.bias)
 
 
 def layers_from(student: XLMRobertaForMaskedLM, teacher: XLMRobertaForMaskedLM, pairs: list[tuple[int, int]]) -> None:
