@@ -50,6 +50,33 @@ def write_masked_lm(tiny_tokenizer: Any) -> Callable[..., Path]:
 
 
 @pytest.fixture
+def write_tagger(tiny_tokenizer: Any) -> Callable[..., Path]:
+    """A function that writes a random tagger of two layers with an exit after the first, and its tokenizer."""
+    from transformers import set_seed
+
+    from halfling.models import XLMRobertaEarlyExitConfig, XLMRobertaEarlyExitForTokenClassification
+    from halfling.models.shapes import Dimensions, config_for
+    from halfling.tasks import TASKS
+
+    def write(folder: Path, seed: int = 0) -> Path:
+        set_seed(seed)
+        shape = Dimensions(num_layers=2, width=16, num_heads=2, max_tokens=32).with_vocabulary(len(tiny_tokenizer))
+        names = dict(enumerate(TASKS["wikiann"].labels))
+        settings = config_for(shape).to_dict() | {
+            "initializer_range": 0.2,
+            "id2label": names,
+            "label2id": {name: number for number, name in names.items()},
+        }
+        XLMRobertaEarlyExitForTokenClassification(
+            XLMRobertaEarlyExitConfig(**settings, exit_layers=[1])
+        ).save_pretrained(folder)
+        tiny_tokenizer.save_pretrained(folder)
+        return folder
+
+    return write
+
+
+@pytest.fixture
 def write_packed() -> Callable[..., Path]:
     """A function that writes chunks of blocks of token ids as the pack stage does; a sequence begins at each 0."""
     from halfling.corpus.blocks import BlocksWriter, PackedSummary, Run, block_schema, blocks_file

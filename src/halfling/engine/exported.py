@@ -1,5 +1,6 @@
 """An exported model's folder: what it holds, and that it is whole."""
 
+import hashlib
 from pathlib import Path
 from typing import Literal
 
@@ -30,6 +31,13 @@ class Exported(Record):
     tokenizer: Literal["sentencepiece", "tokenizers"] = Field(description="who cuts text into ids")
     backends: tuple[BackendName, ...] = Field(min_length=1, description="whose segments are here")
     files: dict[str, str] = Field(description="path -> SHA-256; above 256 MiB of its size, first and last MiB")
+    checksum: str = Field("", description="SHA-256 of this record while this field is empty")
+
+    def sealed(self) -> "Exported":
+        """Return this record with its checksum."""
+        bare = self.model_copy(update={"checksum": ""})
+        checksum = hashlib.sha256(bare.model_dump_json().encode()).hexdigest()
+        return bare.model_copy(update={"checksum": checksum})
 
     @property
     def segments(self) -> tuple[tuple[int, int], ...]:
@@ -52,10 +60,13 @@ def read_exported(folder: Path) -> Exported:
     if not (folder / EXPORTED).is_file():
         raise HalflingError(f"{folder}: no exported model here (no {EXPORTED}): make one with `halfling export`")
     exported = Exported.read(folder / EXPORTED)
+    damaged = "damaged (not what was exported): export the model again"
+    if exported != exported.sealed():
+        raise HalflingError(f"{folder / EXPORTED}: {damaged}")
     for name, expected in exported.files.items():
         path = folder / name
         if not path.is_file():
             raise HalflingError(f"{path}: missing: export the model again")
         if digest(path) != expected:
-            raise HalflingError(f"{path}: damaged (not the bytes that were exported): export the model again")
+            raise HalflingError(f"{path}: {damaged}")
     return exported

@@ -23,7 +23,7 @@ Weights = Mapping[str, np.ndarray]
 class Int8:
     """Static int8: the largest activation that each linear layer's input is scaled to, by the layer's name.
 
-    Scales are fixed before any input is seen, so a sentence's answer cannot depend on who shares its batch.
+    Scales are fixed before any input is seen, so nobody who shares a sentence's batch has a part in them.
     """
 
     largest: Mapping[str, float]

@@ -52,12 +52,18 @@ def export(
     if precision == "int8" and "torch" in backends:
         raise HalflingError("torch: runs float32 only: export int8 for openvino or onnx")
     trained = load_trained(model, policy)
+    if trained.policy.granularity != "sentence":
+        raise HalflingError(f"{policy}: lets tokens leave alone, which the engine does not do: calibrate for sentences")
     examples = sentences(trained, model, data)
     partial = out.with_name(out.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
-    _write(trained, model, examples, partial, chosen, precision, progress)
-    agreements = [agreement(trained, examples, partial, backend) for backend in chosen]
+    try:
+        _write(trained, model, examples, partial, chosen, precision, progress)
+        agreements = [agreement(trained, examples, partial, backend) for backend in chosen]
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
     if out.exists():
         shutil.rmtree(out)
     partial.replace(out)
@@ -103,7 +109,7 @@ def _write(
             model, out / "torch", ignore=shutil.ignore_patterns("manifest.json", "tokenizer*", "sentencepiece*")
         )
     found = {path.relative_to(out).as_posix(): digest(path) for path in sorted(out.rglob("*")) if path.is_file()}
-    exported.model_copy(update={"files": found}).write(out / EXPORTED)
+    exported.model_copy(update={"files": found}).sealed().write(out / EXPORTED)
 
 
 def _write_segments(

@@ -1,0 +1,116 @@
+import shutil
+
+import numpy as np
+import pytest
+
+from halfling.engine import AdaptiveEngine, Encoded
+from halfling.engine.exported import read_exported
+from halfling.errors import HalflingError
+from halfling.export import write
+from halfling.models.folder import weights_sha256
+from halfling.records import Calibration, ExitPolicy
+
+
+@pytest.fixture
+def write_policy(tmp_path):
+    """A function that writes a calibration's folder for the exits after layers 1 and 2."""
+
+    def make(threshold, **more):
+        folder = tmp_path / "policy"
+        folder.mkdir(exist_ok=True)
+        policy = ExitPolicy.uniform((1, 2), threshold, **more)
+        Calibration.model_construct(task="wikiann", policy=policy, max_drop=1.0, curve=()).write(
+            folder / "exit_policy.json"
+        )
+        return folder
+
+    return make
+
+
+def files_of(folder):
+    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize(("threshold", "segments"), [(0.0, ((1, 2),)), (0.5, ((1, 1), (2, 2)))])
+def test_a_model_is_cut_where_inputs_may_leave(threshold, segments, write_tagger, write_policy, tmp_path):
+    model = write_tagger(tmp_path / "model")
+    policy = write_policy(threshold, model=weights_sha256(model))
+    write.export(model=model, out=tmp_path / "out", backends=("onnx",), policy=policy)
+    exported = read_exported(tmp_path / "out")
+    assert exported.segments == segments
+    assert {*exported.files} == files_of(tmp_path / "out") - {"engine.json"}
+    assert {name for name in exported.files if name.startswith("onnx/")} == {
+        f"onnx/layers-{first}-{last}.onnx" for first, last in segments
+    }
+
+
+@pytest.mark.parametrize(("precision", "least", "most"), [("float32", 0, 1e-5), ("int8", 1e-4, 0.3)])
+def test_the_agreement_is_that_of_the_answers(precision, least, most, write_tagger, tmp_path, monkeypatch):
+    model = write_tagger(tmp_path / "model")
+    (honest,) = write.export(model=model, out=tmp_path / "out", backends=("onnx",), precision=precision)
+    assert least < honest.largest_difference < most
+    assert honest.num_sentences == 64
+    assert honest.equal_labels > 0.8
+    answer = AdaptiveEngine.answer
+
+    def off_by_one(self, *given, **more):
+        found = answer(self, *given, **more)
+        object.__setattr__(found[0], "logits", found[0].logits + 1)
+        return found
+
+    monkeypatch.setattr(AdaptiveEngine, "answer", off_by_one)
+    (dishonest,) = write.export(model=model, out=tmp_path / "out", backends=("onnx",), precision=precision)
+    assert dishonest.largest_difference == pytest.approx(1, abs=most)
+
+
+def test_a_new_export_takes_the_place_of_the_old(write_tagger, tmp_path):
+    one, two = write_tagger(tmp_path / "one"), write_tagger(tmp_path / "two", seed=1)
+    sequence = Encoded(np.array([0, 5, 6, 2]), np.array([1]))
+
+    def answered(model, backend):
+        write.export(model=model, out=tmp_path / "out", backends=(backend,))
+        return AdaptiveEngine.from_pretrained(tmp_path / "out", backend, 1).answer([sequence])[0].logits
+
+    first, second = answered(one, "onnx"), answered(two, "torch")
+    assert np.abs(first - second).max() > 1e-3
+    assert not (tmp_path / "out" / "onnx").exists()
+    assert not list(tmp_path.glob("*.partial"))
+
+
+def test_an_export_that_fails_leaves_the_old_one_and_nothing_else(write_tagger, tmp_path, monkeypatch):
+    model, out = write_tagger(tmp_path / "model"), tmp_path / "out"
+    write.export(model=model, out=out, backends=("torch",))
+    before = (out / "engine.json").read_bytes()
+
+    def broken(*_):
+        raise HalflingError("the disk is full")
+
+    monkeypatch.setattr(write, "agreement", broken)
+    with pytest.raises(HalflingError, match="the disk is full"):
+        write.export(model=model, out=out, backends=("onnx",))
+    assert (out / "engine.json").read_bytes() == before
+    read_exported(out)
+    assert {path.name for path in tmp_path.iterdir()} == {"model", "out"}
+
+
+def test_a_tokenizer_that_sentencepiece_cannot_follow_goes_along_as_it_is(write_tagger, tmp_path):
+    model = write_tagger(tmp_path / "model")
+    write.export(model=model, out=tmp_path / "out", backends=("torch",))
+    assert read_exported(tmp_path / "out").tokenizer == "tokenizers"
+    assert (tmp_path / "out/tokenizer.json").read_bytes() == (model / "tokenizer.json").read_bytes()
+
+
+@pytest.mark.parametrize("change", ["weights", "exits"])
+def test_a_policy_for_another_model_is_refused(change, write_tagger, write_policy, tmp_path):
+    model = write_tagger(tmp_path / "model")
+    if change == "weights":
+        policy = write_policy(0.5, model=weights_sha256(write_tagger(tmp_path / "other", seed=1)))
+    else:
+        policy = write_policy(0.5)
+        found = Calibration.read(policy / "exit_policy.json")
+        shutil.rmtree(policy)
+        policy.mkdir()
+        found.model_copy(update={"policy": ExitPolicy.uniform((1, 3), 0.5)}).write(policy / "exit_policy.json")
+    with pytest.raises(HalflingError, match="was made for another model"):
+        write.export(model=model, out=tmp_path / "out", backends=("torch",), policy=policy)
+    assert not (tmp_path / "out").exists()
