@@ -27,6 +27,8 @@ def predict(
         raise HalflingError(f"{file}: texts were given too: give texts or a file")
     engine = AdaptiveEngine.from_pretrained(folder, backend)
     lines = text or _lines(file)
+    if not any(line.strip() for line in lines):
+        raise HalflingError(f"{file or 'predict'}: no text: give texts, --file, or lines on standard input")
     pairs = [
         tuple(line.split("\t", 1)) if "\t" in line and engine.exported.kind == "sequence" else line for line in lines
     ]
@@ -51,4 +53,5 @@ def _lines(file: Path | None) -> list[str]:
         content = sys.stdin.read() if file is None else file.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
         raise HalflingError(f"{file or 'standard input'}: not UTF-8 (byte {error.start})") from error
-    return content.splitlines()
+    # Not splitlines: U+2028 and its like may stand within a text.
+    return content.removesuffix("\n").split("\n")
