@@ -9,7 +9,6 @@ import torch
 from transformers import AutoModelForSequenceClassification, AutoModelForTokenClassification, AutoTokenizer
 
 from halfling.engine import AdaptiveEngine
-from halfling.engine.loop import AdaptiveLoop
 from halfling.engine.text import Encoded
 from halfling.errors import HalflingError
 from halfling.tasks.encode import encode_wikiann, encode_xnli
@@ -17,7 +16,6 @@ from halfling.tasks.wikiann import NerExample
 from halfling.tasks.xnli import NliExample
 
 KINDS = ["sequence", "token"]
-RUNTIMES = [("openvino", "float32"), ("openvino", "int8"), ("onnx", "float32"), ("onnx", "int8"), ("torch", "float32")]
 
 
 @pytest.fixture
@@ -55,18 +53,19 @@ def test_exits_off_equals_the_plain_model_of_transformers(kind, backend, engine,
     if kind == "token":
         expected = [logits[one.picked] for logits, one in zip(expected, sequences, strict=True)]
     expected = np.concatenate([logits.reshape(-1, logits.shape[-1]) for logits in expected])
-    for threshold in (None, 0.0):
-        answers = engine(kind, backend, threshold=threshold).answer(sequences)
+    # Without exits, and with exits that are judged and not taken.
+    for threshold in (None, 0.75):
+        answers = engine(kind, backend, threshold=threshold).answer(sequences, leave_after=[3] * len(sequences))
         assert {answer.exit_layer for answer in answers} == {3}
         np.testing.assert_allclose(logits_of(answers), expected, atol=1e-4)
         assert (logits_of(answers).argmax(1) == expected.argmax(1)).all()
 
 
-@pytest.mark.parametrize(("backend", "precision"), RUNTIMES)
+@pytest.mark.parametrize("backend", ["openvino", "onnx", "torch"])
 @pytest.mark.parametrize("kind", KINDS)
-def test_batched_packed_and_compacted_agree_with_one_by_one(kind, backend, precision, engine, texts, tokenizer):
+def test_batched_packed_and_compacted_agree_with_one_by_one(kind, backend, engine, texts, tokenizer):
     sequences = sequences_of(kind, texts[kind], tokenizer)
-    loaded = engine(kind, backend, precision)
+    loaded = engine(kind, backend)
     together = loaded.answer(sequences)
     alone = [loaded.answer([one])[0] for one in sequences]
     assert len({answer.exit_layer for answer in together}) > 1
@@ -75,16 +74,21 @@ def test_batched_packed_and_compacted_agree_with_one_by_one(kind, backend, preci
     np.testing.assert_allclose([a.uncertainty for a in together], [a.uncertainty for a in alone], atol=2e-6)
 
 
+@pytest.mark.parametrize("backend", ["openvino", "onnx"])
 @pytest.mark.parametrize("kind", KINDS)
-def test_an_int8_answer_does_not_depend_on_its_neighbours_bit_for_bit(kind, engine, texts, tokenizer):
+def test_neighbours_have_no_part_in_an_int8_answer_but_by_rounding(kind, backend, engine, texts, tokenizer):
     sequences = sequences_of(kind, texts[kind], tokenizer)
-    loaded = engine(kind, "openvino", "int8")
-    one = loaded.answer(sequences[:1])[0]
+    loaded = engine(kind, backend, "int8")
     loud = Encoded(np.full(20, len(tokenizer) - 2), np.array([3]) if kind == "token" else np.zeros(1, np.int64))
-    for neighbours in ([loud], sequences[1:4], [*sequences[1:], loud]):
-        same = loaded.answer([*neighbours, sequences[0]])[-1]
-        np.testing.assert_array_equal(same.logits, one.logits)
-        assert (same.exit_layer, same.uncertainty) == (one.exit_layer, one.uncertainty)
+    wanted = [1 + number % 3 for number in range(len(sequences))]
+    alone = [loaded.answer([one], [layer])[0] for one, layer in zip(sequences, wanted, strict=True)]
+    together = loaded.answer([loud, *sequences], [3, *wanted])[1:]
+    moved = np.array([np.abs(a.logits - b.logits).max() for a, b in zip(alone, together, strict=True)])
+    # Attention's sums change in the last bit with the place in a row; seldom, an integer layer's rounding makes one
+    # step of that. A scale that neighbours had a part in would move every answer.
+    assert (moved > 2e-5).sum() <= 1
+    quantised = np.abs(logits_of(alone) - logits_of(engine(kind, backend).answer(sequences, wanted))).max()
+    assert moved.max() < quantised
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -186,7 +190,7 @@ def test_a_thousand_texts_at_once_answer_as_each_alone(engine, texts):
     assert len(answers) == 1000
     once = loaded.predict(texts["token"])
     assert [answer.tags for answer in answers[:12]] == [answer.tags for answer in once]
-    assert answers[12:24] == answers[:12] or [a.tags for a in answers[12:24]] == [a.tags for a in answers[:12]]
+    assert [answer.tags for answer in answers[12:24]] == [answer.tags for answer in once]
 
 
 def test_no_texts_no_answers(engine):
@@ -222,10 +226,6 @@ main()
         done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
         assert done.returncode == 0, done.stderr
         assert done.stdout.endswith("Anna lives here\n")
-
-
-def test_the_loop_is_the_same_whoever_computes(engine):
-    assert all(isinstance(engine("token", backend).loop, AdaptiveLoop) for backend in ("openvino", "onnx", "torch"))
 
 
 def test_the_tokenizer_of_transformers_gives_the_same_ids(engine, trained, tokenizer):

@@ -20,7 +20,7 @@ from halfling.errors import HalflingError
 class AdaptiveEngine:
     """Answers with an exported model: segments, packed rows, early exits.
 
-    An answer does not depend on what else is computed with it, to rounding.
+    An answer does not depend on what else is computed with it, save for rounding (docs/method.md says how much).
     """
 
     def __init__(self, folder: Path, exported: Exported, backend: str, threads: int, lengths: Sequence[int]) -> None:
@@ -39,7 +39,7 @@ class AdaptiveEngine:
 
         Args:
             folder: The exported model.
-            backend: "openvino", "onnx", "torch", or "auto": the fastest that was measured or is installed.
+            backend: "openvino", "onnx", "torch", or "auto": the first of these that is exported and installed.
             threads: How many threads compute; as many as this process may use.
             lengths: Lengths of row (8, 16, ... 64, or every one) for which a sentence alone gets segments of that very
                 shape, made at the first such sentence. Faster for sentences of changing length, at the price of the

@@ -11,7 +11,7 @@ from halfling.engine.exported import BackendName, Exported
 from halfling.errors import HalflingError
 
 MODULES: dict[BackendName, str] = {"openvino": "openvino", "onnx": "onnxruntime", "torch": "torch"}
-"""What each backend needs installed; `auto` without measurements takes the first that is."""
+"""What each backend needs installed; `auto` takes the first that is."""
 
 
 @runtime_checkable
@@ -37,8 +37,7 @@ def load_backend(name: str, folder: Path, exported: Exported, threads: int, leng
     """Return a backend that is ready to run.
 
     Args:
-        name: A backend, or "auto": the one that `halfling engine tune` measured as the fastest, else the first of
-            `MODULES` that is exported and installed.
+        name: A backend, or "auto": the first of `MODULES` that is exported and installed.
         folder: The exported model's.
         exported: What it holds.
         threads: How many threads compute.
