@@ -30,7 +30,7 @@ def measure_memory(
     sentences = read_sentences("wikiann", data, tokenizer, 32, shape.vocab_size)["sw"]
     texts, model = folder / "swahili.json", folder / "whole"
     texts.write_text(json.dumps(sentences.texts), encoding="utf-8")
-    plain, _ = write_model(model, "wikiann", shape, exits, tokenizer)
+    plain = write_model(model, "wikiann", shape, exits, tokenizer)[0]
     whole = folder / "whole-plain"
     plain.save_pretrained(whole)
     tokenizer.save_pretrained(whole)
