@@ -51,7 +51,7 @@ def test_every_command_works_in_its_order(halfling, workplace):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("number", "said"), enumerate([r"tensor\(\[\d, \d\]\) tensor\(", r"\(.*\) \d\n$"]))
+@pytest.mark.parametrize(("number", "said"), [(0, r"tensor\(\[\d, \d\]\) tensor\("), (1, r"\(.*\) \d\n$")])
 def test_the_python_examples_work(number, said, workplace):
     code = fenced("python")[number]
     done = subprocess.run([sys.executable, "-c", code], cwd=workplace, capture_output=True, text=True, check=False)

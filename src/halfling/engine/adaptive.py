@@ -128,8 +128,8 @@ def _words(text: Any, number: int) -> tuple[list[str], list[tuple[int, int]]]:
     if isinstance(text, str):
         places = split_words(text)
         return [text[start:end] for start, end in places], places
-    words = list(text) if isinstance(text, Sequence) else [None]
-    if not all(isinstance(word, str) for word in words):
+    words = list(text) if isinstance(text, Sequence) else []
+    if not isinstance(text, Sequence) or not all(isinstance(word, str) for word in words):
         raise HalflingError(f"text {number}: expected a text or a list of words")
     return words, [(place, place + 1) for place in range(len(words))]
 
