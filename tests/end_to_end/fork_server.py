@@ -9,13 +9,14 @@ signal that killed it. Until then the id stays the process's own, dead or alive,
 import json
 import os
 import resource
+import signal
 import sys
 
 import halfling.plan  # noqa: F401  # what a child would else import
 from halfling.cli import main, view
 
 
-def stop_within(stage_name: str, call: int, signal: int) -> None:
+def stop_within(stage_name: str, call: int, number: int) -> None:
     start = view.LiveView.start
 
     def stopping(self, stage):
@@ -25,7 +26,7 @@ def stop_within(stage_name: str, call: int, signal: int) -> None:
             progress(done, total, note)
             calls.append(done)
             if stage.name == stage_name and len(calls) == call:
-                os.kill(os.getpid(), signal)
+                os.kill(os.getpid(), number)
 
         return counted
 
@@ -34,6 +35,8 @@ def stop_within(stage_name: str, call: int, signal: int) -> None:
 
 def child(request: dict) -> None:
     os.chdir(request["cwd"])
+    # A shell's background job ignores Ctrl-C, and so would all that it starts.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     for number, name in ((1, "out"), (2, "err")):
         os.dup2(os.open(request[name], os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
     if request["fsize"] is not None:

@@ -17,11 +17,12 @@ NAME = "student-uniform-wikiann-0"
 # Every kind of stage, in order, with the call of its progress at which it is killed, and what lies there then.
 KILLS = [
     ("sample", 8, "sample.partial/cc100/en.txt.xz"),
-    ("corpus", 9, "corpus.partial/surveys"),
+    ("corpus", 9, "corpus.partial/work"),
     ("tokenizer", 2, "tokenizer.partial/started.json"),
-    ("pack", 8, "packed.partial/chunk-1"),
+    ("pack", 4, "packed.partial/chunk-1"),
     ("teacher", 30, "teacher.partial/checkpoints/checkpoint-25/complete"),
     ("distill/uniform", 30, "distill/uniform.partial/checkpoints/checkpoint-25/complete"),
+    ("masked-lm/teacher", 1, "masked-lm/teacher.partial/started.json"),
     (f"finetune/{NAME}", 30, f"finetune/{NAME}.partial/checkpoints/checkpoint-25/complete"),
     (f"quality/{NAME}", 3, f"quality/{NAME}.partial/started.json"),
     (f"exits/{NAME}", 30, f"exits/{NAME}.partial/checkpoints/checkpoint-25/complete"),
@@ -58,7 +59,7 @@ def test_killed_in_every_kind_of_stage_the_same_command_ends_with_the_same_numbe
     assert ended.status == 0, ended.err
     made = digests(tmp_path / "tiny")
     assert made == {stage: digest for stage, digest in digests(whole_run.folder).items() if stage in made}
-    assert len(made) == 6 + 2 * 2 + 3
+    assert len(made) == 8 + 2 * 2 + 3
     assert numbers(tmp_path / "tiny") == numbers(whole_run.folder)
     assert not [*tmp_path.rglob("*.partial"), *tmp_path.rglob("*.old"), *tmp_path.rglob("started.json")]
 
@@ -77,7 +78,7 @@ def test_killed_at_random_again_and_again_every_stage_ends_the_same(whole_run, w
     assert ended.status == -signal.SIGKILL, ended.err
     made = digests(tmp_path / "tiny")
     assert made == {stage: digest for stage, digest in digests(whole_run.folder).items() if stage in made}, seed
-    assert len(made) == 6 + 2 * 2 + 3
+    assert len(made) == 8 + 2 * 2 + 3
 
 
 def test_ctrl_c_is_one_line_and_the_same_command_goes_on(whole_run, write_recipe, halfling, tmp_path):

@@ -13,7 +13,7 @@ COLUMNS = (
 )
 MODELS = {"teacher", "student-uniform", "student-uniform-exits"}
 LANGUAGES = {"en", "ru", "hi", "tr", "sw", "ur"}
-STAGES = 5 + 1 + 2 * (3 * 2 + 1 + 1) + 1
+STAGES = 5 + 1 + 2 + 2 * (3 * 2 + 1 + 1) + 1
 
 
 def test_one_command_makes_the_whole_report(whole_run):
@@ -106,11 +106,15 @@ def commands(run: Path) -> list[tuple[str, list[object]]]:
         ),
         (f"quality/{name}", ["evaluate", "quality", student, sample, "OUT", *short, "model=student-uniform"]),
         (
+            "masked-lm/teacher",
+            ["evaluate", "masked-lm", teacher, packed, "OUT", "model=teacher", "chunk=5"],
+        ),
+        (
             "report",
             ["report", "OUT"]
             + [
                 word
-                for kind in ("quality", "calibrate", "costs")
+                for kind in ("quality", "calibrate", "costs", "masked-lm")
                 for folder in sorted((run / kind).iterdir())
                 if folder.is_dir()
                 for word in ("--from", folder)
@@ -119,7 +123,7 @@ def commands(run: Path) -> list[tuple[str, list[object]]]:
     ]
 
 
-@pytest.mark.parametrize("number", range(12))
+@pytest.mark.parametrize("number", range(13))
 def test_each_stages_own_command_makes_what_the_run_made(number, whole_run, halfling, tmp_path):
     stage, argv = commands(whole_run.folder)[number]
     ended = halfling(*[tmp_path / "out" if word == "OUT" else word for word in argv], "--json")
