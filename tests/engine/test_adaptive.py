@@ -144,6 +144,18 @@ def test_patience_is_answered_as_the_model_in_torch_answers(trained, write_polic
     assert [answer.exit_layer for answer in answers] == expected
 
 
+def test_pytorch_keeps_the_threads_that_its_process_was_given(exported):
+    before = torch.get_num_threads()
+    folder = exported("sequence", "float32")
+    AdaptiveEngine.from_pretrained(folder, backend="torch")
+    assert torch.get_num_threads() == before
+    try:
+        AdaptiveEngine.from_pretrained(folder, backend="torch", threads=before + 1)
+        assert torch.get_num_threads() == before + 1
+    finally:
+        torch.set_num_threads(before)
+
+
 def test_a_classifier_cuts_what_is_too_long_and_says_so(engine):
     loaded = engine("sequence")
     long, short = loaded.predict(["word " * 10_000, "word"])

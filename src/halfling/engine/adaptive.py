@@ -1,6 +1,5 @@
 """The engine: texts in, answers out."""
 
-import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,7 +22,9 @@ class AdaptiveEngine:
     An answer does not depend on what else is computed with it, save for rounding (docs/method.md says how much).
     """
 
-    def __init__(self, folder: Path, exported: Exported, backend: str, threads: int, lengths: Sequence[int]) -> None:
+    def __init__(
+        self, folder: Path, exported: Exported, backend: str, threads: int | None, lengths: Sequence[int]
+    ) -> None:
         if exported.policy.granularity != "sentence":
             raise HalflingError(f"{folder}: its policy lets tokens leave alone, which the engine does not do yet")
         self.exported = exported
@@ -40,7 +41,8 @@ class AdaptiveEngine:
         Args:
             folder: The exported model.
             backend: "openvino", "onnx", "torch", or "auto": the first of these that is exported and installed.
-            threads: How many threads compute; as many as this process may use.
+            threads: How many threads compute; None for as many as this process may use. In PyTorch it holds for the
+                whole process, and None leaves it as it is.
             lengths: Lengths of row (8, 16, ... 64, or every one) for which a sentence alone gets segments of that very
                 shape, made at the first such sentence. Faster for sentences of changing length, at the price of the
                 layers' memory for each length. OpenVINO only.
@@ -49,7 +51,7 @@ class AdaptiveEngine:
             HalflingError: The folder is no exported model or damaged, or the backend is not to be had.
         """
         place = Path(folder)
-        return cls(place, read_exported(place), backend, threads or len(os.sched_getaffinity(0)), lengths)
+        return cls(place, read_exported(place), backend, threads, lengths)
 
     def predict(self, texts: Sequence[Any]) -> list[Prediction]:
         """Return an answer for each text, in their order.

@@ -1,5 +1,6 @@
 """Who computes the segments: OpenVINO, ONNX Runtime or PyTorch, behind one small interface."""
 
+import os
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -33,14 +34,14 @@ class Backend(Protocol):
         """Return states of [rows, tokens, width] that hold at `target` what `hidden` holds at `source`."""
 
 
-def load_backend(name: str, folder: Path, exported: Exported, threads: int, lengths: Sequence[int]) -> Backend:
+def load_backend(name: str, folder: Path, exported: Exported, threads: int | None, lengths: Sequence[int]) -> Backend:
     """Return a backend that is ready to run.
 
     Args:
         name: A backend, or "auto": the first of `MODULES` that is exported and installed.
         folder: The exported model's.
         exported: What it holds.
-        threads: How many threads compute.
+        threads: How many threads compute; None for as many as this process may use (PyTorch: as it is set).
         lengths: Lengths of a single row to make segments for; see `AdaptiveEngine.from_pretrained`.
 
     Raises:
@@ -61,11 +62,16 @@ def load_backend(name: str, folder: Path, exported: Exported, threads: int, leng
     if name == "openvino":
         from halfling.engine.backends.openvino import OpenVinoBackend
 
-        return OpenVinoBackend(folder, exported, threads, lengths)
+        return OpenVinoBackend(folder, exported, threads or _cores(), lengths)
     if name == "onnx":
         from halfling.engine.backends.onnx import OnnxBackend
 
-        return OnnxBackend(folder, exported, threads)
+        return OnnxBackend(folder, exported, threads or _cores())
     from halfling.engine.backends.torch import TorchBackend
 
     return TorchBackend(folder, exported, threads)
+
+
+def _cores() -> int:
+    """Return how many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

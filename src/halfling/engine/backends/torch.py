@@ -15,8 +15,9 @@ from halfling.models.folder import load_model
 class TorchBackend:
     """The reference: float32, with one transfer to the host at each exit, of its logits."""
 
-    def __init__(self, folder: Path, exported: Exported, threads: int, device: str | None = None) -> None:
-        torch.set_num_threads(threads)
+    def __init__(self, folder: Path, exported: Exported, threads: int | None, device: str | None = None) -> None:
+        if threads:  # all of this process's: unasked, its other work keeps what it has
+            torch.set_num_threads(threads)
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         kind = AutoModelForSequenceClassification if exported.kind == "sequence" else AutoModelForTokenClassification
         self.network = load_model(kind, folder / "torch").to(self.device).eval()
