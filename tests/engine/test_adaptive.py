@@ -92,13 +92,45 @@ def test_neighbours_have_no_part_in_an_int8_answer_but_by_rounding(kind, backend
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_rows_of_a_fixed_length_answer_the_same(kind, engine, texts):
-    usual = engine(kind).predict(texts[kind][:4])
-    fixed = engine(kind, lengths=(8, 16, 24, 32))
-    for text, expected in zip(texts[kind], usual, strict=False):
-        (found,) = fixed.predict([text])
-        assert (found.label, found.tags, found.exit_layer) == (expected.label, expected.tags, expected.exit_layer)
-    assert fixed.backend.fixed
+@pytest.mark.parametrize("precision", ["float32", "int8"])
+def test_a_graph_that_decides_for_a_sentence_alone_answers_as_segments_do(kind, precision, engine, texts, tokenizer):
+    segments, whole = engine(kind, precision=precision), engine(kind, precision=precision, lengths=(16, 32, 48))
+    for number, one in enumerate(sequences_of(kind, texts[kind], tokenizer)):
+        for wanted in ([1 + number % 3], None):
+            (expected,), (found,) = segments.answer([one], wanted), whole.answer([one], wanted)
+            assert found.exit_layer == expected.exit_layer
+            assert found.uncertainty == pytest.approx(
+                expected.uncertainty, abs=1e-5 if precision == "float32" else 1e-2
+            )
+            assert np.allclose(found.logits, expected.logits, atol=1e-4 if precision == "float32" else 0.1)
+    assert whole.backend.fixed
+
+
+@pytest.mark.parametrize(
+    ("kind", "criterion", "token_pooling"),
+    [
+        ("token", "entropy", "max"),
+        ("token", "max_probability", "mean"),
+        ("token", "patience", "mean"),
+        ("sequence", "max_probability", "mean"),
+        ("sequence", "margin", "mean"),
+    ],
+)
+def test_a_graph_that_decides_knows_every_criterion_but_patience(
+    kind, criterion, token_pooling, trained, write_policy, texts, tokenizer, tmp_path
+):
+    from halfling.export.write import export
+
+    more = {"patience": 1} if criterion == "patience" else {}
+    policy = write_policy(kind, 0.75, criterion=criterion, token_pooling=token_pooling, **more)
+    export(model=trained[kind], out=tmp_path / "out", policy=policy)
+    segments = AdaptiveEngine.from_pretrained(tmp_path / "out")
+    whole = AdaptiveEngine.from_pretrained(tmp_path / "out", lengths=range(8, 65, 8))
+    for one in sequences_of(kind, texts[kind], tokenizer)[:6]:
+        (expected,), (found,) = segments.answer([one]), whole.answer([one])
+        assert found.exit_layer == expected.exit_layer
+        assert found.uncertainty == pytest.approx(expected.uncertainty, abs=1e-5)
+    assert bool(whole.backend.fixed) == (criterion != "patience")
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float32
 
+from halfling.engine.alone import Alone
 from halfling.engine.backends import load_backend
 from halfling.engine.embeddings import Embeddings
 from halfling.engine.exported import Exported, read_exported
@@ -30,7 +31,9 @@ class AdaptiveEngine:
         self.exported = exported
         self.pieces = load_pieces(folder, exported.tokenizer)
         self.backend = load_backend(backend, folder, exported, threads, lengths)
-        self.loop = AdaptiveLoop(exported, Embeddings(folder, exported.precision), self.backend, lengths)
+        embed = Embeddings(folder, exported.precision)
+        self.loop = AdaptiveLoop(exported, embed, self.backend)
+        self.alone = Alone(exported, embed, self.backend, lengths)
 
     @classmethod
     def from_pretrained(
@@ -43,9 +46,9 @@ class AdaptiveEngine:
             backend: "openvino", "onnx", "torch", or "auto": the first of these that is exported and installed.
             threads: How many threads compute; None for as many as this process may use. In PyTorch it holds for the
                 whole process, and None leaves it as it is.
-            lengths: Lengths of row (8, 16, ... 64, or every one) for which a sentence alone gets segments of that very
-                shape, made at the first such sentence. Faster for sentences of changing length, at the price of the
-                layers' memory for each length. OpenVINO only.
+            lengths: Lengths of row (8, 16, ... 64, or every one) for which a sentence alone gets a graph of that very
+                shape that decides by itself where to stop, made at the first such sentence. Exits are then free, at
+                the price of the layers' memory for each length. OpenVINO only, and not for the criterion patience.
 
         Raises:
             HalflingError: The folder is no exported model or damaged, or the backend is not to be had.
@@ -70,6 +73,10 @@ class AdaptiveEngine:
 
     def answer(self, sequences: Sequence[Encoded], leave_after: Sequence[int] | None = None) -> list[Answer]:
         """Return the network's answers to token ids; see `AdaptiveLoop.answer`."""
+        if len(sequences) == 1:
+            answer = self.alone.answer(sequences[0], None if leave_after is None else leave_after[0])
+            if answer is not None:
+                return [answer]
         return self.loop.answer(sequences, leave_after)
 
     def _classify(self, texts: Sequence[Any]) -> list[Prediction]:

@@ -68,8 +68,8 @@ class AdaptiveLoop:
     those whose uncertainty is below the exit's threshold leave; those who stay are packed anew when that pays.
     """
 
-    def __init__(self, exported: Exported, embed: Embeddings, backend: Backend, lengths: Sequence[int] = ()) -> None:
-        self.policy, self.embed, self.backend, self.lengths = exported.policy, embed, backend, sorted(lengths)
+    def __init__(self, exported: Exported, embed: Embeddings, backend: Backend) -> None:
+        self.policy, self.embed, self.backend = exported.policy, embed, backend
         self.tagging = exported.kind == "token"
 
     def answer(self, sequences: Sequence[Encoded], leave_after: Sequence[int] | None = None) -> list[Answer]:
@@ -100,7 +100,7 @@ class AdaptiveLoop:
     ) -> dict[int, Answer]:
         """Compute some sequences together."""
         chosen = [sequences[number] for number in numbers]
-        layout = packing.lay_out([len(one.ids) for one in chosen], self.lengths)
+        layout = packing.lay_out([len(one.ids) for one in chosen])
         here = _Packed(layout, np.arange(len(chosen)), [one.picked for one in chosen], None)
         hidden: Any = self._embed(chosen, layout)
         doubt = criteria.Doubt(self.policy)

@@ -71,17 +71,15 @@ def within(lengths: Int[np.ndarray, " sequences"]) -> Int[np.ndarray, " places"]
     return np.arange(ends[-1] if len(ends) else 0) - np.repeat(ends - lengths, lengths)
 
 
-def lay_out(lengths: Sequence[int] | Int[np.ndarray, " sequences"], ready: Sequence[int] = ()) -> Layout:
+def lay_out(lengths: Sequence[int] | Int[np.ndarray, " sequences"]) -> Layout:
     """Return the cheapest layout among rows of bucketed lengths, filled by first fit, longest first.
 
     First fit decreasing needs at most 11/9 of the fewest rows (https://doi.org/10.1137/0202001).
-    A sequence alone takes the first length of row among `ready` (ascending) that holds it, when there is one.
     """
     sizes = np.asarray(lengths, dtype=np.int64)
     longest, total = int(sizes.max()), int(sizes.sum())
     if len(sizes) == 1:
-        row = next((length for length in ready if length >= longest), bucket(longest))
-        return Layout(1, row, np.zeros(1, np.int64), sizes)
+        return Layout(1, bucket(longest), np.zeros(1, np.int64), sizes)
     candidates = {bucket(longest), *(length for length in (32, 64, 128, 256) if length >= longest)}
     if total <= 128:
         candidates.add(bucket(total))

@@ -30,6 +30,22 @@ class Backend(Protocol):
             picked: Numbers of tokens, rows counted through, int32.
         """
 
+    def alone(
+        self, hidden: np.ndarray, bias: np.ndarray, picked: np.ndarray, votes: np.ndarray, thresholds: np.ndarray
+    ) -> tuple[np.ndarray, float, int] | None:
+        """Return what a single row gets where one graph decides for it, or None where the backend has no such graph.
+
+        Args:
+            hidden: States before the first segment, [1, tokens, width].
+            bias: What attention adds, [1, 1, tokens, tokens].
+            picked: Numbers of tokens, int32: as many as there are tokens for a tagger, one for a classifier.
+            votes: The share of each answer in the sentence's uncertainty; 0 where `picked` is filled up.
+            thresholds: For each exit but the last: leave where the uncertainty is below.
+
+        Returns:
+            Logits of the picked tokens, the uncertainty, and the number of the segment after which it left.
+        """
+
     def move(self, hidden: Any, source: np.ndarray, target: np.ndarray, rows: int, tokens: int) -> Any:
         """Return states of [rows, tokens, width] that hold at `target` what `hidden` holds at `source`."""
 

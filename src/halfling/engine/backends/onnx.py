@@ -34,6 +34,9 @@ class OnnxBackend:
         *after, logits = self.sessions[segment].run(None, {"hidden": hidden, "bias": bias, "picked": picked})
         return (after[0] if after else None), logits
 
+    def alone(self, *_: Any) -> None:
+        """Return None: a sentence alone goes through the segments like others."""
+
     def move(self, hidden: Any, source: np.ndarray, target: np.ndarray, rows: int, tokens: int) -> np.ndarray:
         """Return states of [rows, tokens, width] that hold at `target` what `hidden` holds at `source`."""
         return move_rows(hidden, source, target, rows, tokens)

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import openvino
 
+from halfling.engine.backends.openvino_alone import chain, decides_in_graph
 from halfling.engine.exported import Exported, segment_name
 from halfling.engine.mapped import release_pages
 from halfling.engine.packing import move_rows
@@ -15,16 +16,21 @@ from halfling.errors import HalflingError
 HIDDEN, BIAS, PICKED = 0, 1, 2
 """The order of a segment's inputs; its logits are its last output."""
 
+NEVER = -1.0
+"""A threshold below which no uncertainty is."""
+
 
 class OpenVinoBackend:
-    """Compiled segments on the CPU: of dynamic shape for all rows, of fixed shape for chosen lengths of a single row.
+    """Compiled segments of dynamic shape on the CPU, and one graph of fixed shape for each chosen length of a row.
 
-    A changed shape costs a dynamic segment about 0.15 ms a layer; a segment of fixed shape never pays that, but holds
-    weights of its own.
+    A changed shape costs a dynamic segment about 0.15 ms a layer, and every boundary the second thread's sleep; a
+    graph of fixed shape pays neither, but holds weights of its own.
     """
 
     def __init__(self, folder: Path, exported: Exported, threads: int, lengths: Sequence[int] = ()) -> None:
         self.folder, self.exported, self.lengths = folder / "openvino", exported, frozenset(lengths)
+        if not decides_in_graph(exported.policy):
+            self.lengths = frozenset()
         self.core = openvino.Core()
         self.settings = {
             # The default is bf16 on chips that have it.
@@ -33,41 +39,31 @@ class OpenVinoBackend:
             "NUM_STREAMS": 1,
             "PERFORMANCE_HINT": "LATENCY",
         }
-        self.dynamic = self._compile(None)
-        self.fixed: dict[tuple[int, int], list[Any]] = {}
+        self.paths = [self.folder / f"{segment_name(*segment)}.xml" for segment in exported.segments]
+        self.dynamic = [self._compile(self._read(path), [path]) for path in self.paths]
+        self.fixed: dict[int, Any] = {}
         self.last = len(self.dynamic) - 1
 
-    def _compile(self, shape: tuple[int, int] | None) -> list[Any]:
-        """Return a request for each segment; `shape` is (tokens, answers) of a single row."""
-        requests = []
-        for first, last in self.exported.segments:
-            path = self.folder / f"{segment_name(first, last)}.xml"
-            try:
-                model = self.core.read_model(path)
-                if shape is not None:
-                    tokens, answers = shape
-                    width = self.exported.shape.width
-                    model.reshape({HIDDEN: [1, tokens, width], BIAS: [1, 1, tokens, tokens], PICKED: [answers]})
-                request = self.core.compile_model(model, "CPU", self.settings).create_infer_request()
-                self._pack_weights(request, path.with_suffix(".bin"), shape or (8, 8))
-                requests.append(request)
-            except RuntimeError as error:
-                raise HalflingError(
-                    f"{path}: OpenVINO cannot read it ({str(error).strip().splitlines()[0]})"
-                ) from error
-        return requests
+    def _read(self, path: Path) -> Any:
+        try:
+            return self.core.read_model(path)
+        except RuntimeError as error:
+            raise HalflingError(f"{path}: OpenVINO cannot read it ({str(error).strip().splitlines()[0]})") from error
 
-    def _pack_weights(self, request: Any, weights: Path, shape: tuple[int, int]) -> None:
-        """Run once, which copies the weights into OpenVINO's own order, and let the mapped originals go."""
-        tokens, answers = shape
+    def _compile(self, model: Any, paths: list[Path], tokens: int = 8, answers: int = 8) -> Any:
+        """Return a request that has run once: the weights are in OpenVINO's own order, the mapped originals let go."""
+        request = self.core.compile_model(model, "CPU", self.settings).create_infer_request()
         empty = np.zeros((1, tokens, self.exported.shape.width), np.float32)
         bias, picked = np.zeros((1, 1, tokens, tokens), np.float32), np.zeros(answers, np.int32)
-        request.infer([empty, bias, picked])
-        release_pages(weights)
+        nobody = np.full(max(len(self.exported.policy.thresholds), 1), NEVER, np.float32)
+        request.infer([empty, bias, picked, np.zeros(answers, np.float32), nobody][: len(request.input_tensors)])
+        for path in paths:
+            release_pages(path.with_suffix(".bin"))
+        return request
 
     def run(self, segment: int, hidden: Any, bias: np.ndarray, picked: np.ndarray) -> tuple[Any, np.ndarray]:
         """Return the hidden states after a segment (None after the last) and the logits of the picked tokens."""
-        request = self._requests(bias.shape, len(picked))[segment]
+        request = self.dynamic[segment]
         given = hidden if isinstance(hidden, openvino.Tensor) else openvino.Tensor(hidden, shared_memory=True)
         request.set_input_tensor(HIDDEN, given)
         request.set_input_tensor(BIAS, openvino.Tensor(bias, shared_memory=True))
@@ -77,14 +73,23 @@ class OpenVinoBackend:
             return None, request.get_output_tensor(0).data.copy()
         return request.get_output_tensor(0), request.get_output_tensor(1).data.copy()
 
-    def _requests(self, bias_shape: tuple[int, ...], answers: int) -> list[Any]:
-        rows, _, tokens, _ = bias_shape
-        if rows > 1 or tokens not in self.lengths:
-            return self.dynamic
-        shape = tokens, answers
-        if shape not in self.fixed:
-            self.fixed[shape] = self._compile(shape)
-        return self.fixed[shape]
+    def alone(
+        self, hidden: np.ndarray, bias: np.ndarray, picked: np.ndarray, votes: np.ndarray, thresholds: np.ndarray
+    ) -> tuple[np.ndarray, float, int] | None:
+        """Return the logits, the uncertainty and the number of the segment after which a single row leaves."""
+        tokens, answers = bias.shape[-1], len(picked)
+        if tokens not in self.lengths:
+            return None
+        if tokens not in self.fixed:
+            segments = [self._read(path) for path in self.paths]
+            model = chain(segments, self.exported.policy, tokens, answers, self.exported.shape.width)
+            self.fixed[tokens] = self._compile(model, self.paths, tokens, answers)
+        request = self.fixed[tokens]
+        for place, value in enumerate((hidden, bias, picked, votes, thresholds)[: len(request.input_tensors)]):
+            request.set_input_tensor(place, openvino.Tensor(value, shared_memory=True))
+        request.infer()
+        logits, doubt, segment = (request.get_output_tensor(place).data for place in range(3))
+        return logits.copy(), float(doubt.item()), int(segment.item())
 
     def move(self, hidden: Any, source: np.ndarray, target: np.ndarray, rows: int, tokens: int) -> np.ndarray:
         """Return states of [rows, tokens, width] that hold at `target` what `hidden` holds at `source`."""

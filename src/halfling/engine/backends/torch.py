@@ -41,6 +41,9 @@ class TorchBackend:
         logits = self._head(last)(chosen)
         return (state if segment < len(self.segments) - 1 else None), logits.float().cpu().numpy()
 
+    def alone(self, *_: Any) -> None:
+        """Return None: a sentence alone goes through the segments like others."""
+
     @torch.inference_mode()
     def move(self, hidden: Any, source: np.ndarray, target: np.ndarray, rows: int, tokens: int) -> Any:
         """Return states of [rows, tokens, width] that hold at `target` what `hidden` holds at `source`."""

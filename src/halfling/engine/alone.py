@@ -1,0 +1,58 @@
+"""A sentence alone, where the backend has a graph of its length that decides by itself when to stop."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from halfling.engine.backends import Backend
+from halfling.engine.embeddings import Embeddings
+from halfling.engine.exported import Exported
+from halfling.engine.loop import Answer
+from halfling.engine.packing import Layout
+from halfling.engine.text import PAD, Encoded
+
+ALWAYS, NEVER = 2.0, -1.0
+"""Thresholds above and below every uncertainty."""
+
+
+class Alone:
+    """One sentence in, one answer out."""
+
+    def __init__(self, exported: Exported, embed: Embeddings, backend: Backend, lengths: Sequence[int]) -> None:
+        self.policy, self.embed, self.backend, self.lengths = exported.policy, embed, backend, sorted(lengths)
+        self.tagging = exported.kind == "token"
+        self.thresholds = np.array(exported.policy.thresholds or (NEVER,), np.float32)
+        self.masks: dict[tuple[int, int], tuple[np.ndarray, np.ndarray]] = {}
+
+    def answer(self, one: Encoded, leave_after: int | None) -> Answer | None:
+        """Return the network's answer, or None where the backend has no graph of this length."""
+        length = len(one.ids)
+        tokens = next((tokens for tokens in self.lengths if tokens >= length), None)
+        if tokens is None:
+            return None
+        positions, bias = self._mask(length, tokens)
+        ids = np.full(tokens, PAD)
+        ids[:length] = one.ids
+        num, room = len(one.picked), tokens if self.tagging else 1
+        picked, votes = np.zeros(room, np.int32), np.zeros(room, np.float32)
+        picked[:num], votes[:num] = one.picked, 1 / num
+        thresholds = self.thresholds if leave_after is None else self._imposed(leave_after)
+        found = self.backend.alone(self.embed(ids, positions)[None], bias, picked, votes, thresholds)
+        if found is None:
+            return None
+        logits, doubt, segment = found
+        return Answer(logits[:num], self.policy.layers[segment], doubt)
+
+    def _mask(self, length: int, tokens: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return the positions and attention's bias of a sentence in a row; there are few of them."""
+        if (length, tokens) not in self.masks:
+            positions = np.arange(tokens)
+            positions[length:] = 0
+            layout = Layout(1, tokens, np.zeros(1, np.int64), np.array([length]))
+            self.masks[length, tokens] = positions, layout.bias()
+        return self.masks[length, tokens]
+
+    def _imposed(self, layer: int) -> np.ndarray:
+        """Return thresholds that let everybody leave after `layer`, and nobody before."""
+        earlier = self.policy.layers[:-1]
+        return np.array([ALWAYS if exit_layer >= layer else NEVER for exit_layer in earlier] or [NEVER], np.float32)
