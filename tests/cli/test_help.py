@@ -20,6 +20,7 @@ COMMANDS = [
     "report",
     "publish",
     "export",
+    "engine tune",
     "predict",
     "flops",
 ]

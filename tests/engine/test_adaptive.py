@@ -1,4 +1,5 @@
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -252,7 +253,7 @@ def test_one_text_that_is_not_in_a_list_is_refused(engine):
         engine("token").predict("Anna")
 
 
-def test_the_engine_runs_where_torch_and_transformers_cannot_be_imported(exported):
+def test_the_engine_runs_where_torch_and_transformers_cannot_be_imported(exported, tmp_path):
     code = """
 import sys
 class Absent:
@@ -270,6 +271,11 @@ main()
         done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
         assert done.returncode == 0, done.stderr
         assert done.stdout.endswith("Anna lives here\n")
+    folder = shutil.copytree(exported("token", "int8"), tmp_path / "model")
+    command = [sys.executable, "-c", code, "engine", "tune", str(folder), "--rounds", "2", "--threads", "1"]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.endswith("tuning.json\n")
 
 
 def test_the_tokenizer_of_transformers_gives_the_same_ids(engine, trained, tokenizer):

@@ -22,6 +22,7 @@ ORDER = (
     "report",
     "publish",
     "export",
+    "engine",
     "predict",
     "flops",
 )

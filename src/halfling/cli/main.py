@@ -17,6 +17,7 @@ def main() -> None:
         calibrate,
         corpus,
         distill,
+        engine,
         evaluate,
         exits,
         export,

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import sys
+import warnings
 from pathlib import Path
 from typing import Annotated
 
@@ -21,11 +22,16 @@ def predict(
 ) -> None:
     """Answer texts with the exported model in FOLDER: a label each, or the entities in it, and the layer it left at."""
     from halfling.engine import AdaptiveEngine
+    from halfling.engine.tuning import TuningWarning
     from halfling.errors import HalflingError
 
     if text and file:
         raise HalflingError(f"{file}: texts were given too: give texts or a file")
-    engine = AdaptiveEngine.from_pretrained(folder, backend)
+    with warnings.catch_warnings(record=True) as notes:
+        warnings.simplefilter("always", TuningWarning)
+        engine = AdaptiveEngine.from_pretrained(folder, backend)
+    for note in notes:
+        typer.echo(f"note: {note.message}", err=True)
     lines = text or _lines(file)
     if not any(line.strip() for line in lines):
         raise HalflingError(f"{file or 'predict'}: no text: give texts, --file, or lines on standard input")

@@ -1,8 +1,9 @@
 """Time, measured so that two candidates meet the same weather."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from statistics import median, quantiles
+from typing import TypeVar
 
 from pydantic import Field
 
@@ -24,13 +25,16 @@ class Ratio(Record):
     upper: float = Field(description="third quartile of the rounds' ratios")
 
 
+_Name = TypeVar("_Name", bound=Hashable)
+
+
 def interleaved(
-    calls: Mapping[str, Callable[[], object]],
+    calls: Mapping[_Name, Callable[[], object]],
     *,
     rounds: int,
     warmup: int,
     clock: Callable[[], float] = time.perf_counter,
-) -> dict[str, list[float]]:
+) -> dict[_Name, list[float]]:
     """Time every call once a round and return each one's seconds, round by round.
 
     A, B, A, B rather than A, A, B, B: a machine that slows down, or that is shared, then slows all alike.
@@ -48,7 +52,7 @@ def interleaved(
     if rounds < 2 or warmup < 0:
         raise ValueError(f"expected rounds >= 2 and warmup >= 0, got {rounds} and {warmup}")
     names = list(calls)
-    seconds: dict[str, list[float]] = {name: [] for name in names}
+    seconds: dict[_Name, list[float]] = {name: [] for name in names}
     for turn in range(warmup + rounds):
         for name in names if turn % 2 == 0 else reversed(names):
             start = clock()

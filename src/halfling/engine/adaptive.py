@@ -14,6 +14,7 @@ from halfling.engine.exported import Exported, read_exported
 from halfling.engine.loop import AdaptiveLoop, Answer
 from halfling.engine.prediction import Prediction, spans_of
 from halfling.engine.text import Encoded, join, load_pieces, split_words, windows
+from halfling.engine.tuning import tuned_setting
 from halfling.errors import HalflingError
 
 
@@ -37,24 +38,32 @@ class AdaptiveEngine:
 
     @classmethod
     def from_pretrained(
-        cls, folder: str | Path, backend: str = "auto", threads: int | None = None, lengths: Sequence[int] = ()
+        cls, folder: str | Path, backend: str = "auto", threads: int | None = None, lengths: Sequence[int] | None = None
     ) -> "AdaptiveEngine":
         """Return the engine of a folder that `halfling export` wrote.
 
         Args:
             folder: The exported model.
-            backend: "openvino", "onnx", "torch", or "auto": the first of these that is exported and installed.
+            backend: "openvino", "onnx", "torch", or "auto": what `halfling engine tune` chose for this model on this
+                machine, threads and lengths included where they are None; the first that is exported and installed
+                where nothing was tuned, or (with a `TuningWarning`) for another machine or model.
             threads: How many threads compute; None for as many as this process may use. In PyTorch it holds for the
                 whole process, and None leaves it as it is.
             lengths: Lengths of row (8, 16, ... 64, or every one) for which a sentence alone gets a graph of that very
-                shape that decides by itself where to stop, made at the first such sentence. Exits are then free, at
-                the price of the layers' memory for each length. OpenVINO only, and not for the criterion patience.
+                shape that decides by itself where to stop, made at the first such sentence; none when absent. Exits
+                are then free, at the price of the layers' memory for each length. OpenVINO only, and not for the
+                criterion patience.
 
         Raises:
-            HalflingError: The folder is no exported model or damaged, or the backend is not to be had.
+            HalflingError: The folder is no exported model, or damaged, its tuning is, or the backend is not to be had.
         """
         place = Path(folder)
-        return cls(place, read_exported(place), backend, threads, lengths)
+        exported = read_exported(place)
+        tuned = tuned_setting(place, exported) if backend == "auto" else None
+        if tuned:
+            backend, threads = tuned.backend, threads or tuned.threads
+            lengths = tuned.lengths if lengths is None else lengths
+        return cls(place, exported, backend, threads, lengths or ())
 
     def predict(self, texts: Sequence[Any]) -> list[Prediction]:
         """Return an answer for each text, in their order.

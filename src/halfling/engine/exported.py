@@ -35,15 +35,18 @@ class Exported(Record):
 
     def sealed(self) -> "Exported":
         """Return this record with its checksum."""
-        bare = self.model_copy(update={"checksum": ""})
-        checksum = hashlib.sha256(bare.model_dump_json().encode()).hexdigest()
-        return bare.model_copy(update={"checksum": checksum})
+        return self.model_copy(update={"checksum": checksum_of(self)})
 
     @property
     def segments(self) -> tuple[tuple[int, int], ...]:
         """Return the first and last layer (1-based) of each segment."""
         ends = self.policy.layers
         return tuple(zip((1, *(end + 1 for end in ends[:-1])), ends, strict=True))
+
+
+def checksum_of(record: Record) -> str:
+    """Return the SHA-256 of a record while its `checksum` is empty."""
+    return hashlib.sha256(record.model_copy(update={"checksum": ""}).model_dump_json().encode()).hexdigest()
 
 
 def segment_name(first: int, last: int) -> str:
@@ -61,7 +64,7 @@ def read_exported(folder: Path) -> Exported:
         raise HalflingError(f"{folder}: no exported model here (no {EXPORTED}): make one with `halfling export`")
     exported = Exported.read(folder / EXPORTED)
     damaged = "damaged (not what was exported): export the model again"
-    if exported != exported.sealed():
+    if exported.checksum != checksum_of(exported):
         raise HalflingError(f"{folder / EXPORTED}: {damaged}")
     for name, expected in exported.files.items():
         path = folder / name

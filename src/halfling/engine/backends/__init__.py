@@ -1,6 +1,5 @@
 """Who computes the segments: OpenVINO, ONNX Runtime or PyTorch, behind one small interface."""
 
-import os
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import Any, Protocol, get_args, runtime_checkable
 import numpy as np
 
 from halfling.engine.exported import BackendName, Exported
+from halfling.engine.machine import usable_cores
 from halfling.errors import HalflingError
 
 MODULES: dict[BackendName, str] = {"openvino": "openvino", "onnx": "onnxruntime", "torch": "torch"}
@@ -50,6 +50,19 @@ class Backend(Protocol):
         """Return states of [rows, tokens, width] that hold at `target` what `hidden` holds at `source`."""
 
 
+def ready_backends(folder: Path, exported: Exported) -> list[BackendName]:
+    """Return the backends that are exported in a folder and installed, in the order of `MODULES`.
+
+    Raises:
+        HalflingError: There is none.
+    """
+    ready = [each for each in MODULES if each in exported.backends and find_spec(MODULES[each])]
+    if not ready:
+        needed = " or ".join(MODULES[each] for each in exported.backends)
+        raise HalflingError(f"{folder}: needs {needed}: install halfling[openvino], [onnx] or [train]")
+    return ready
+
+
 def load_backend(name: str, folder: Path, exported: Exported, threads: int | None, lengths: Sequence[int]) -> Backend:
     """Return a backend that is ready to run.
 
@@ -64,11 +77,7 @@ def load_backend(name: str, folder: Path, exported: Exported, threads: int | Non
         HalflingError: The backend was not exported, or its library is not installed.
     """
     if name == "auto":
-        ready = [each for each in MODULES if each in exported.backends and find_spec(MODULES[each])]
-        if not ready:
-            needed = " or ".join(MODULES[each] for each in exported.backends)
-            raise HalflingError(f"{folder}: needs {needed}: install halfling[openvino], [onnx] or [train]")
-        name = ready[0]
+        name = ready_backends(folder, exported)[0]
     if name not in get_args(BackendName):
         raise HalflingError(f"unknown backend {name!r}: choose from auto, {', '.join(MODULES)}")
     if name not in exported.backends:
@@ -78,16 +87,11 @@ def load_backend(name: str, folder: Path, exported: Exported, threads: int | Non
     if name == "openvino":
         from halfling.engine.backends.openvino import OpenVinoBackend
 
-        return OpenVinoBackend(folder, exported, threads or _cores(), lengths)
+        return OpenVinoBackend(folder, exported, threads or usable_cores(), lengths)
     if name == "onnx":
         from halfling.engine.backends.onnx import OnnxBackend
 
-        return OnnxBackend(folder, exported, threads or _cores())
+        return OnnxBackend(folder, exported, threads or usable_cores())
     from halfling.engine.backends.torch import TorchBackend
 
     return TorchBackend(folder, exported, threads)
-
-
-def _cores() -> int:
-    """Return how many cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
