@@ -10,6 +10,7 @@ import pyarrow as pa
 import pytest
 from tokenizers import Tokenizer
 
+from halfling.corpus import encode
 from halfling.corpus.charsmap import read_keys
 from halfling.corpus.encode import TextEncoder, load_tokenizer
 from halfling.corpus.viterbi import LONGEST, Unigram
@@ -111,6 +112,28 @@ def test_equal_cuts_fall_as_the_tokenizers(folder, encoder):
     # "00" + "000" scores as "000" + "00": SentencePiece's single precision decides such ties by where they stand.
     texts = ["0" * n for n in range(1, 40)] + ["." * n for n in range(1, 40)] + ["sınırınınının"]
     assert by_word(texts, encoder) == plain(texts, folder)
+
+
+@pytest.mark.parametrize("size", [1, 40])
+def test_slices_of_any_size_have_the_tokenizers_ids(folder, encoder, monkeypatch, size):
+    monkeypatch.setattr(encode, "_SLICE_BYTES", size)
+    assert by_word(HOSTILE, encoder) == plain(HOSTILE, folder)
+
+
+def test_the_tokenizer_is_given_little_at_a_time(encoder, monkeypatch):
+    given = []
+
+    class Watched:
+        def encode_batch_fast(self, texts, **options):
+            given.append(len("".join(texts).encode()))
+            return encoder._tokenizer.encode_batch_fast(texts, **options)
+
+    own = encoder.with_own_words()
+    own._tokenizer = Watched()
+    monkeypatch.setattr(encode, "_SLICE_BYTES", 100)
+    own.with_own_words().encode(pa.array([f"a\v{number}" for number in range(99)], pa.string()))
+    assert sum(given) > 300
+    assert max(given) <= 104
 
 
 def test_special_tokens_written_in_a_text_stay_text_and_are_counted(encoder):

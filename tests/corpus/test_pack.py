@@ -5,7 +5,7 @@ import pytest
 from halfling.corpus.blocks import PackedBlocks, PackedSummary
 from halfling.corpus.encode import SpecialIds, load_tokenizer
 from halfling.corpus.pack import Packer, PackSettings, pack_corpus
-from halfling.corpus.store import read_batches, read_texts
+from halfling.corpus.store import ChunkWriter, read_batches, read_texts
 from halfling.errors import HalflingError
 
 SPECIAL = SpecialIds(start=0, pad=1, end=2, unknown=3, mask=99)
@@ -219,3 +219,12 @@ def test_a_folder_without_corpus_or_tokenizer_is_named(corpus, tokenizer_folder,
         pack_corpus(settings=settings, corpus=corpus, tokenizer=tmp_path / "nothing", out=tmp_path)
     with pytest.raises(HalflingError, match=r"chunk-1: holds no blocks"):
         PackedBlocks(tmp_path / "chunk-1")
+
+
+def test_no_batch_of_long_documents_is_larger_than_a_row_group(tmp_path):
+    texts = [f"{number}" * 2**20 for number in range(8)]
+    with ChunkWriter(tmp_path / "en.parquet", "en", 1) as writer:
+        content = pa.array([text.encode() for text in texts], pa.binary())
+        writer.add(np.arange(8, dtype=np.uint64), content, np.full(8, 2**20))
+    assert [len(batch) for batch in read_texts(tmp_path / "en.parquet", batch_bytes=1)] == [4, 4]
+    assert [len(batch) for batch in read_batches(tmp_path / "en.parquet")] == [4, 4]

@@ -129,7 +129,7 @@ def read_batches(path: Path) -> Iterator[list[Document]]:
         with pq.ParquetFile(path, page_checksum_verification=True) as file:
             if file.schema_arrow != SCHEMA:
                 raise HalflingError(f"{path}: columns are {file.schema_arrow.names}, not {SCHEMA.names}")
-            for batch in file.iter_batches(_BATCH_DOCUMENTS, columns=list(Document._fields)):
+            for batch in _groups(file, _BATCH_DOCUMENTS, list(Document._fields)):
                 if any(column.null_count for column in batch.columns):
                     raise HalflingError(f"{path}: a document without id, lang or text: build the corpus again")
                 columns = (column.to_pylist() for column in batch.columns)
@@ -151,7 +151,7 @@ def read_texts(path: Path, batch_bytes: int = 4 * 2**20) -> Iterator[pa.StringAr
                 raise HalflingError(f"{path}: columns are {file.schema_arrow.names}, not {SCHEMA.names}")
             waiting: list[pa.StringArray] = []
             size = 0
-            for batch in file.iter_batches(_FEW_DOCUMENTS, columns=["text"]):
+            for batch in _groups(file, _FEW_DOCUMENTS, ["text"]):
                 waiting.append(batch["text"])
                 size += batch["text"].nbytes
                 if size >= batch_bytes:
@@ -162,3 +162,9 @@ def read_texts(path: Path, batch_bytes: int = 4 * 2**20) -> Iterator[pa.StringAr
     except (OSError, pa.ArrowException) as error:
         reason = str(error).splitlines()[0]
         raise HalflingError(f"{path}: cannot be read ({reason}): build the corpus again") from error
+
+
+def _groups(file: pq.ParquetFile, num_documents: int, columns: list[str]) -> Iterator[pa.RecordBatch]:
+    """Yield some documents at a time; never of two row groups, which are what bounds their bytes."""
+    for number in range(file.num_row_groups):
+        yield from file.iter_batches(num_documents, row_groups=[number], columns=columns)

@@ -102,10 +102,7 @@ class Unigram:
         lengths = pc.utf8_length(words).to_numpy().astype(np.int64) + 1
         lengths[lengths == 1] = 0
         # Joined by the mark, each word is preceded by its own.
-        marked = pc.binary_join(pa.ListArray.from_arrays(pa.array([0, len(words)], pa.int32()), words), SPACE_MARK)
-        characters = (
-            self._character[codepoints(SPACE_MARK + marked[0].as_py())] if len(words) else np.zeros(0, np.int32)
-        )
+        characters = self._character[codepoints(SPACE_MARK + joined(words, SPACE_MARK))]
         begins = np.concatenate([[0], np.cumsum(np.maximum(lengths, 1))])[:-1]
         longest_first = order = np.argsort(-lengths, kind="stable")
         cut: list[pa.ListArray] = []
@@ -179,6 +176,11 @@ class Unigram:
         ends = np.cumsum(kept.sum(axis=1))
         offsets = np.concatenate([[0], ends]).astype(np.int32)
         return pa.ListArray.from_arrays(pa.array(offsets), pa.array(ids[kept]))
+
+
+def joined(words: pa.StringArray, by: str) -> str:
+    """Return the words in one text, `by` between any two."""
+    return pc.binary_join(pa.ListArray.from_arrays(pa.array([0, len(words)], pa.int32()), words), by)[0].as_py()
 
 
 def codepoints(text: str) -> Int32[np.ndarray, " _"]:
