@@ -150,16 +150,25 @@ def impose(
 ) -> tuple[list[int], float]:
     """Return the layer after which each input leaves, so that about `SHARE` of the arithmetic is left; and the share.
 
-    Inputs in random order leave at the early exits in turn, until enough is saved; the others stay to the end.
+    Inputs in random order leave at the early exits in turn, until enough is saved; the others stay to the end. Of many
+    such draws that is taken whose mean layer tells the same share: a sentence alone takes nearly the same time whatever
+    its length, and a draw that lets the long ones leave would save arithmetic and little time.
     The share counts all classifiers that are evaluated.
     """
+    draws = (_draw(shape, task, lengths, exits, seed) for seed in range(200))
+    return min(draws, key=lambda draw: abs(draw[1] - SHARE) + abs(sum(draw[0]) / len(lengths) / exits[-1] - SHARE))
+
+
+def _draw(
+    shape: EncoderShape, task: TaskName, lengths: Sequence[int], exits: Sequence[int], seed: int
+) -> tuple[list[int], float]:
     kind, classes = ("token", 7) if task == "wikiann" else ("sequence", 3)
     plain = Head(kind=kind, num_classes=classes)
     early = Head(kind=kind, num_classes=classes, layers=tuple(exits))
     whole = flops(shape, lengths, [shape.num_layers] * len(lengths), plain).total
     taken = [shape.num_layers] * len(lengths)
     share = flops(shape, lengths, taken, early).total / whole
-    order = Random(0).sample(range(len(lengths)), len(lengths))
+    order = Random(seed).sample(range(len(lengths)), len(lengths))
     for place, layer in zip(order, cycle(exits[:-1])):
         before, taken[place] = taken[place], layer
         now = flops(shape, lengths, taken, early).total / whole
