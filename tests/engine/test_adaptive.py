@@ -12,6 +12,7 @@ from transformers import AutoModelForSequenceClassification, AutoModelForTokenCl
 from halfling.engine import AdaptiveEngine
 from halfling.engine.text import Encoded
 from halfling.errors import HalflingError
+from halfling.records import ExitPolicy
 from halfling.tasks.encode import encode_wikiann, encode_xnli
 from halfling.tasks.wikiann import NerExample
 from halfling.tasks.xnli import NliExample
@@ -159,7 +160,6 @@ def test_those_who_stay_are_packed_anew(engine, texts, tokenizer, monkeypatch):
 def test_patience_is_answered_as_the_model_in_torch_answers(trained, write_policy, texts, tokenizer, tmp_path):
     from halfling.export.write import export
     from halfling.models import XLMRobertaEarlyExitForTokenClassification
-    from halfling.records import ExitPolicy
 
     more = {"criterion": "patience", "patience": 1}
     export(model=trained["token"], out=tmp_path / "out", policy=write_policy("token", 0.5, **more))
@@ -187,6 +187,51 @@ def test_pytorch_keeps_the_threads_that_its_process_was_given(exported):
         assert torch.get_num_threads() == before + 1
     finally:
         torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def by_token(trained, write_policy, tmp_path_factory):
+    from halfling.export.write import export
+
+    made = {}
+    for precision, backends in (("float32", ("openvino", "onnx", "torch")), ("int8", ("openvino",))):
+        out = made[precision] = tmp_path_factory.mktemp("by-token") / precision
+        policy = write_policy("token", 0.7, granularity="token")
+        export(model=trained["token"], out=out, backends=backends, precision=precision, policy=policy)
+    return made
+
+
+@pytest.mark.parametrize("backend", ["openvino", "onnx", "torch"])
+def test_tokens_that_leave_alone_get_the_answers_of_the_model_in_torch(backend, by_token, trained, texts, tokenizer):
+    from halfling.models import XLMRobertaEarlyExitForTokenClassification
+
+    network = XLMRobertaEarlyExitForTokenClassification.from_pretrained(trained["token"]).eval()
+    network.config.leave_by(ExitPolicy.uniform((1, 2, 3), 0.7, granularity="token"))
+    sequences = sequences_of("token", texts["token"], tokenizer)
+    answers = AdaptiveEngine.from_pretrained(by_token["float32"], backend).answer(sequences)
+    taken = set()
+    for one, answer in zip(sequences, answers, strict=True):
+        ids = torch.from_numpy(one.ids)[None]
+        starts = torch.zeros_like(ids, dtype=torch.bool)
+        starts[0, one.picked] = True
+        with torch.inference_mode():
+            expected = network(ids, word_starts=starts)
+        np.testing.assert_allclose(answer.logits, expected.logits[0, one.picked].numpy(), atol=1e-4)
+        assert answer.exit_layer == int(expected.exit_layers[0])
+        assert answer.uncertainty == pytest.approx(expected.uncertainty[0, one.picked].mean().item(), abs=1e-5)
+        taken |= set(expected.token_exit_layers[0, one.picked].tolist())
+    assert taken == {1, 2, 3}
+
+
+@pytest.mark.parametrize("precision", ["float32", "int8"])
+def test_tokens_that_might_leave_and_do_not_get_the_plain_model_s_answers(
+    precision, by_token, engine, texts, tokenizer
+):
+    sequences = sequences_of("token", texts["token"], tokenizer)
+    expected = engine("token", precision=precision, threshold=None).answer(sequences)
+    found = AdaptiveEngine.from_pretrained(by_token[precision]).answer(sequences, leave_after=[3] * len(sequences))
+    atol = 1e-4 if precision == "float32" else 0.1
+    np.testing.assert_allclose(logits_of(found), logits_of(expected), atol=atol)
 
 
 def test_a_classifier_cuts_what_is_too_long_and_says_so(engine):

@@ -14,6 +14,7 @@ from halfling.engine.exported import Exported, read_exported
 from halfling.engine.loop import AdaptiveLoop, Answer
 from halfling.engine.prediction import Prediction, spans_of
 from halfling.engine.text import Encoded, join, load_pieces, split_words, windows
+from halfling.engine.token_loop import TokenLoop
 from halfling.engine.tuning import tuned_setting
 from halfling.errors import HalflingError
 
@@ -27,13 +28,12 @@ class AdaptiveEngine:
     def __init__(
         self, folder: Path, exported: Exported, backend: str, threads: int | None, lengths: Sequence[int]
     ) -> None:
-        if exported.policy.granularity != "sentence":
-            raise HalflingError(f"{folder}: its policy lets tokens leave alone, which the engine does not do yet")
         self.exported = exported
         self.pieces = load_pieces(folder, exported.tokenizer)
         self.backend = load_backend(backend, folder, exported, threads, lengths)
         embed = Embeddings(folder, exported.precision)
-        self.loop = AdaptiveLoop(exported, embed, self.backend)
+        loop = TokenLoop if exported.policy.granularity == "token" else AdaptiveLoop
+        self.loop = loop(exported, embed, self.backend)
         self.alone = Alone(exported, embed, self.backend, lengths)
 
     @classmethod

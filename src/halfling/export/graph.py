@@ -57,6 +57,10 @@ class SegmentGraph:
     very negative elsewhere) and `picked` [answers] (numbers of tokens, rows counted through), and returns
     `hidden` after its last layer (save for the last segment) and `logits` [answers, classes].
 
+    Where tokens leave alone, segments after the first read `queries` [rows, queries] too (numbers of tokens, rows
+    counted through; a row may name one twice) and `bias` is [rows, 1, queries, tokens]: a layer changes the states of
+    those tokens only, while all are keys and values, those who left with the state that they left with.
+
     Queries, keys and values are one product, with the attention's scale folded into the queries' weights. In int8
     the linear layers are integer products between a quantised input (one static scale for the tensor) and weights
     (a scale for each output); attention products, softmax, layer norms and residuals stay in float32.
@@ -65,14 +69,14 @@ class SegmentGraph:
     def __init__(self, shape: EncoderShape, weights: Weights, epsilon: float, int8: Int8 | None) -> None:
         self.shape, self.weights, self.epsilon, self.int8 = shape, weights, epsilon, int8
 
-    def build(self, first: int, last: int) -> onnx.ModelProto:
+    def build(self, first: int, last: int, by_token: bool = False) -> onnx.ModelProto:
         """Return the graph of layers `first` to `last` (1-based); layer 1 begins with the embeddings' norm."""
         graph, width = _Graph(), self.shape.width
-        hidden = "hidden"
+        hidden, queries = "hidden", "queries" if by_token and first > 1 else None
         if first == 1:
             hidden = self._norm(graph, "roberta.embeddings.LayerNorm", hidden)
         for layer in range(first, last + 1):
-            hidden = self._layer(graph, layer, hidden)
+            hidden = self._layer(graph, layer, hidden, queries)
         logits = self._head(graph, last, hidden)
         kept = {hidden: "hidden_out", logits: "logits"}
         for node in graph.nodes:
@@ -83,9 +87,11 @@ class SegmentGraph:
         outputs["logits"] = (FLOAT, ["answers", "classes"])
         inputs: dict[str, tuple[int, list[str | int | None]]] = {
             "hidden": states,
-            "bias": (FLOAT, ["rows", 1, "tokens", "tokens"]),
+            "bias": (FLOAT, ["rows", 1, queries or "tokens", "tokens"]),
             "picked": (INT32, ["answers"]),
         }
+        if queries:
+            inputs["queries"] = (INT32, ["rows", "queries"])
         whole = helper.make_graph(
             graph.nodes,
             f"layers {first} to {last}",
@@ -97,30 +103,47 @@ class SegmentGraph:
         model.producer_name = "halfling"
         return model
 
-    def _layer(self, graph: _Graph, layer: int, hidden: str) -> str:
-        heads, depth = self.shape.num_heads, self.shape.width // self.shape.num_heads
+    def _layer(self, graph: _Graph, layer: int, hidden: str, queries: str | None) -> str:
         here = f"roberta.encoder.layer.{layer - 1}"
-        one = f"{here}.attention.self"
-        parts = [self._linear_weights(f"{one}.{part}") for part in ("query", "key", "value")]
-        parts[0] = (parts[0][0] * depth**-0.5, parts[0][1] * depth**-0.5)
-        joint = self._product(
-            graph, one, hidden, np.concatenate([w for w, _ in parts], axis=1), np.concatenate([b for _, b in parts])
-        )
-        split = graph.node("Reshape", joint, graph.constant([0, 0, 3, heads, depth], np.int64))
-        split = graph.node("Transpose", split, perm=[2, 0, 3, 1, 4])
-        query, key, value = (
-            graph.node("Squeeze", part, graph.constant([0], np.int64))
-            for part in graph.nodes_of("Split", split, num=3, axis=0, num_outputs=3)
-        )
+        if queries is None:
+            asking = hidden
+            query, key, value = self._projections(graph, here, hidden, ("query", "key", "value"))
+        else:
+            flat = graph.node("Reshape", hidden, graph.constant([-1, self.shape.width], np.int64))
+            asking = graph.node("Gather", flat, queries, axis=0)
+            (query,) = self._projections(graph, here, asking, ("query",))
+            key, value = self._projections(graph, here, hidden, ("key", "value"))
         scores = graph.node("MatMul", query, graph.node("Transpose", key, perm=[0, 1, 3, 2]))
         shares = graph.node("Softmax", graph.node("Add", scores, "bias"), axis=-1)
         mixed = graph.node("Transpose", graph.node("MatMul", shares, value), perm=[0, 2, 1, 3])
         mixed = graph.node("Reshape", mixed, graph.constant([0, 0, self.shape.width], np.int64))
-        attended = graph.node("Add", self._linear(graph, f"{here}.attention.output.dense", mixed), hidden)
+        attended = graph.node("Add", self._linear(graph, f"{here}.attention.output.dense", mixed), asking)
         attended = self._norm(graph, f"{here}.attention.output.LayerNorm", attended)
         inner = graph.node("Gelu", self._linear(graph, f"{here}.intermediate.dense", attended))
         outer = graph.node("Add", self._linear(graph, f"{here}.output.dense", inner), attended)
-        return self._norm(graph, f"{here}.output.LayerNorm", outer)
+        states = self._norm(graph, f"{here}.output.LayerNorm", outer)
+        if queries is None:
+            return states
+        places = graph.node("Reshape", queries, graph.constant([-1, 1], np.int64))
+        places = graph.node("Cast", places, to=int(TensorProto.INT64))
+        changed = graph.node("Reshape", states, graph.constant([-1, self.shape.width], np.int64))
+        return graph.node("Reshape", graph.node("ScatterND", flat, places, changed), graph.node("Shape", hidden))
+
+    def _projections(self, graph: _Graph, here: str, states: str, names: tuple[str, ...]) -> list[str]:
+        """Return queries, keys or values of `states`, [rows, heads, tokens, depth], computed as one product."""
+        heads, depth = self.shape.num_heads, self.shape.width // self.shape.num_heads
+        one = f"{here}.attention.self"
+        parts = [self._linear_weights(f"{one}.{name}") for name in names]
+        scaled = [
+            (weight * depth**-0.5, bias * depth**-0.5) if name == "query" else (weight, bias)
+            for name, (weight, bias) in zip(names, parts, strict=True)
+        ]
+        weight, bias = np.concatenate([w for w, _ in scaled], axis=1), np.concatenate([b for _, b in scaled])
+        joint = self._product(graph, one, states, weight, bias)
+        split = graph.node("Reshape", joint, graph.constant([0, 0, len(names), heads, depth], np.int64))
+        split = graph.node("Transpose", split, perm=[2, 0, 3, 1, 4])
+        each = graph.nodes_of("Split", split, num=len(names), axis=0, num_outputs=len(names)) if names[1:] else [split]
+        return [graph.node("Squeeze", part, graph.constant([0], np.int64)) for part in each]
 
     def _head(self, graph: _Graph, layer: int, hidden: str) -> str:
         name = "classifier" if layer == self.shape.num_layers else f"exits.{layer}"

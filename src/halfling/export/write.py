@@ -52,8 +52,6 @@ def export(
     if precision == "int8" and "torch" in backends:
         raise HalflingError("torch: runs float32 only: export int8 for openvino or onnx")
     trained = load_trained(model, policy)
-    if trained.policy.granularity != "sentence":
-        raise HalflingError(f"{policy}: lets tokens leave alone, which the engine does not do: calibrate for sentences")
     examples = sentences(trained, model, data)
     partial = out.with_name(out.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
@@ -131,7 +129,8 @@ def _write_segments(
         (out / name).mkdir()
     for number, (first, last) in enumerate(exported.segments):
         progress(number, len(exported.segments), f"layers {first} to {last}")
-        segment, built = segment_name(first, last), graph.build(first, last)
+        segment = segment_name(first, last)
+        built = graph.build(first, last, by_token=exported.policy.granularity == "token")
         onnx.checker.check_model(built)
         if "onnx" in exported.backends:
             onnx.save(built, out / "onnx" / f"{segment}.onnx")

@@ -19,15 +19,19 @@ MODULES: dict[BackendName, str] = {"openvino": "openvino", "onnx": "onnxruntime"
 class Backend(Protocol):
     """Computes segments. Hidden states stay in the backend's own arrays from segment to segment."""
 
-    def run(self, segment: int, hidden: Any, bias: np.ndarray, picked: np.ndarray) -> tuple[Any, np.ndarray]:
+    def run(
+        self, segment: int, hidden: Any, bias: np.ndarray, picked: np.ndarray, queries: np.ndarray | None = None
+    ) -> tuple[Any, np.ndarray]:
         """Return the hidden states after a segment (None after the last) and the logits of the picked tokens.
 
         Args:
             segment: Its number, from 0.
             hidden: States before it, [rows, tokens, width]: an array, or what the segment before returned, which
                 is valid until that segment runs again.
-            bias: What attention adds, [rows, 1, tokens, tokens].
+            bias: What attention adds, [rows, 1, tokens, tokens], or [rows, 1, queries, tokens].
             picked: Numbers of tokens, rows counted through, int32.
+            queries: Where tokens leave alone, from the second segment on: the tokens of each row whose states are
+                still computed, numbered like `picked`, [rows, queries], int32; a row may name one twice.
         """
 
     def alone(

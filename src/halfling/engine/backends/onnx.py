@@ -29,9 +29,14 @@ class OnnxBackend:
                 raise HalflingError(f"{path}: ONNX Runtime cannot read it ({str(error).splitlines()[0]})") from error
             self.sessions.append(session)
 
-    def run(self, segment: int, hidden: Any, bias: np.ndarray, picked: np.ndarray) -> tuple[Any, np.ndarray]:
+    def run(
+        self, segment: int, hidden: Any, bias: np.ndarray, picked: np.ndarray, queries: np.ndarray | None = None
+    ) -> tuple[Any, np.ndarray]:
         """Return the hidden states after a segment (None after the last) and the logits of the picked tokens."""
-        *after, logits = self.sessions[segment].run(None, {"hidden": hidden, "bias": bias, "picked": picked})
+        inputs = {"hidden": hidden, "bias": bias, "picked": picked}
+        if queries is not None:
+            inputs["queries"] = queries
+        *after, logits = self.sessions[segment].run(None, inputs)
         return (after[0] if after else None), logits
 
     def alone(self, *_: Any) -> None:

@@ -13,7 +13,7 @@ from halfling.engine.mapped import release_pages
 from halfling.engine.packing import move_rows
 from halfling.errors import HalflingError
 
-HIDDEN, BIAS, PICKED = 0, 1, 2
+HIDDEN, BIAS, PICKED, QUERIES = range(4)
 """The order of a segment's inputs; its logits are its last output."""
 
 NEVER = -1.0
@@ -40,7 +40,10 @@ class OpenVinoBackend:
             "PERFORMANCE_HINT": "LATENCY",
         }
         self.paths = [self.folder / f"{segment_name(*segment)}.xml" for segment in exported.segments]
-        self.dynamic = [self._compile(self._read(path), [path]) for path in self.paths]
+        some = [np.zeros((1, 8), np.int32)] if exported.policy.granularity == "token" else []
+        self.dynamic = [
+            self._compile(self._read(path), [path], *(some if number else [])) for number, path in enumerate(self.paths)
+        ]
         self.fixed: dict[int, Any] = {}
         self.last = len(self.dynamic) - 1
 
@@ -50,24 +53,29 @@ class OpenVinoBackend:
         except RuntimeError as error:
             raise HalflingError(f"{path}: OpenVINO cannot read it ({str(error).strip().splitlines()[0]})") from error
 
-    def _compile(self, model: Any, paths: list[Path], tokens: int = 8, answers: int = 8) -> Any:
-        """Return a request that has run once: the weights are in OpenVINO's own order, the mapped originals let go."""
+    def _compile(self, model: Any, paths: list[Path], *more: np.ndarray, tokens: int = 8, answers: int = 8) -> Any:
+        """Return a request that has run once: the weights are in OpenVINO's own order, the mapped originals let go.
+
+        The model reads states, bias, places picked and `more`, and holds the weights of `paths`.
+        """
         request = self.core.compile_model(model, "CPU", self.settings).create_infer_request()
         empty = np.zeros((1, tokens, self.exported.shape.width), np.float32)
         bias, picked = np.zeros((1, 1, tokens, tokens), np.float32), np.zeros(answers, np.int32)
-        nobody = np.full(max(len(self.exported.policy.thresholds), 1), NEVER, np.float32)
-        request.infer([empty, bias, picked, np.zeros(answers, np.float32), nobody][: len(request.input_tensors)])
+        request.infer([empty, bias, picked, *more])
         for path in paths:
             release_pages(path.with_suffix(".bin"))
         return request
 
-    def run(self, segment: int, hidden: Any, bias: np.ndarray, picked: np.ndarray) -> tuple[Any, np.ndarray]:
+    def run(
+        self, segment: int, hidden: Any, bias: np.ndarray, picked: np.ndarray, queries: np.ndarray | None = None
+    ) -> tuple[Any, np.ndarray]:
         """Return the hidden states after a segment (None after the last) and the logits of the picked tokens."""
         request = self.dynamic[segment]
         given = hidden if isinstance(hidden, openvino.Tensor) else openvino.Tensor(hidden, shared_memory=True)
         request.set_input_tensor(HIDDEN, given)
-        request.set_input_tensor(BIAS, openvino.Tensor(bias, shared_memory=True))
-        request.set_input_tensor(PICKED, openvino.Tensor(picked, shared_memory=True))
+        for place, value in ((BIAS, bias), (PICKED, picked), (QUERIES, queries)):
+            if value is not None:
+                request.set_input_tensor(place, openvino.Tensor(value, shared_memory=True))
         request.infer()
         if segment == self.last:
             return None, request.get_output_tensor(0).data.copy()
@@ -83,9 +91,10 @@ class OpenVinoBackend:
         if tokens not in self.fixed:
             segments = [self._read(path) for path in self.paths]
             model = chain(segments, self.exported.policy, tokens, answers, self.exported.shape.width)
-            self.fixed[tokens] = self._compile(model, self.paths, tokens, answers)
+            nobody = np.full_like(thresholds, NEVER)
+            self.fixed[tokens] = self._compile(model, self.paths, votes, nobody, tokens=tokens, answers=answers)
         request = self.fixed[tokens]
-        for place, value in enumerate((hidden, bias, picked, votes, thresholds)[: len(request.input_tensors)]):
+        for place, value in enumerate((hidden, bias, picked, votes, thresholds)):
             request.set_input_tensor(place, openvino.Tensor(value, shared_memory=True))
         request.infer()
         logits, doubt, segment = (request.get_output_tensor(place).data for place in range(3))

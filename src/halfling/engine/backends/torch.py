@@ -5,6 +5,8 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
 from transformers import AutoModelForSequenceClassification, AutoModelForTokenClassification
 
 from halfling.engine.exported import Exported
@@ -24,16 +26,19 @@ class TorchBackend:
         self.segments = exported.segments
 
     @torch.inference_mode()
-    def run(self, segment: int, hidden: Any, bias: Any, picked: np.ndarray) -> tuple[Any, np.ndarray]:
+    def run(
+        self, segment: int, hidden: Any, bias: Any, picked: np.ndarray, queries: np.ndarray | None = None
+    ) -> tuple[Any, np.ndarray]:
         """Return the hidden states after a segment (None after the last) and the logits of the picked tokens."""
         roberta = self.network.roberta
         state = self._here(hidden)
         mask = self._here(bias)
+        asking = None if queries is None else self._here(queries).long()
         first, last = self.segments[segment]
         if first == 1:
             state = roberta.embeddings.LayerNorm(state)
         for layer in roberta.encoder.layer[first - 1 : last]:
-            state = layer(state, mask)
+            state = layer(state, mask) if asking is None else _layer_of_some(layer, state, mask, asking)
         chosen = state.flatten(0, 1)[self._here(picked).long()]
         # A classifier reads the first of a sequence's tokens: here each sequence is its first token alone.
         if self.network.config.num_labels and hasattr(self._head(last), "out_proj"):
@@ -64,3 +69,23 @@ class TorchBackend:
             return value
         tensor = torch.from_numpy(value)
         return tensor if self.device.type == "cpu" else tensor.pin_memory().to(self.device, non_blocking=True)
+
+
+def _layer_of_some(
+    layer: Any,
+    hidden: Float[torch.Tensor, "rows tokens width"],
+    mask: Float[torch.Tensor, "rows 1 queries tokens"],
+    queries: Int[torch.Tensor, "rows queries"],
+) -> Float[torch.Tensor, "rows tokens width"]:
+    """Return the states after a layer that changes those of `queries` only, as `models.token_layer` does."""
+    attention, flat = layer.attention.self, hidden.flatten(0, 1)
+    states = flat[queries]
+
+    def split(rows: torch.Tensor) -> torch.Tensor:
+        return rows.unflatten(-1, (-1, attention.attention_head_size)).transpose(1, 2)
+
+    mixed = F.scaled_dot_product_attention(
+        split(attention.query(states)), split(attention.key(hidden)), split(attention.value(hidden)), attn_mask=mask
+    )
+    changed = layer.feed_forward_chunk(layer.attention.output(mixed.transpose(1, 2).flatten(2), states))
+    return flat.index_copy(0, queries.flatten(), changed.flatten(0, 1)).view_as(hidden)
