@@ -81,13 +81,18 @@ def _text(data: Path) -> Iterator[str]:
 
 
 def read_sentences(
-    task: TaskName, data: Path, tokenizer: PreTrainedTokenizerBase, number: int, vocab_size: int
+    task: TaskName,
+    data: Path,
+    tokenizer: PreTrainedTokenizerBase,
+    number: int,
+    vocab_size: int | None = None,
+    max_tokens: int = 512,
 ) -> dict[str, Sentences]:
-    """Return the first dev sentences of every language; ids are folded into a vocabulary of `vocab_size`."""
+    """Return the first dev sentences of every language; ids are folded into a vocabulary of `vocab_size`, if given."""
     found = {}
     for language in LANGUAGES:
         examples = TASKS[task].read(data, "dev", language)[:number]
-        encoded = TASKS[task].encode(examples, tokenizer, 512)
+        encoded = TASKS[task].encode(examples, tokenizer, max_tokens)
         places = encoded.word_positions or [[0]] * len(examples)
         sequences = [
             Encoded(
@@ -100,7 +105,9 @@ def read_sentences(
     return found
 
 
-def _fold(ids: np.ndarray, vocab_size: int) -> np.ndarray:
+def _fold(ids: np.ndarray, vocab_size: int | None) -> np.ndarray:
+    if vocab_size is None:
+        return ids
     return np.where(ids < _FIRST, ids, _FIRST + ids % (vocab_size - _SPECIALS))
 
 

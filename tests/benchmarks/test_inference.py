@@ -92,3 +92,30 @@ def test_a_ratio_within_rounds_is_what_the_verdicts_read():
 
 
 _TIMES = {"exits off": [1.0, 2.0], "none taken": [1.1, 2.2], "exits": [0.6, 1.2]}
+
+
+def test_a_trained_model_s_own_exits_are_measured_in_six_languages(tmp_path, write_tagger, monkeypatch, capsys):
+    pytest.importorskip("openvino")
+    import trained
+    import workload
+
+    from halfling.records import Calibration, ExitPolicy
+
+    monkeypatch.setattr(trained, "THREADS", 1)
+    model, data = write_tagger(tmp_path / "model"), workload.data_folder(tmp_path / "absent", tmp_path / "data")
+    Calibration(task="wikiann", policy=ExitPolicy.uniform((1, 2), 0.9), max_drop=100, curve=()).write(
+        tmp_path / "exit_policy.json"
+    )
+    arguments = [str(model), str(tmp_path), str(data), "--sentences=4", "--rounds=2", f"--json={tmp_path / 'out.json'}"]
+    monkeypatch.setattr("sys.argv", ["trained.py", *arguments])
+    trained.main()
+    found = json.loads((tmp_path / "out.json").read_text())
+    assert {*found} == {
+        f"{precision} batch {size} {code}"
+        for precision, size, code in product(("float32", "int8"), (1, 32), workload.LANGUAGES)
+    }
+    for row in found.values():
+        assert 0.5 < row["flops_share"] <= 1.02
+        assert row["realisation"] == pytest.approx(row["time_share"]["median"] / row["flops_share"])
+    assert min(row["flops_share"] for row in found.values()) < 0.95
+    assert capsys.readouterr().out.count("int8") == 12
