@@ -132,7 +132,9 @@ class TradeOff(Record):
     drop: float = Field(0.0, description="points (0..100) of quality below no exits")
     drop_bound: float = Field(0.0, description="what the drop does not exceed, with the calibration's confidence")
     flops_share: float = Field(description="arithmetic with exits / without")
-    time_share: float | None = Field(None, description="likewise, of sentences alone; None when not measured")
+    time_share: float | None = Field(
+        None, description="likewise, of sentences alone, on whatever was timed; None when not measured"
+    )
     mean_exit_layer: float = Field(description="over sentences, with token exits over tokens")
 
 
@@ -145,6 +147,7 @@ class Calibration(Record):
     flops_share: float | None = Field(None, description="asked for: at most so much of the arithmetic")
     latency_ms: float | None = Field(None, description="asked for: at most so long for a sentence alone")
     plain_ms: float | None = Field(None, description="measured: a sentence alone without exits")
+    timed: str | None = Field(None, description='whose times these are, for instance "openvino int8"; None: not timed')
     curve: tuple[TradeOff, ...] = Field(description="from no exits to the cheapest")
 
     @property

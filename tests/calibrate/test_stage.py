@@ -9,14 +9,16 @@ from pydantic import ValidationError
 from transformers import set_seed
 
 from halfling.calibrate import CalibrateSettings, calibrate, head_of
-from halfling.calibrate.clock import Clock
+from halfling.calibrate.clock import Clock, spread
+from halfling.calibrate.in_engine import InEngine
 from halfling.cost.flops import flops
+from halfling.engine.exported import read_exported
 from halfling.errors import HalflingError
 from halfling.evaluate.network import load_network
 from halfling.models import EARLY_EXIT_MODELS, XLMRobertaEarlyExitConfig
 from halfling.models.folder import load_tokenizer, weights_sha256
 from halfling.models.shapes import Dimensions, config_for, shape_of
-from halfling.records import Calibration
+from halfling.records import Calibration, ExitPolicy
 from halfling.tasks import TASKS
 from halfling.tasks.predict import predict
 
@@ -145,6 +147,49 @@ def test_what_is_measured_to_be_slower_than_no_exits_is_not_chosen(
     assert calibrated("wikiann", model, data, tmp_path / "slower", flops_share=0.9, **timed).policy.layers == (3,)
 
 
+@pytest.mark.parametrize("task", ["xnli", "wikiann"])
+def test_times_can_be_those_of_the_engine(task, early_exit, data, tmp_path, monkeypatch):
+    model = early_exit(task)
+    followed = []
+    follow = InEngine.follow
+    monkeypatch.setattr(InEngine, "follow", lambda self, policy: followed.append(policy) or follow(self, policy))
+    monkeypatch.setattr(Clock, "expected", lambda *_: 0.5)
+    more = {"timing": "measured", "rounds": 2, "timed_sentences": 3, "max_drop": 100.0, "engine": "onnx"}
+    found = calibrated(task, model, data, tmp_path / "out", **more)
+    assert found.timed == "onnx float32"
+    assert found.plain_ms > 0
+    # What was chosen was exported and raced; slower than no exits, it is not taken.
+    (policy,) = followed
+    assert policy.is_early
+    assert found.policy in (policy, policy.model_copy(update={"layers": (3,), "thresholds": ()}))
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["exit_policy.json"]
+
+
+def test_the_engine_is_timed_with_the_segments_of_the_policy(early_exit, data, tmp_path):
+    model = early_exit("wikiann")
+    encoded = TASKS["wikiann"].encode(TASKS["wikiann"].read(data, "dev", "en"), load_tokenizer(model), 24)
+    computes = InEngine(
+        model=model,
+        like=ExitPolicy(layers=(3,), thresholds=(), criterion="margin"),
+        task="wikiann",
+        exits=(1, 2, 3),
+        sentences=spread(encoded, 3),
+        backend="onnx",
+        precision="int8",
+        fixed_rows=False,
+        data=data,
+        scratch=tmp_path / "scratch",
+    )
+    assert computes.without.exported.policy.layers == (3,)
+    assert computes.with_all.exported.policy.layers == (1, 2, 3)
+    assert computes.with_all.exported.policy.criterion == "margin"
+    assert computes.with_all.exported.precision == "int8"
+    assert [computes.checks(layer) for layer in (1, 2)] == [1, 2]
+    computes.follow(ExitPolicy.uniform((2, 3), 0.4, criterion="margin"))()
+    written = read_exported(tmp_path / "scratch" / "with-policy").policy
+    assert (written.layers, written.thresholds) == ((2, 3), (0.4,))
+
+
 def test_a_time_out_of_reach_is_one_line(early_exit, data, tmp_path):
     with pytest.raises(HalflingError, match="latency_ms=1e-06 is out of reach"):
         calibrated(
@@ -183,6 +228,11 @@ def test_two_runs_write_the_same_bytes_when_nothing_is_timed(granularity, early_
         ({"max_drop": 1, "flops_share": 0.5}, "max_drop and flops_share: ask for one of them"),
         ({"latency_ms": 5, "timing": "none"}, "latency_ms asks for a time"),
         ({"task": "xnli", "granularity": "token"}, "only taggers"),
+        ({"engine": "onnx", "timing": "none"}, "engine=onnx is for times"),
+        ({"engine": "onnx", "granularity": "token"}, "the engine does not do that yet"),
+        ({"precision": "int8"}, "set engine to openvino or onnx"),
+        ({"precision": "int8", "engine": "torch"}, "set engine to openvino or onnx"),
+        ({"fixed_rows": True, "engine": "onnx"}, "fixed_rows is of the engine openvino"),
     ],
 )
 def test_wishes_that_contradict_each_other_are_refused(values, message):

@@ -1,7 +1,9 @@
-"""How long policies take: the model's own times, measured side by side on sentences of English dev, one by one."""
+"""How long policies take: times of whoever computes, measured side by side on sentences of English dev, one by one."""
 
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from transformers import PreTrainedModel
@@ -12,35 +14,48 @@ from halfling.tasks import Encoded
 from halfling.tasks.predict import predict
 
 
+@runtime_checkable
+class Computes(Protocol):
+    """Answers the timed sentences, each alone."""
+
+    num_sentences: int
+
+    def plain(self) -> None:
+        """Answer without exits."""
+
+    def check(self) -> None:
+        """Answer with every exit computed and judged, and nobody leaving early."""
+
+    def leave(self, layer: int) -> None:
+        """Answer with everybody leaving after one of the early exits."""
+
+    def checks(self, layer: int) -> int:
+        """Return how many exits `leave` computes."""
+
+    def follow(self, policy: ExitPolicy) -> Callable[[], None]:
+        """Return what answers as a policy says."""
+
+
 class Clock:
     """Measures, once, the plain model, leaving at each exit, and checking every exit; other times follow from these.
 
     Args:
-        network: An early-exit model.
-        encoded: English dev.
-        sentences: How many of it are timed, evenly spaced.
-        rounds: How often each.
+        computes: Whose times count.
+        exits: The trained exits' layers, the last included.
+        rounds: How often everything is timed.
     """
 
-    def __init__(self, network: PreTrainedModel, encoded: Encoded, sentences: int, rounds: int) -> None:
-        chosen = sorted({*np.linspace(0, len(encoded.rows) - 1, sentences).astype(int).tolist()})
-        positions = encoded.word_positions
-        self.network, self.rounds, self.num_timed = network, rounds, len(chosen)
-        self.timed = replace(
-            encoded,
-            rows=[encoded.rows[n] for n in chosen],
-            gold=[encoded.gold[n] for n in chosen],
-            word_positions=None if positions is None else [positions[n] for n in chosen],
-        )
-        *early, last = network.config.exit_layers
-        policies = {str(layer): ExitPolicy(layers=(layer, last), thresholds=(1.0,)) for layer in early}
-        # Never below: every exit is computed and nobody leaves.
-        policies["checked"] = ExitPolicy.uniform((*early, last), 1e-30)
-        times = self._medians({"plain": ExitPolicy(layers=(last,), thresholds=()), **policies})
-        self.plain_ms = times["plain"] / self.num_timed
+    def __init__(self, computes: Computes, exits: Sequence[int], rounds: int) -> None:
+        self.computes, self.rounds = computes, rounds
+        *early, last = exits
+        leave = {str(layer): partial(computes.leave, layer) for layer in early}
+        times = self._medians({"plain": computes.plain, "checked": computes.check, **leave})
         self._plain = times["plain"]
-        self._leave = {layer: times[str(layer)] for layer in early} | {last: times["plain"]}
-        self._check = max(0.0, times["checked"] - times["plain"]) / len(early)
+        self.plain_ms = self._plain / computes.num_sentences
+        self._check = max(0.0, times["checked"] - self._plain) / len(early)
+        # With one exit checked: the others' share is taken off.
+        self._leave = {layer: times[str(layer)] - (computes.checks(layer) - 1) * self._check for layer in early}
+        self._leave[last] = self._plain
 
     def expected(self, policy: ExitPolicy, left: np.ndarray) -> float:
         """Return the time_share of a policy under which sentences left after `left`, from the measured times."""
@@ -57,15 +72,59 @@ class Clock:
         """Return the time_share of a policy on the timed sentences, measured beside no exits."""
         if not policy.is_early:
             return 1.0
-        plain = ExitPolicy(layers=policy.layers[-1:], thresholds=())
-        times = self._medians({"plain": plain, "policy": policy})
+        times = self._medians({"plain": self.computes.plain, "policy": self.computes.follow(policy)})
         return times["policy"] / times["plain"]
 
-    def _medians(self, policies: dict[str, ExitPolicy]) -> dict[str, float]:
-        calls = {name: partial(self._answer, policy) for name, policy in policies.items()}
+    def _medians(self, calls: dict[str, Callable[[], None]]) -> dict[str, float]:
         timings = interleaved_medians(calls, rounds=self.rounds, warmup=1)
         return {name: timing.median_ms for name, timing in timings.items()}
 
+
+class InTorch:
+    """The model itself, in PyTorch.
+
+    Args:
+        network: An early-exit model.
+        sentences: What it answers.
+    """
+
+    def __init__(self, network: PreTrainedModel, sentences: Encoded) -> None:
+        self.network, self.sentences, self.num_sentences = network, sentences, len(sentences.rows)
+        *self.early, self.last = network.config.exit_layers
+
+    def plain(self) -> None:
+        """Answer without exits."""
+        self._answer(ExitPolicy(layers=(self.last,), thresholds=()))
+
+    def check(self) -> None:
+        """Answer with every exit computed and judged, and nobody leaving early."""
+        # Never below.
+        self._answer(ExitPolicy.uniform((*self.early, self.last), 1e-30))
+
+    def leave(self, layer: int) -> None:
+        """Answer with everybody leaving after one of the early exits."""
+        self._answer(ExitPolicy(layers=(layer, self.last), thresholds=(1.0,)))
+
+    def checks(self, layer: int) -> int:
+        """Return how many exits `leave` computes: that one."""
+        return 1
+
+    def follow(self, policy: ExitPolicy) -> Callable[[], None]:
+        """Return what answers as a policy says."""
+        return partial(self._answer, policy)
+
     def _answer(self, policy: ExitPolicy) -> None:
         self.network.config.leave_by(policy)
-        predict(self.network, self.timed, 1)
+        predict(self.network, self.sentences, 1)
+
+
+def spread(encoded: Encoded, number: int) -> Encoded:
+    """Return some examples, evenly spaced."""
+    chosen = sorted({*np.linspace(0, len(encoded.rows) - 1, number).astype(int).tolist()})
+    positions = encoded.word_positions
+    return replace(
+        encoded,
+        rows=[encoded.rows[n] for n in chosen],
+        gold=[encoded.gold[n] for n in chosen],
+        word_positions=None if positions is None else [positions[n] for n in chosen],
+    )

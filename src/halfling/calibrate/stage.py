@@ -1,20 +1,26 @@
 """The calibrate stage: an early-exit model in, the policy that meets what the user asks out."""
 
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
 from pydantic import Field, model_validator
+from transformers import PreTrainedModel
 
-from halfling.calibrate.clock import Clock
+from halfling.calibrate.clock import Clock, InTorch, spread
 from halfling.calibrate.curve import Drawing, Wish
+from halfling.calibrate.in_engine import InEngine
 from halfling.calibrate.score import resamples
 from halfling.calibrate.trial import Trial, head_of
+from halfling.engine.exported import BackendName, Precision
 from halfling.errors import HalflingError
 from halfling.models import EARLY_EXIT_MODELS
 from halfling.models.folder import load_model, load_tokenizer, weights_sha256
 from halfling.models.shapes import require_room
-from halfling.records import Calibration, Counts, ExitPolicy, Progress, Seed, Settings, TaskName, silent
-from halfling.tasks import TASKS
+from halfling.records import Calibration, Counts, ExitPolicy, Progress, Seed, Settings, TaskName, TradeOff, silent
+from halfling.tasks import TASKS, Encoded
 
 __all__ = ["CalibrateSettings", "calibrate", "head_of"]
 
@@ -41,6 +47,11 @@ class CalibrateSettings(Settings):
     timing: Literal["measured", "none"] = Field(
         "measured", description="none: what is slower than no exits may be chosen, but two runs write the same bytes"
     )
+    engine: BackendName | None = Field(
+        None, description="time the model as exported for openvino, onnx or torch; none: as it is, in PyTorch"
+    )
+    precision: Precision = Field("float32", description="of that export: float32 or int8")
+    fixed_rows: bool = Field(False, description="time it with a graph for each length of row; openvino only")
     confidence: float = Field(0.95, gt=0.5, lt=1, description="of the drop's upper bound")
     resamples: int = Field(1000, ge=100, description="of English dev, for that bound")
     max_tokens: int = Field(128, ge=8, description="longer inputs are cut; special tokens included")
@@ -66,6 +77,14 @@ class CalibrateSettings(Settings):
             raise ValueError(f"{' and '.join(asked)}: ask for one of them")
         if self.latency_ms is not None and self.timing == "none":
             raise ValueError("latency_ms asks for a time: set timing=measured")
+        if self.engine is not None and self.timing == "none":
+            raise ValueError(f"engine={self.engine} is for times: set timing=measured")
+        if self.engine is not None and self.granularity == "token":
+            raise ValueError("granularity=token: the engine does not do that yet: leave engine out")
+        if self.precision == "int8" and self.engine not in ("openvino", "onnx"):
+            raise ValueError("precision=int8 is of an export: set engine to openvino or onnx")
+        if self.fixed_rows and self.engine != "openvino":
+            raise ValueError("fixed_rows is of the engine openvino")
         if self.granularity == "token" and self.task == "xnli":
             raise ValueError("granularity=token: only taggers (task=wikiann) have tokens that leave alone")
         return self
@@ -105,11 +124,77 @@ def calibrate(
     progress(0, 3, "every exit on English dev")
     trial = Trial(settings.task, network, encoded, like, settings.batch_size)
     progress(1, 3, "times")
-    timed = settings.timing == "measured" and len(network.config.exit_layers) > 1
-    clock = Clock(network, encoded, settings.timed_sentences, settings.rounds) if timed else None
-    progress(2, 3, "the trade-off")
-    wish = settings.wish
-    draws = resamples(len(examples), settings.resamples, settings.seed)
+    with _clock(settings, model, network, encoded, data, like, out / "timing") as clock:
+        progress(2, 3, "the trade-off")
+        drawing, policy, chosen = _choose(settings, trial, clock, len(examples))
+    Calibration(
+        task=settings.task,
+        policy=policy,
+        plain_ms=clock.plain_ms if clock else None,
+        timed=_who(settings) if clock else None,
+        curve=tuple(drawing.curve),
+        **{settings.wish.what: settings.wish.limit},
+    ).write(out / "exit_policy.json")
+    progress(3, 3, f"exits {list(policy.layers)}")
+    return {
+        "layers": chosen.layers,
+        "thresholds": chosen.thresholds,
+        "flops_share": round(chosen.flops_share, 4),
+        "time_share": None if chosen.time_share is None else round(chosen.time_share, 3),
+        "drop": round(chosen.drop, 2),
+        "drop_bound": round(chosen.drop_bound, 2),
+    }
+
+
+@contextmanager
+def _clock(
+    settings: CalibrateSettings,
+    model: Path,
+    network: PreTrainedModel,
+    encoded: Encoded,
+    data: str | Path,
+    like: ExitPolicy,
+    scratch: Path,
+) -> Iterator[Clock | None]:
+    """Yield measured times, or None; what is exported for them is deleted after."""
+    exits = network.config.exit_layers
+    if settings.timing == "none" or len(exits) == 1:
+        yield None
+        return
+    sentences = spread(encoded, settings.timed_sentences)
+    if settings.engine is None:
+        yield Clock(InTorch(network, sentences), exits, settings.rounds)
+        return
+    shutil.rmtree(scratch, ignore_errors=True)  # a killed try's
+    try:
+        computes = InEngine(
+            model=model,
+            like=like,
+            task=settings.task,
+            exits=exits,
+            sentences=sentences,
+            backend=settings.engine,
+            precision=settings.precision,
+            fixed_rows=settings.fixed_rows,
+            data=data,
+            scratch=scratch,
+        )
+        yield Clock(computes, exits, settings.rounds)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _who(settings: CalibrateSettings) -> str:
+    fixed = ", rows of fixed lengths" if settings.fixed_rows else ""
+    return "the model in PyTorch" if settings.engine is None else f"{settings.engine} {settings.precision}{fixed}"
+
+
+def _choose(
+    settings: CalibrateSettings, trial: Trial, clock: Clock | None, num_examples: int
+) -> tuple[Drawing, ExitPolicy, TradeOff]:
+    """Return the curve, and what was chosen from it."""
+    wish, like = settings.wish, trial.like
+    draws = resamples(num_examples, settings.resamples, settings.seed)
     drawing = Drawing(trial, clock, draws, settings.confidence)
     if settings.criterion == "patience":
         for policy in _patient(trial.layers, like):
@@ -129,18 +214,7 @@ def calibrate(
     )
     if clock is not None and clock.measured(policy) >= 1:
         policy, chosen = like, curve[0]
-    Calibration(
-        task=settings.task, policy=policy, plain_ms=plain_ms, curve=tuple(curve), **{wish.what: wish.limit}
-    ).write(out / "exit_policy.json")
-    progress(3, 3, f"exits {list(policy.layers)}")
-    return {
-        "layers": chosen.layers,
-        "thresholds": chosen.thresholds,
-        "flops_share": round(chosen.flops_share, 4),
-        "time_share": None if chosen.time_share is None else round(chosen.time_share, 3),
-        "drop": round(chosen.drop, 2),
-        "drop_bound": round(chosen.drop_bound, 2),
-    }
+    return drawing, policy, chosen
 
 
 def _patient(layers: tuple[int, ...], like: ExitPolicy) -> list[ExitPolicy]:
