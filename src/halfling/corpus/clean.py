@@ -11,6 +11,7 @@ import xxhash
 from jaxtyping import Bool, Float64, Int64, UInt8, UInt32
 from pydantic import Field, model_validator
 
+from halfling.corpus.identify import other_language
 from halfling.corpus.mend import mend
 from halfling.corpus.scripts import (
     CONTROL,
@@ -43,6 +44,13 @@ class CleanSettings(Settings):
     )
     once_bytes: int = Field(
         48, ge=1, description="a line this long stays only once in its language; shorter ones may repeat"
+    )
+    max_other_language: float | None = Field(
+        None,
+        ge=0,
+        lt=1,
+        exclude_if=lambda value: value is None,  # a corpus made without it is the same corpus
+        description="py3langid's confidence that a document is of another language; null: not asked (halfling[langid])",
     )
 
     @model_validator(mode="after")
@@ -99,9 +107,14 @@ class _Measured(NamedTuple):
 class Cleaner:
     """Cleans documents of one language. It remembers nothing from one call to the next."""
 
-    def __init__(self, settings: CleanSettings, scripts: tuple[str, ...]) -> None:
-        """Keep what fits `settings` and is written in one of `scripts` (ISO 15924, or `scripts.ZAWGYI`)."""
+    def __init__(self, settings: CleanSettings, scripts: tuple[str, ...], code: str = "") -> None:
+        """Keep what fits `settings` and is written in one of `scripts` (ISO 15924, or `scripts.ZAWGYI`).
+
+        `code` is the language, for `max_other_language` alone.
+        """
         self._settings = settings
+        most = settings.max_other_language
+        self._is_other = None if most is None else other_language(code, most)
         self._flags = flags_of(scripts)
         self._zawgyi = ZAWGYI in scripts
         self._burmese = self._zawgyi or "Mymr" in scripts
@@ -110,7 +123,7 @@ class Cleaner:
         """Return what becomes of each document.
 
         Reasons: "no_text" (nothing left once mended), "too_short", "too_long", "script" (too few letters of the
-        expected scripts, or Burmese in the wrong encoding), "symbols", "repetition".
+        expected scripts, or Burmese in the wrong encoding), "symbols", "repetition", "wrong_language".
         """
         if not texts:
             return []
@@ -138,6 +151,8 @@ class Cleaner:
             share = _LZ4.compress(content).size / len(content)
             if share < self._settings.min_compressed_share:
                 return Rejected(raw, "repetition")
+        if self._is_other and self._is_other(text):
+            return Rejected(raw, "wrong_language")
         once = self._settings.once_bytes
         lines = content.split(b"\n")
         long = [line for line in lines if len(line) >= once]

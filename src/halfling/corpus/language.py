@@ -156,7 +156,7 @@ def _gather(job: Job, code: str, quota: int) -> Gathered:
 
 
 def _gatherer(job: Job, code: str) -> Gatherer:
-    cleaner = Cleaner(job.clean, CC100[code].scripts)
+    cleaner = Cleaner(job.clean, CC100[code].scripts, code)
     return Gatherer(
         job.folder(code) / "gathered",
         code,
