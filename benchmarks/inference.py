@@ -39,8 +39,8 @@ EXITS = (4, 8, 12)
 PRECISIONS: tuple[Precision, ...] = ("float32", "int8")
 BATCH = 32
 LENGTHS: dict[Precision, range] = {"float32": range(8, 97, 8), "int8": range(4, 97)}
-"""Our setting for sentences alone, as the alternative with a static graph a shape has its own. Each length in use holds
-the layers again, so float32 has fewer: a sentence alone waits for its weights, and a little padding costs it nothing."""
+"""Our setting for sentences alone, as the alternative with a static graph a shape has its own. Each length in use
+holds the layers again, so float32 has fewer: a sentence alone waits for its weights, and padding costs it nothing."""
 Candidate = Callable[[Sequence[Encoded], Sequence[int]], list[np.ndarray]]
 """Sequences, and the layer after which each leaves (whoever knows no exits ignores it), to logits."""
 
