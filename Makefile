@@ -18,7 +18,7 @@ demo: $(INSTALLED)  ## the whole chain on the embedded sample, offline
 	HF_HUB_OFFLINE=1 $(BIN)/halfling run recipes/demo.yaml
 
 test: $(INSTALLED)  ## every test that needs nothing from outside
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 check: $(INSTALLED)  ## what CI runs: format, lint, types, layers, tests
 	$(BIN)/ruff format --check .
