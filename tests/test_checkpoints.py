@@ -8,6 +8,7 @@ from transformers import TrainingArguments
 
 from halfling.checkpoints import (
     BatchMeanTrainer,
+    TrainingSettings,
     epochs_order,
     last_complete,
     remove_checkpoints,
@@ -96,17 +97,8 @@ class Line(nn.Module):
 
 def line_trainer(out, *, batch_size=2, steps=60, accumulate=1, **more):
     data = [{"x": torch.tensor(float(n % 5)), "labels": torch.tensor(2.0 * (n % 5))} for n in range(steps * 2)]
-    arguments = training_arguments(
-        out,
-        batch_size=batch_size,
-        learning_rate=0.1,
-        warmup_share=0.1,
-        weight_decay=0.0,
-        seed=0,
-        save_steps=25,
-        gradient_accumulation_steps=accumulate,
-        **more,
-    )
+    settings = TrainingSettings(batch_size=batch_size, learning_rate=0.1, weight_decay=0.0, save_steps=25, **more)
+    arguments = training_arguments(out, settings, gradient_accumulation_steps=accumulate)
     return BatchMeanTrainer(model=Line(), args=arguments, train_dataset=data)
 
 
@@ -170,6 +162,4 @@ def test_a_processor_computes_in_bfloat16_only_when_asked(tmp_path):
 def test_several_devices_are_refused_rather_than_trained_on_wrongly(tmp_path, monkeypatch):
     monkeypatch.setattr(TrainingArguments, "n_gpu", 2)
     with pytest.raises(HalflingError, match="one device"):
-        training_arguments(
-            tmp_path, batch_size=1, learning_rate=1.0, warmup_share=0.0, weight_decay=0.0, seed=0, save_steps=25
-        )
+        training_arguments(tmp_path, TrainingSettings())

@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
+from pydantic import Field
 from transformers import (
     PrinterCallback,
     Trainer,
@@ -24,7 +25,7 @@ from transformers import (
 )
 
 from halfling.errors import HalflingError
-from halfling.records import Progress
+from halfling.records import Progress, Seed, Settings
 
 _FOLDER = "checkpoints"
 _MARKER = "complete"
@@ -37,21 +38,22 @@ is asked for it by name.
 """
 
 
-def training_arguments(
-    out: Path,
-    *,
-    batch_size: int,
-    learning_rate: float,
-    warmup_share: float,
-    weight_decay: float,
-    seed: int,
-    save_steps: int,
-    precision: Precision = "auto",
-    **more: Any,
-) -> TrainingArguments:
+class TrainingSettings(Settings):
+    """What every stage that trains is told."""
+
+    batch_size: int = Field(16, gt=0, description="blocks a step and device")
+    learning_rate: float = Field(1e-3, gt=0)
+    warmup_share: float = Field(0.06, ge=0, lt=1, description="of all steps")
+    weight_decay: float = Field(0.01, ge=0)
+    save_steps: int = Field(200, gt=0, multiple_of=25, description="a checkpoint every so many steps")
+    precision: Precision = Field("auto", description="of matrix products: auto, float32 or bfloat16")
+    seed: Seed = 0
+
+
+def training_arguments(out: Path, settings: TrainingSettings, **more: Any) -> TrainingArguments:
     """Return the arguments that every training here shares: one pass over a dataset that is already in order.
 
-    Checkpoints go to `out/checkpoints`, the newest two are kept.
+    Checkpoints go to `out/checkpoints`, the newest two are kept; `more` are transformers' own.
 
     Raises:
         HalflingError: There are several devices or processes: training runs on one so far.
@@ -61,13 +63,13 @@ def training_arguments(
     arguments = TrainingArguments(
         output_dir=str(out / _FOLDER),
         num_train_epochs=1,
-        per_device_train_batch_size=batch_size,
-        learning_rate=learning_rate,
-        warmup_steps=warmup_share,
-        weight_decay=weight_decay,
-        seed=seed,
+        per_device_train_batch_size=settings.batch_size,
+        learning_rate=settings.learning_rate,
+        warmup_steps=settings.warmup_share,
+        weight_decay=settings.weight_decay,
+        seed=settings.seed,
         save_strategy="steps",
-        save_steps=save_steps,
+        save_steps=settings.save_steps,
         save_total_limit=2,
         logging_steps=25,
         train_sampling_strategy="sequential",
@@ -76,7 +78,7 @@ def training_arguments(
         disable_tqdm=True,
         report_to="none",
         use_cpu=not on_gpu,  # said, or bfloat16 is refused
-        bf16=precision == "bfloat16" or (precision == "auto" and has_bf16),
+        bf16=settings.precision == "bfloat16" or (settings.precision == "auto" and has_bf16),
         dataloader_pin_memory=on_gpu,
         **more,
     )

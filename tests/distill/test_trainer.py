@@ -6,7 +6,7 @@ from torch.utils.data import default_collate
 from transformers import XLMRobertaForMaskedLM, set_seed
 
 from halfling.checkpoints import train_resumably, training_arguments
-from halfling.distill.build import distill
+from halfling.distill.build import DistillSettings, distill
 from halfling.distill.student import DistilledMaskedLM
 from halfling.distill.trainer import DistillationTrainer
 from halfling.models.shapes import Dimensions, config_for
@@ -19,9 +19,8 @@ def trainer(tmp_path, teacher, packed):
     config = config_for(Dimensions(num_layers=2, width=8, num_heads=2, max_tokens=64).with_vocabulary(42))
     config.update({"layer_pairs": [(1, 2), (2, 4)], "teacher_width": 16})
     config.update({"hidden_weight": 1.0, "kl_weight": 1.0, "kl_temperature": 1.0})
-    arguments = training_arguments(
-        tmp_path / "out", batch_size=8, learning_rate=1e-2, warmup_share=0.1, weight_decay=0.1, seed=0, save_steps=25
-    )
+    settings = DistillSettings(batch_size=8, learning_rate=1e-2, warmup_share=0.1, weight_decay=0.1, save_steps=25)
+    arguments = training_arguments(tmp_path / "out", settings)
     blocks = MaskedBlocks(packed, epochs=2, blocks_per_step=8, vocab_size=42, mask_id=41, seed=0)
     return DistillationTrainer(
         teacher=XLMRobertaForMaskedLM.from_pretrained(teacher).train(),

@@ -7,7 +7,7 @@ from pydantic import Field
 from torch.utils.data import default_collate
 from transformers import XLMRobertaForMaskedLM, set_seed
 
-from halfling.checkpoints import Precision, remove_checkpoints, train_resumably, training_arguments
+from halfling.checkpoints import remove_checkpoints, train_resumably, training_arguments
 from halfling.distill.layer_map import LayerMapName, LayerPair, layer_map
 from halfling.distill.student import DistilledMaskedLM
 from halfling.distill.trainer import DistillationTrainer, SaveAfterEpochs
@@ -15,11 +15,11 @@ from halfling.errors import HalflingError
 from halfling.models.folder import load_model, load_tokenizer
 from halfling.models.initialise import embeddings_from, layers_from
 from halfling.models.shapes import Dimensions, Shape, config_for, require_room, resolve_shape
-from halfling.records import Counts, Progress, Seed, Settings, silent
-from halfling.teacher.masked_blocks import MaskedBlocks
+from halfling.records import Counts, Progress, silent
+from halfling.teacher.masked_blocks import MaskedBlocks, MaskedTraining
 
 
-class DistillSettings(Settings):
+class DistillSettings(MaskedTraining):
     """What the student looks like and how it learns."""
 
     student: Shape = Field(Dimensions(num_layers=4, width=128, num_heads=4), description="the student's shape")
@@ -33,22 +33,11 @@ class DistillSettings(Settings):
     freeze_embeddings: bool = Field(
         False, description="word embeddings, and with them the output layer, stay as they began"
     )
-    epochs: int = Field(5, gt=0, description="epoch e reads chunk e")
     save_epochs: tuple[int, ...] = Field((1, 3, 5), description="the student is written after these; the last always")
-    tokens_per_epoch: int | None = Field(None, gt=0, description="at most so many tokens of each chunk; all")
-    batch_size: int = Field(16, gt=0, description="blocks a step and device")
-    gradient_accumulation: int = Field(1, gt=0)
-    learning_rate: float = Field(1e-3, gt=0)
-    warmup_share: float = Field(0.06, ge=0, lt=1, description="of all steps")
-    weight_decay: float = Field(0.01, ge=0)
-    mask_share: float = Field(0.15, gt=0, lt=1, description="of the tokens of a block")
     hidden_weight: float = Field(1.0, ge=0, description="of the hidden-state loss")
     kl_weight: float = Field(1.0, ge=0, description="of the Kullback-Leibler divergence at masked positions")
     temperature: float = Field(1.0, gt=0, description="of both sides of the divergence")
     dropout: float = Field(0.1, ge=0, lt=1)
-    save_steps: int = Field(200, gt=0, multiple_of=25, description="a checkpoint every so many steps")
-    precision: Precision = Field("auto", description="of matrix products: auto, float32 or bfloat16")
-    seed: Seed = 0
 
 
 def distill(
@@ -81,27 +70,8 @@ def distill(
     except ValueError as error:
         raise HalflingError(f"distill: {error}") from error
     student.get_input_embeddings().weight.requires_grad_(not settings.freeze_embeddings)
-    arguments = training_arguments(
-        out,
-        batch_size=settings.batch_size,
-        gradient_accumulation_steps=settings.gradient_accumulation,
-        learning_rate=settings.learning_rate,
-        warmup_share=settings.warmup_share,
-        weight_decay=settings.weight_decay,
-        seed=settings.seed,
-        save_steps=settings.save_steps,
-        precision=settings.precision,
-    )
-    blocks = MaskedBlocks(
-        packed,
-        epochs=settings.epochs,
-        blocks_per_step=arguments.train_batch_size * settings.gradient_accumulation * arguments.world_size,
-        vocab_size=len(words),
-        mask_id=words.mask_token_id,
-        mask_share=settings.mask_share,
-        tokens_per_epoch=settings.tokens_per_epoch,
-        seed=settings.seed,
-    )
+    arguments = training_arguments(out, settings, gradient_accumulation_steps=settings.gradient_accumulation)
+    blocks = MaskedBlocks.of(packed, settings, arguments, vocab_size=len(words), mask_id=words.mask_token_id)
     for name, reader in (("teacher", model), ("student", student)):
         require_room(reader.config, blocks.block_tokens, f"distill: the {name}", "block_tokens")
     trainer = DistillationTrainer(

@@ -7,13 +7,13 @@ from typing import Any
 from pydantic import Field
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from halfling.checkpoints import BatchMeanTrainer, Precision, epochs_order, train_resumably, training_arguments
-from halfling.records import Counts, Progress, Seed, Settings, TaskName
+from halfling.checkpoints import BatchMeanTrainer, TrainingSettings, epochs_order, train_resumably, training_arguments
+from halfling.records import Counts, Progress, Seed, TaskName
 from halfling.tasks import TASKS
 from halfling.tasks.encode import IGNORED, pad_rows
 
 
-class EnglishTraining(Settings):
+class EnglishTraining(TrainingSettings):
     """How long, how fast and on how much of the train split."""
 
     task: TaskName = Field(description='"xnli" or "wikiann"')
@@ -21,11 +21,8 @@ class EnglishTraining(Settings):
     batch_size: int = Field(32, gt=0, description="examples a step and device")
     learning_rate: float = Field(5e-5, gt=0)
     warmup_share: float = Field(0.1, ge=0, lt=1, description="of all steps")
-    weight_decay: float = Field(0.01, ge=0)
     max_tokens: int = Field(128, ge=8, description="longer inputs are cut; special tokens included")
     max_train_examples: int | None = Field(None, gt=0, description="only the first so many; all")
-    save_steps: int = Field(200, gt=0, multiple_of=25, description="a checkpoint every so many steps")
-    precision: Precision = Field("auto", description="of matrix products: auto, float32 or bfloat16")
     seed: Seed = Field(0, description="of new weights, dropout and the order of examples")
 
 
@@ -64,16 +61,7 @@ def train_on_english(
     )
     trainer = trainer_class(
         model=model,
-        args=training_arguments(
-            out,
-            batch_size=settings.batch_size,
-            learning_rate=settings.learning_rate,
-            warmup_share=settings.warmup_share,
-            weight_decay=settings.weight_decay,
-            seed=settings.seed,
-            save_steps=settings.save_steps,
-            precision=settings.precision,
-        ),
+        args=training_arguments(out, settings),
         train_dataset=[rows[number] for number in order],
         data_collator=partial(pad_rows, pad_id=encoded.pad_id),
         **more,

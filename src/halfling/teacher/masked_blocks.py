@@ -6,14 +6,26 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Int32
+from pydantic import Field
 from torch import Tensor
 from torch.utils.data import Dataset
+from transformers import TrainingArguments
 
+from halfling.checkpoints import TrainingSettings
 from halfling.corpus.blocks import Block, PackedBlocks, PackedSummary
 from halfling.errors import HalflingError
 from halfling.models.shapes import PAD
 
 _IGNORED = -100
+
+
+class MaskedTraining(TrainingSettings):
+    """What every stage that learns from masked blocks is told."""
+
+    epochs: int = Field(5, gt=0, description="epoch e reads chunk e")
+    tokens_per_epoch: int | None = Field(None, gt=0, description="at most so many tokens of each chunk; all")
+    gradient_accumulation: int = Field(1, gt=0)
+    mask_share: float = Field(0.15, gt=0, lt=1, description="of the tokens of a block")
 
 
 class MaskedBlocks(Dataset[dict[str, Tensor]]):
@@ -29,6 +41,22 @@ class MaskedBlocks(Dataset[dict[str, Tensor]]):
         block_tokens: The tokens of every block.
         steps_at_epoch_end: How many steps were made when each epoch ends.
     """
+
+    @classmethod
+    def of(
+        cls, packed: Path, settings: MaskedTraining, arguments: TrainingArguments, *, vocab_size: int, mask_id: int
+    ) -> "MaskedBlocks":
+        """Return the blocks that a training with these settings reads."""
+        return cls(
+            packed,
+            epochs=settings.epochs,
+            blocks_per_step=arguments.train_batch_size * arguments.gradient_accumulation_steps * arguments.world_size,
+            vocab_size=vocab_size,
+            mask_id=mask_id,
+            mask_share=settings.mask_share,
+            tokens_per_epoch=settings.tokens_per_epoch,
+            seed=settings.seed,
+        )
 
     def __init__(
         self,

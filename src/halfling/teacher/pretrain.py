@@ -8,20 +8,20 @@ from pydantic import Field
 from torch.utils.data import default_collate
 from transformers import set_seed
 
-from halfling.checkpoints import BatchMeanTrainer, Precision, remove_checkpoints, train_resumably, training_arguments
+from halfling.checkpoints import BatchMeanTrainer, remove_checkpoints, train_resumably, training_arguments
 from halfling.errors import HalflingError
 from halfling.models.folder import load_model, load_tokenizer, save_masked_lm
 from halfling.models.masked_lm import PackedMaskedLM
 from halfling.models.shapes import Dimensions, Shape, config_for, require_room, resolve_shape
-from halfling.records import Counts, Progress, Seed, Settings, silent
+from halfling.records import Counts, Progress, silent
 from halfling.teacher.cooccurrence import count_words, embeddings_from_counts, log_frequency
-from halfling.teacher.masked_blocks import MaskedBlocks
+from halfling.teacher.masked_blocks import MaskedBlocks, MaskedTraining
 
 # Twice the spread of random embeddings: what counting knows should outlast the first, coarse steps of training.
 _COUNTED_SPREAD = 0.04
 
 
-class TeacherSettings(Settings):
+class TeacherSettings(MaskedTraining):
     """Where the teacher comes from and how long it is trained here."""
 
     source: str = Field("scratch", description='"scratch", a hub id, or a folder with a masked language model')
@@ -37,17 +37,7 @@ class TeacherSettings(Settings):
         False, description="word embeddings, and with them the output layer, stay as they began"
     )
     epochs: int = Field(5, ge=0, description="passes of one chunk each; 0 takes the source as it is")
-    tokens_per_epoch: int | None = Field(None, gt=0, description="at most so many tokens of each chunk; all")
-    batch_size: int = Field(16, gt=0, description="blocks a step and device")
-    gradient_accumulation: int = Field(1, gt=0)
-    learning_rate: float = Field(1e-3, gt=0)
-    warmup_share: float = Field(0.06, ge=0, lt=1, description="of all steps")
-    weight_decay: float = Field(0.01, ge=0)
-    mask_share: float = Field(0.15, gt=0, lt=1, description="of the tokens of a block")
     dropout: float = Field(0.1, ge=0, lt=1, description="of a teacher made from scratch")
-    save_steps: int = Field(200, gt=0, multiple_of=25, description="a checkpoint every so many steps")
-    precision: Precision = Field("auto", description="of matrix products: auto, float32 or bfloat16")
-    seed: Seed = 0
 
 
 def build_teacher(
@@ -119,27 +109,8 @@ def _train(
     progress: Progress,
 ) -> Counts:
     model.get_input_embeddings().weight.requires_grad_(not settings.freeze_embeddings)
-    arguments = training_arguments(
-        out,
-        batch_size=settings.batch_size,
-        gradient_accumulation_steps=settings.gradient_accumulation,
-        learning_rate=settings.learning_rate,
-        warmup_share=settings.warmup_share,
-        weight_decay=settings.weight_decay,
-        seed=settings.seed,
-        save_steps=settings.save_steps,
-        precision=settings.precision,
-    )
-    blocks = MaskedBlocks(
-        packed,
-        epochs=settings.epochs,
-        blocks_per_step=arguments.train_batch_size * settings.gradient_accumulation * arguments.world_size,
-        vocab_size=model.config.vocab_size,
-        mask_id=mask_id,
-        mask_share=settings.mask_share,
-        tokens_per_epoch=settings.tokens_per_epoch,
-        seed=settings.seed,
-    )
+    arguments = training_arguments(out, settings, gradient_accumulation_steps=settings.gradient_accumulation)
+    blocks = MaskedBlocks.of(packed, settings, arguments, vocab_size=model.config.vocab_size, mask_id=mask_id)
     require_room(model.config, blocks.block_tokens, "teacher", "block_tokens")
     trainer = BatchMeanTrainer(model=model, args=arguments, train_dataset=blocks, data_collator=default_collate)
     curve = train_resumably(trainer, progress)
