@@ -12,7 +12,6 @@ from halfling.calibrate import CalibrateSettings, calibrate, head_of
 from halfling.calibrate.clock import Clock, spread
 from halfling.calibrate.in_engine import InEngine
 from halfling.cost.flops import flops
-from halfling.engine.exported import read_exported
 from halfling.errors import HalflingError
 from halfling.evaluate.network import load_network
 from halfling.models import EARLY_EXIT_MODELS, XLMRobertaEarlyExitConfig
@@ -56,6 +55,13 @@ def early_exit(tmp_path, tiny_tokenizer):
         return folder
 
     return write
+
+
+class FakeTimes(dict):
+    """A policy takes half of the time of no exits."""
+
+    def __init__(self, calls):
+        super().__init__({name: 5.0 if name == "policy" else 10.0 for name in calls})
 
 
 def calibrated(task: str, model: Path, data: Path, out: Path, **changes) -> Calibration:
@@ -185,9 +191,27 @@ def test_the_engine_is_timed_with_the_segments_of_the_policy(early_exit, data, t
     assert computes.with_all.exported.policy.criterion == "margin"
     assert computes.with_all.exported.precision == "int8"
     assert [computes.checks(layer) for layer in (1, 2)] == [1, 2]
-    computes.follow(ExitPolicy.uniform((2, 3), 0.4, criterion="margin"))()
-    written = read_exported(tmp_path / "scratch" / "with-policy").policy
-    assert (written.layers, written.thresholds) == ((2, 3), (0.4,))
+    for threshold in (0.4, 0.6):
+        policy = ExitPolicy.uniform((2, 3), threshold, criterion="margin")
+        followed = computes.follow(policy)
+        followed()
+        assert followed.args[0].exported.policy == followed.args[0].loop.policy == policy
+        assert followed.args[0].exported.segments == ((1, 2), (3, 3))
+    # One export for both thresholds.
+    assert sorted(path.name for path in (tmp_path / "scratch").glob("exits-*[0-9]")) == [
+        "exits-1-2-3",
+        "exits-2-3",
+        "exits-3",
+    ]
+
+
+def test_times_of_token_exits_can_be_those_of_the_engine(early_exit, data, tmp_path, monkeypatch):
+    monkeypatch.setattr(Clock, "_medians", lambda self, calls: [call() for call in calls.values()] and FakeTimes(calls))
+    more = {"timing": "measured", "timed_sentences": 3, "engine": "onnx", "granularity": "token"}
+    found = calibrated("wikiann", early_exit("wikiann"), data, tmp_path / "out", max_drop=100.0, **more)
+    assert found.policy.granularity == "token"
+    assert found.policy.is_early
+    assert {point.time_share for point in found.curve} == {1.0, 0.5}
 
 
 def test_a_time_out_of_reach_is_one_line(early_exit, data, tmp_path):
@@ -229,7 +253,6 @@ def test_two_runs_write_the_same_bytes_when_nothing_is_timed(granularity, early_
         ({"latency_ms": 5, "timing": "none"}, "latency_ms asks for a time"),
         ({"task": "xnli", "granularity": "token"}, "only taggers"),
         ({"engine": "onnx", "timing": "none"}, "engine=onnx is for times"),
-        ({"engine": "onnx", "granularity": "token"}, "the engine does not do that yet"),
         ({"precision": "int8"}, "set engine to openvino or onnx"),
         ({"precision": "int8", "engine": "torch"}, "set engine to openvino or onnx"),
         ({"fixed_rows": True, "engine": "onnx"}, "fixed_rows is of the engine openvino"),

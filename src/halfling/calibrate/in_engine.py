@@ -8,7 +8,7 @@ import numpy as np
 
 from halfling.engine import AdaptiveEngine
 from halfling.engine import Encoded as Tokens
-from halfling.engine.exported import BackendName, Precision
+from halfling.engine.exported import BackendName, Precision, read_exported
 from halfling.engine.tune import FIXED
 from halfling.export.write import export
 from halfling.records import Calibration, ExitPolicy, TaskName
@@ -19,12 +19,12 @@ from halfling.tasks.encode import ABSENT
 class InEngine:
     """The model as the engine runs it: exported without exits, and with every trained exit as the end of a segment.
 
-    Which segments there are follows from a policy. So a policy that is followed is exported first, and what is then
-    timed is what a user of that export has.
+    Which segments there are follows from a policy's exits. So whose exits were not exported yet is exported before it
+    is followed, and what is then timed is what a user of that export has.
 
     Args:
         model: The early-exit model's folder.
-        like: A policy whose criterion and pooling all others share.
+        like: The policy of no exits, whose criterion, pooling and granularity all others share.
         task: The model's.
         exits: The trained exits' layers, the last included.
         sentences: What it answers.
@@ -61,10 +61,10 @@ class InEngine:
             for row, some in zip(sentences.rows, positions, strict=True)
         ]
         self.num_sentences = len(self.sentences)
-        self.without = self._load("without", None)
+        self.without = self._load(like)
         # Any threshold above 0: where sentences leave is imposed.
         shared = {"layers": tuple(exits), "thresholds": (0.5,) * len(self.early)}
-        self.with_all = self._load("with-all", like.model_copy(update=shared))
+        self.with_all = self._load(like.model_copy(update=shared))
 
     def plain(self) -> None:
         """Answer without exits."""
@@ -83,24 +83,28 @@ class InEngine:
         return self.early.index(layer) + 1
 
     def follow(self, policy: ExitPolicy) -> Callable[[], None]:
-        """Export a policy and return what answers by it."""
-        return partial(self._answer, self._load("with-policy", policy), None)
+        """Return what answers as a policy says, once its exits are exported."""
+        return partial(self._answer, self._load(policy), None)
 
     def _answer(self, engine: AdaptiveEngine, layer: int | None) -> None:
         for one in self.sentences:
             engine.answer([one], None if layer is None else [layer])
 
-    def _load(self, name: str, policy: ExitPolicy | None) -> AdaptiveEngine:
-        out, told = self.scratch / name, self.scratch / f"{name}-policy"
-        if policy is not None:
-            told.mkdir(parents=True, exist_ok=True)
+    def _load(self, policy: ExitPolicy) -> AdaptiveEngine:
+        out = self.scratch / f"exits-{'-'.join(map(str, policy.layers))}"
+        if not out.exists():
+            told = self.scratch / f"{out.name}-policy"
+            told.mkdir(parents=True)
             Calibration(task=self.task, policy=policy, curve=()).write(told / "exit_policy.json")
-        export(
-            model=self.model,
-            out=out,
-            backends=(self.backend,),
-            precision=self.precision,
-            policy=None if policy is None else told,
-            data=self.data,
-        )
-        return AdaptiveEngine.from_pretrained(out, self.backend, lengths=self.lengths)
+            export(
+                model=self.model,
+                out=out,
+                backends=(self.backend,),
+                precision=self.precision,
+                policy=told,
+                data=self.data,
+            )
+        exported = read_exported(out)
+        if policy.is_early:
+            exported = exported.model_copy(update={"policy": policy})
+        return AdaptiveEngine(out, exported, self.backend, None, self.lengths)

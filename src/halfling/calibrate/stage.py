@@ -79,8 +79,6 @@ class CalibrateSettings(Settings):
             raise ValueError("latency_ms asks for a time: set timing=measured")
         if self.engine is not None and self.timing == "none":
             raise ValueError(f"engine={self.engine} is for times: set timing=measured")
-        if self.engine is not None and self.granularity == "token":
-            raise ValueError("granularity=token: the engine does not do that yet: leave engine out")
         if self.precision == "int8" and self.engine not in ("openvino", "onnx"):
             raise ValueError("precision=int8 is of an export: set engine to openvino or onnx")
         if self.fixed_rows and self.engine != "openvino":
