@@ -143,6 +143,17 @@ def test_a_flipped_byte_in_any_file(error, exported, tmp_path):
         path.write_bytes(whole)
 
 
+def test_a_flipped_byte_in_the_middle_of_a_huge_file(error, exported, monkeypatch):
+    # What is huge for a stage's fingerprint, whose files are sampled.
+    monkeypatch.setattr("halfling.files._SAMPLED_ABOVE", 0)
+    monkeypatch.setattr("halfling.files._SAMPLE", 16)
+    path = exported / "words.npy"
+    whole = bytearray(path.read_bytes())
+    whole[len(whole) // 2] ^= 1
+    path.write_bytes(whole)
+    assert error("predict", exported, "Anna").startswith(f"{path}: damaged")
+
+
 def test_a_missing_file_and_a_folder_of_later_times(error, exported):
     (exported / "positions.npy").unlink()
     assert error("predict", exported, "Anna") == f"{exported}/positions.npy: missing: export the model again"

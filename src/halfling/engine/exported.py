@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import Field
 
 from halfling.errors import HalflingError
-from halfling.files import digest
+from halfling.files import sha256
 from halfling.records import EncoderShape, ExitPolicy, Record
 
 EXPORTED = "engine.json"
@@ -30,7 +30,7 @@ class Exported(Record):
     policy: ExitPolicy = Field(description="where inputs leave; its layers are the ends of the segments")
     tokenizer: Literal["sentencepiece", "tokenizers"] = Field(description="who cuts text into ids")
     backends: tuple[BackendName, ...] = Field(min_length=1, description="whose segments are here")
-    files: dict[str, str] = Field(description="path -> SHA-256; above 256 MiB of its size, first and last MiB")
+    files: dict[str, str] = Field(description="path -> SHA-256 of its every byte")
     checksum: str = Field("", description="SHA-256 of this record while this field is empty")
 
     def sealed(self) -> "Exported":
@@ -70,6 +70,6 @@ def read_exported(folder: Path) -> Exported:
         path = folder / name
         if not path.is_file():
             raise HalflingError(f"{path}: missing: export the model again")
-        if digest(path) != expected:
+        if sha256(path) != expected:
             raise HalflingError(f"{path}: {damaged}")
     return exported

@@ -15,7 +15,7 @@ from halfling.export.check import Agreement, agreement
 from halfling.export.pieces import sentencepiece_model
 from halfling.export.sentences import Sentences, sentences
 from halfling.export.trained import Trained, load_trained
-from halfling.files import digest
+from halfling.files import sha256
 from halfling.records import ExitPolicy, Progress, silent
 
 
@@ -106,7 +106,7 @@ def _write(
         shutil.copytree(
             model, out / "torch", ignore=shutil.ignore_patterns("manifest.json", "tokenizer*", "sentencepiece*")
         )
-    found = {path.relative_to(out).as_posix(): digest(path) for path in sorted(out.rglob("*")) if path.is_file()}
+    found = {path.relative_to(out).as_posix(): sha256(path) for path in sorted(out.rglob("*")) if path.is_file()}
     exported.model_copy(update={"files": found}).sealed().write(out / EXPORTED)
 
 
