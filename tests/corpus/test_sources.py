@@ -1,5 +1,6 @@
 import pytest
 
+from halfling.corpus.sources import SourceSettings, open_source
 from halfling.corpus.sources.folder import find_sources
 from halfling.errors import HalflingError
 
@@ -44,3 +45,18 @@ def test_two_cc100_folders_and_no_folder_are_refused(tmp_path):
         find_sources(tmp_path, "all")
     with pytest.raises(HalflingError, match="nowhere: no such folder"):
         find_sources(tmp_path / "nowhere", "all")
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["http://[bad/", "http://", "https:///cc-100/", "https://two words/", "http://host:port/", "http://host:99999/"],
+)
+def test_an_address_without_a_host_is_one_clear_line(tmp_path, address):
+    with pytest.raises(HalflingError, match="names no host") as error:
+        open_source(address, SourceSettings(), ("sw",), tmp_path)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("address", ["http://127.0.0.1:8000/", "http://[::1]:80/x", "https://data.statmt.org/cc-100/"])
+def test_an_address_with_a_host_is_taken(tmp_path, address):
+    assert open_source(address, SourceSettings(), ("sw",), tmp_path).place("sw") == f"{address.rstrip('/')}/sw.txt.xz"

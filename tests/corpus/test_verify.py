@@ -5,6 +5,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from halfling import files
+from halfling.corpus import repeats
 from halfling.corpus.build import CorpusSettings
 from halfling.corpus.pack import PackSettings, pack_corpus
 from halfling.corpus.verify import verify
@@ -93,6 +94,30 @@ def test_a_document_in_two_chunks_is_found(bare):
     stray = pq.read_table(bare / "chunk-1" / "en.parquet").to_pylist()[0]
     rewrite(bare / "chunk-3" / "en.parquet", lambda rows: [*rows, stray])
     one_fault(bare, "chunk-3/en.parquet", "also in chunk 1")
+
+
+@pytest.mark.parametrize("rows", [1, 7, 100])
+def test_copies_are_found_however_many_documents_wait_on_disk(bare, monkeypatch, rows):
+    monkeypatch.setattr(repeats, "_RUN_ROWS", rows)
+    assert verify(bare) == []
+    stray = pq.read_table(bare / "chunk-1" / "en.parquet").to_pylist()
+    rewrite(bare / "chunk-5" / "en.parquet", lambda rows: [*rows, stray[0], stray[-1]])
+    faults = [fault for fault in verify(bare) if "also in chunk 1" in fault]
+    assert len(faults) == 2
+    assert all(any(f"{row['id']}: also in chunk 1" in fault for fault in faults) for row in (stray[0], stray[-1]))
+
+
+def test_a_chunk_of_a_huge_number_is_a_few_lines(bare):
+    (bare / "chunk-999999999999").mkdir()
+    faults = verify(bare)
+    assert any(fault.endswith("chunk-6 to chunk-999999999998: missing") for fault in faults)
+    assert len(faults) == 5  # and four languages that this chunk is short of
+
+
+def test_a_folder_that_is_no_chunk_is_let_alone(bare):
+    for name in ("chunk-01", "chunk-٣", "chunk-0", "chunk-1.partial"):
+        (bare / name).mkdir()
+    assert verify(bare) == []
 
 
 def test_a_copy_under_another_id_is_found(bare):

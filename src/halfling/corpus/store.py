@@ -1,5 +1,6 @@
 """The corpus on disk: `chunk-{n}/{code}.parquet`, a document a row."""
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -12,6 +13,7 @@ from jaxtyping import Int64, UInt64
 from halfling.errors import HalflingError
 
 SCHEMA = pa.schema([("id", pa.string()), ("lang", pa.string()), ("text", pa.string()), ("chunk", pa.int32())])
+_CHUNK = re.compile("chunk-([1-9][0-9]*)")
 _BATCH_DOCUMENTS = 1000
 _GROUP_BYTES = 4 * 2**20
 _FEW_DOCUMENTS = 64  # a document may be four megabytes long
@@ -50,8 +52,8 @@ def chunk_numbers(corpus: Path) -> list[int]:
     Raises:
         HalflingError: There is none.
     """
-    names = [path.name.removeprefix("chunk-") for path in corpus.glob("chunk-*") if path.is_dir()]
-    numbers = sorted(int(name) for name in names if name.isdecimal())
+    names = [path.name for path in corpus.glob("chunk-*") if path.is_dir()]
+    numbers = sorted(int(found[1]) for name in names if (found := _CHUNK.fullmatch(name)))
     if not numbers:
         raise HalflingError(f"{corpus}: holds no chunk-1, chunk-2 ...: build the corpus first")
     return numbers

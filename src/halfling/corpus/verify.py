@@ -1,13 +1,16 @@
 """Proof that a corpus is whole: chunks disjoint, complete and aligned, and its packed blocks in order."""
 
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 
 from halfling.corpus.blocks import PackedBlocks, PackedSummary, Run, blocks_file
 from halfling.corpus.clean import digest64
+from halfling.corpus.repeats import Repeats
 from halfling.corpus.store import chunk_folder, chunk_languages, chunk_numbers, document_id, read_batches
 from halfling.errors import HalflingError
 from halfling.files import sha256
@@ -31,9 +34,12 @@ def verify(corpus: Path, packed: Path | None = None) -> list[str]:
     except HalflingError as error:
         return [*faults, str(error)]
     num_chunks = manifest.settings.get("chunks", max(numbers)) if manifest else max(numbers)
-    expected = list(range(1, num_chunks + 1))
-    faults += [f"{chunk_folder(corpus, n)}: missing" for n in expected if n not in numbers]
-    faults += [f"{chunk_folder(corpus, n)}: one chunk too many" for n in numbers if n not in expected]
+    expected = [number for number in numbers if number <= num_chunks]
+    for before, after in pairwise([0, *expected, num_chunks + 1]):
+        if after - before > 1:
+            more = f" to chunk-{after - 1}" if after - before > 2 else ""
+            faults.append(f"{chunk_folder(corpus, before + 1)}{more}: missing")
+    faults += [f"{chunk_folder(corpus, n)}: one chunk too many" for n in numbers if n > num_chunks]
     counted = manifest.counts.get("languages", {}) if manifest else {}
     codes = {code for number in numbers for code in chunk_languages(chunk_folder(corpus, number))}
     if not codes:
@@ -63,34 +69,35 @@ def _file_faults(folder: Path, manifest: Manifest) -> Iterator[str]:
 
 
 def _language_faults(corpus: Path, code: str, numbers: list[int], counted: dict[str, Any] | None) -> Iterator[str]:
-    chunk_of: dict[int, int] = {}
     sizes = dict.fromkeys(numbers, 0)
     documents = dict.fromkeys(numbers, 0)
     largest = 0
     readable = True
-    for number in numbers:
-        path = chunk_folder(corpus, number) / f"{code}.parquet"
-        if not path.exists():
-            yield f"{path}: missing: chunk {number} is short of a language"
-            readable = False
-            continue
-        try:
-            for document in (document for batch in read_batches(path) for document in batch):
-                # By its text, not by its id: a fault may sit in either.
-                key = digest64(document.text)
-                if document.id != document_id(code, key) or document.lang != code:
-                    yield f"{path}: document {document.id}: its id or language does not fit its text"
-                if key in chunk_of:
-                    also = "twice" if chunk_of[key] == number else f"also in chunk {chunk_of[key]}"
-                    yield f"{path}: document {document.id}: {also}"
-                chunk_of[key] = number
-                size = len(document.text.encode())
-                sizes[number] += size
-                documents[number] += 1
-                largest = max(largest, size)
-        except HalflingError as error:
-            yield str(error)
-            readable = False
+    with TemporaryDirectory(prefix="halfling-verify-") as folder:
+        repeats = Repeats(Path(folder))
+        for number in numbers:
+            path = chunk_folder(corpus, number) / f"{code}.parquet"
+            if not path.exists():
+                yield f"{path}: missing: chunk {number} is short of a language"
+                readable = False
+                continue
+            try:
+                for document in (document for batch in read_batches(path) for document in batch):
+                    # By its text, not by its id: a fault may sit in either.
+                    key = digest64(document.text)
+                    if document.id != document_id(code, key) or document.lang != code:
+                        yield f"{path}: document {document.id}: its id or language does not fit its text"
+                    repeats.add(key, number)
+                    size = len(document.text.encode())
+                    sizes[number] += size
+                    documents[number] += 1
+                    largest = max(largest, size)
+            except HalflingError as error:
+                yield str(error)
+                readable = False
+        for key, first, number in repeats.found():
+            also = "twice" if first == number else f"also in chunk {first}"
+            yield f"{chunk_folder(corpus, number) / code}.parquet: document {document_id(code, key)}: {also}"
     if not readable:
         return  # sums over what is left would only repeat the fault
     if max(sizes.values()) - min(sizes.values()) > largest:

@@ -1,14 +1,17 @@
 """CC100's host, or another of its form: `{address}/{code}.txt.xz`."""
 
 import lzma
+import re
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import httpx2
 
 from halfling import __version__, languages
 from halfling.corpus.read import DamagedFileError, parse_documents
 from halfling.corpus.sources.download import Download
+from halfling.errors import HalflingError
 
 _TIMEOUT_SECONDS = 60.0
 
@@ -37,8 +40,15 @@ class HttpSource:
             max_tries: In a row without a byte.
 
         Raises:
-            HalflingError: A language is unknown.
+            HalflingError: A language is unknown, or the address names no host.
         """
+        try:
+            parts = urlsplit(address)
+            named = parts.port != 0 and re.fullmatch(r"[\w.:-]+", parts.hostname or "")
+        except ValueError:  # a bracket without its counterpart, a port that is no number
+            named = None
+        if not named:
+            raise HalflingError(f"{address}: names no host: give an address like https://data.statmt.org/cc-100/")
         self.address, self.cache, self.whole = address.rstrip("/"), cache, whole
         self.connections, self.max_tries = connections, max_tries
         self.codes = tuple(sorted(languages.resolve("cc100" if wanted == "all" else wanted)))
