@@ -4,88 +4,21 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal
 
-from pydantic import Field, model_validator
 from transformers import PreTrainedModel
 
 from halfling.calibrate.clock import Clock, InTorch, spread
-from halfling.calibrate.curve import Drawing, Wish
+from halfling.calibrate.curve import Drawing
 from halfling.calibrate.in_engine import InEngine
 from halfling.calibrate.score import resamples
-from halfling.calibrate.trial import Trial, head_of
-from halfling.engine.exported import BackendName, Precision
+from halfling.calibrate.settings import CalibrateSettings
+from halfling.calibrate.trial import Trial
 from halfling.errors import HalflingError
 from halfling.models import EARLY_EXIT_MODELS
 from halfling.models.folder import load_model, load_tokenizer, weights_sha256
 from halfling.models.shapes import require_room
-from halfling.records import Calibration, Counts, ExitPolicy, Progress, Seed, Settings, TaskName, TradeOff, silent
+from halfling.records import Calibration, Counts, ExitPolicy, Progress, TradeOff, silent
 from halfling.tasks import TASKS, Encoded
-
-__all__ = ["CalibrateSettings", "calibrate", "head_of"]
-
-
-class CalibrateSettings(Settings):
-    """What may be lost for speed, or what must be saved."""
-
-    task: TaskName = Field(description='"xnli" or "wikiann"')
-    max_drop: float | None = Field(
-        None,
-        ge=0,
-        description="points (0..100) of accuracy or F1 that the drop's upper bound may reach; the default: 1",
-    )
-    flops_share: float | None = Field(None, gt=0, le=1, description="at most so much of the arithmetic instead")
-    latency_ms: float | None = Field(None, gt=0, description="at most so long for a sentence alone instead")
-    criterion: Literal["entropy", "max_probability", "margin", "patience"] = Field("entropy")
-    granularity: Literal["sentence", "token"] = Field("sentence", description="token: each of a tagger's tokens alone")
-    token_pooling: Literal["mean", "max"] = Field(
-        "mean", description="how a tagger's token uncertainties become the sentence's"
-    )
-    max_exits: int = Field(
-        3, gt=0, description="early exits in use at most: each one costs a classifier and a decision"
-    )
-    timing: Literal["measured", "none"] = Field(
-        "measured", description="none: what is slower than no exits may be chosen, but two runs write the same bytes"
-    )
-    engine: BackendName | None = Field(
-        None, description="time the model as exported for openvino, onnx or torch; none: as it is, in PyTorch"
-    )
-    precision: Precision = Field("float32", description="of that export: float32 or int8")
-    fixed_rows: bool = Field(False, description="time it with a graph for each length of row; openvino only")
-    confidence: float = Field(0.95, gt=0.5, lt=1, description="of the drop's upper bound")
-    resamples: int = Field(1000, ge=100, description="of English dev, for that bound")
-    max_tokens: int = Field(128, ge=8, description="longer inputs are cut; special tokens included")
-    max_examples: int | None = Field(None, gt=0, description="only the first so many of dev; all")
-    batch_size: int = Field(64, gt=0)
-    timed_sentences: int = Field(32, gt=0)
-    rounds: int = Field(5, ge=2, description="of every timing")
-    seed: Seed = Field(0, description="of the resamples")
-
-    @property
-    def wish(self) -> Wish:
-        """What is asked for."""
-        if self.flops_share is not None:
-            return Wish("flops_share", self.flops_share)
-        if self.latency_ms is not None:
-            return Wish("latency_ms", self.latency_ms)
-        return Wish("max_drop", 1.0 if self.max_drop is None else self.max_drop)
-
-    @model_validator(mode="after")
-    def _one_wish(self) -> "CalibrateSettings":
-        asked = [name for name in ("max_drop", "flops_share", "latency_ms") if getattr(self, name) is not None]
-        if len(asked) > 1:
-            raise ValueError(f"{' and '.join(asked)}: ask for one of them")
-        if self.latency_ms is not None and self.timing == "none":
-            raise ValueError("latency_ms asks for a time: set timing=measured")
-        if self.engine is not None and self.timing == "none":
-            raise ValueError(f"engine={self.engine} is for times: set timing=measured")
-        if self.precision == "int8" and self.engine not in ("openvino", "onnx"):
-            raise ValueError("precision=int8 is of an export: set engine to openvino or onnx")
-        if self.fixed_rows and self.engine != "openvino":
-            raise ValueError("fixed_rows is of the engine openvino")
-        if self.granularity == "token" and self.task == "xnli":
-            raise ValueError("granularity=token: only taggers (task=wikiann) have tokens that leave alone")
-        return self
 
 
 def calibrate(
