@@ -9,7 +9,7 @@ import pytest
 from halfling.corpus.build import CorpusSettings
 from halfling.corpus.clean import CleanSettings
 from halfling.corpus.cluster import Tasks, slurm_executor
-from halfling.corpus.executors import run_tasks
+from halfling.corpus.executors import Workers
 from halfling.corpus.language import Job, gather
 from halfling.corpus.sources.folder import FolderSource
 from halfling.errors import HalflingError
@@ -31,6 +31,14 @@ SRUN = """#!/bin/bash
 while [[ $1 == -* ]]; do [[ $1 == -n ]] && shift; shift; done
 exec "$@"
 """
+
+
+def of(contents, *codes):
+    """The documents of some languages; the card speaks of all."""
+    names = tuple(f"{code}.parquet" for code in codes)
+    found = {path: content for path, content in contents.items() if path.endswith(names)}
+    assert len(found) == 5 * len(codes)
+    return found
 
 
 def test_who_does_the_work_is_in_no_fingerprint():
@@ -55,8 +63,22 @@ def test_a_killed_process_is_one_line(job, tmp_path, monkeypatch):
     (tmp_path / "killed.py").write_text("import os\n\ndef task(*_):\n    os.kill(os.getpid(), 9)\n")
     monkeypatch.syspath_prepend(tmp_path)
     task = importlib.import_module("killed").task
-    with pytest.raises(HalflingError, match="a worker was killed, perhaps for want of memory"):
-        run_tasks(task, job, {"en": 1, "sw": 1}, CorpusSettings(workers=2), lambda code: None)
+    killed = pytest.raises(HalflingError, match="a worker was killed, perhaps for want of memory")
+    with killed, Workers(job, CorpusSettings(workers=2)) as workers:
+        workers.run(task, {"en": 1, "sw": 1}, lambda code: None)
+
+
+@pytest.mark.slow
+def test_processes_serve_further_calls(job, tmp_path, monkeypatch):
+    (tmp_path / "named.py").write_text("import os\n\ndef task(job, code, quota):\n    return os.getpid(), code\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    task = importlib.import_module("named").task
+    with Workers(job, CorpusSettings(workers=2)) as workers:
+        calls = [workers.run(task, dict.fromkeys(codes, 1), lambda code: None) for codes in (["sw", "en"], ["hi"]) * 2]
+    assert [[code for _, code in call.values()] for call in calls] == [["sw", "en"], ["hi"]] * 2
+    pids = {pid for call in calls for pid, _ in call.values()}
+    assert len(pids) <= 2
+    assert os.getpid() not in pids
 
 
 @pytest.fixture
@@ -98,10 +120,21 @@ def test_a_slurm_job_array_gives_the_bytes_of_one_process(source, corpus, tmp_pa
     monkeypatch.setenv("PATH", f"{fakes}:{BIN}:{os.environ['PATH']}")
     monkeypatch.setenv("SLURM_TEST", str(tmp_path))
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2] / "src"))
-    build(source, tmp_path / "out", languages=["hi", "sw"], executor="slurm")
-    made = {path: content for path, content in contents(corpus).items() if path.endswith(("hi.parquet", "sw.parquet"))}
-    assert {path: content for path, content in contents(tmp_path / "out").items() if path in made} == made
+    build(source, tmp_path / "out", languages=["sw"], executor="slurm")
+    assert of(contents(tmp_path / "out"), "sw") == of(contents(corpus), "sw")
     assert len(list(tmp_path.glob("script-*"))) >= 2  # gather and deal
+
+
+@pytest.mark.slow
+def test_two_processes_of_datatrove_give_the_bytes_of_one(source, corpus, tmp_path, build, contents):
+    build(source, tmp_path / "out", languages=["hi", "sw"], executor="datatrove", workers=2)
+    assert of(contents(tmp_path / "out"), "hi", "sw") == of(contents(corpus), "hi", "sw")
+
+
+def test_an_error_under_datatrove_is_the_line_that_it_is_here(tmp_path, build, write_source):
+    source = write_source(tmp_path / "source", {"en": ["short"]})
+    with pytest.raises(HalflingError, match=r"en.txt.xz: cleaning leaves no document \(1 too_short\)"):
+        build(source, tmp_path / "out", executor="datatrove", workers=1)
 
 
 def test_without_slurm_the_line_says_so(source, tmp_path, build, monkeypatch):
@@ -124,5 +157,4 @@ def test_two_workers_of_ray_give_the_bytes_of_one_process(source, corpus, tmp_pa
         build(source, tmp_path / "out", languages=["hi", "sw"], executor="ray", workers=2)
     finally:
         ray.shutdown()
-    made = {path: content for path, content in contents(corpus).items() if path.endswith(("hi.parquet", "sw.parquet"))}
-    assert {path: content for path, content in contents(tmp_path / "out").items() if path in made} == made
+    assert of(contents(tmp_path / "out"), "hi", "sw") == of(contents(corpus), "hi", "sw")

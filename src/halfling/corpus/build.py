@@ -10,7 +10,7 @@ from pydantic import Field
 
 from halfling.corpus.card import CARD, write_text_card
 from halfling.corpus.clean import CleanSettings
-from halfling.corpus.executors import ExecutorSettings, run_tasks
+from halfling.corpus.executors import ExecutorSettings, Workers
 from halfling.corpus.language import Dealt, Gathered, Job, deal, gather
 from halfling.corpus.mix import MixSettings, quotas
 from halfling.corpus.sources import SourceSettings, open_source
@@ -56,8 +56,9 @@ def build_corpus(*, settings: CorpusSettings, source: Path | str, out: Path, pro
         clean=settings.clean,
         keep_rejected=settings.keep_rejected,
     )
-    wanted, found = _gather_all(job, settings, progress)
-    dealt = run_tasks(deal, job, wanted, settings, _counter(progress, "written", len(wanted), len(wanted)))
+    with Workers(job, settings) as workers:
+        wanted, found = _gather_all(job, settings, workers, progress)
+        dealt = workers.run(deal, wanted, _counter(progress, "written", len(wanted), len(wanted)))
     for code in place.codes:
         place.forget(code)
     shutil.rmtree(out / "fetched", ignore_errors=True)
@@ -75,7 +76,9 @@ def build_corpus(*, settings: CorpusSettings, source: Path | str, out: Path, pro
     return counts
 
 
-def _gather_all(job: Job, settings: CorpusSettings, progress: Progress) -> tuple[dict[str, int], dict[str, Gathered]]:
+def _gather_all(
+    job: Job, settings: CorpusSettings, workers: Workers, progress: Progress
+) -> tuple[dict[str, int], dict[str, Gathered]]:
     """Return every language's quota, and what is there for it.
 
     A language that turns out to be smaller than its quota leaves the rest to the others, whose quotas grow: they
@@ -93,7 +96,7 @@ def _gather_all(job: Job, settings: CorpusSettings, progress: Progress) -> tuple
         if not short:
             return wanted, found
         done = len(wanted) - len(short)
-        found |= run_tasks(gather, job, short, settings, _counter(progress, "read", done, len(wanted)))
+        found |= workers.run(gather, short, _counter(progress, "read", done, len(wanted)))
 
 
 def _counter(progress: Progress, what: str, done: int, languages: int) -> Callable[[str], None]:

@@ -1,4 +1,4 @@
-"""The tasks of a corpus on many machines, through datatrove's executors for Ray and Slurm.
+"""The tasks of a corpus through datatrove's executors: its processes on this machine, Ray and Slurm.
 
 One language is one task: a file of CC100 is one xz stream, which does not split. All machines see the corpus's
 folder; whatever a task leaves there is found again, so a second run does only what the first left undone.
@@ -48,9 +48,9 @@ class Tasks:
             raise
 
 
-def run_on_cluster(
+def run_through_datatrove(
     tasks: Tasks,
-    executor: Literal["ray", "slurm"],
+    executor: Literal["datatrove", "ray", "slurm"],
     *,
     workers: int | None,
     partition: str,
@@ -76,7 +76,9 @@ def run_on_cluster(
     folder.mkdir(parents=True, exist_ok=True)
     logs = Path(tempfile.mkdtemp(prefix=f"{tasks.function.__name__}-", dir=folder))
     try:
-        if executor == "ray":
+        if executor == "datatrove":
+            done = _run_here(tasks, logs, workers)
+        elif executor == "ray":
             done = _run_on_ray(tasks, logs, workers)
         else:
             done = slurm_executor(tasks, logs, workers, partition, task_time, environment)
@@ -91,6 +93,15 @@ def run_on_cluster(
     if left:
         codes = ", ".join(tasks.wanted[rank][0] for rank in left)
         raise HalflingError(f"{logs}: not done: {codes}: see the logs there, and run the same command again")
+
+
+def _run_here(tasks: Tasks, logs: Path, workers: int | None) -> "PipelineExecutor":
+    from datatrove.executor.local import LocalPipelineExecutor
+
+    workers = min(workers or os.cpu_count() or 1, len(tasks.wanted))
+    executor = LocalPipelineExecutor([tasks], tasks=len(tasks.wanted), workers=workers, logging_dir=str(logs))
+    executor.run()
+    return executor
 
 
 def slurm_executor(

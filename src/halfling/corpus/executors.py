@@ -1,4 +1,4 @@
-"""Where the tasks of a corpus run: in processes of this machine, or through datatrove on Ray or Slurm.
+"""Where the tasks of a corpus run: in processes of this machine, or through datatrove here, on Ray or on Slurm.
 
 A task is a function of a job, a language and a quota that leaves its result in files (`language.py`). So an executor
 only has to run tasks; what it left undone, whoever builds the corpus does again.
@@ -29,68 +29,102 @@ _WORTH_A_PROCESS = 32_000_000
 class ExecutorSettings(Settings):
     """Where the work is done. Other values give the same bytes, so neither fingerprint nor manifest knows of them."""
 
-    executor: Literal["local", "ray", "slurm"] = Field("local", exclude=True, description="who runs a language's tasks")
+    executor: Literal["local", "datatrove", "ray", "slurm"] = Field(
+        "local", exclude=True, description="who runs a language's tasks: processes, ours or datatrove's, or a cluster"
+    )
     workers: int | None = Field(None, ge=1, exclude=True, description="tasks at the same time; null: one for each core")
     partition: str = Field("cpu", exclude=True, description="of Slurm")
     task_time: str = Field("24:00:00", exclude=True, description="of one language on Slurm, at most")
     environment: str = Field("", exclude=True, description='command before a Slurm task, "source .venv/bin/activate"')
 
 
-def run_tasks(
-    function: Callable[[Job, str, int], Result],
-    job: Job,
-    wanted: Mapping[str, int],
-    settings: ExecutorSettings,
-    done: Callable[[str], None],
-) -> dict[str, Result]:
-    """Return `function(job, code, quota)` for each language of `wanted`, code -> quota, in its order.
+class Workers:
+    """Runs the tasks of one job. Processes, once started, serve every further call, until the block is left."""
 
-    Raises:
-        HalflingError: A task could not do its work.
-    """
-    # The largest first: a small one fills the gap at the end.
-    codes = sorted(wanted, key=lambda code: (-min(wanted[code], CC100[code].text_bytes), code))
-    if settings.executor != "local":
-        from halfling.corpus.cluster import Tasks, run_on_cluster
+    def __init__(self, job: Job, settings: ExecutorSettings) -> None:
+        """Run tasks of `job` where `settings` say; nothing is started yet."""
+        self._job, self._settings = job, settings
+        self._pool: ProcessPoolExecutor | None = None
 
-        run_on_cluster(
-            Tasks(function, job, tuple((code, wanted[code]) for code in codes)),
-            settings.executor,
-            workers=settings.workers,
-            partition=settings.partition,
-            task_time=settings.task_time,
-            environment=settings.environment,
-        )
-        workers = 1  # everything is done: results are read
-    else:
-        workers = min(settings.workers or os.cpu_count() or 1, len(codes))
-        if settings.workers is None and job.source_bytes(wanted) < _WORTH_A_PROCESS:
-            workers = 1
-    results = {}
-    if workers == 1:
-        for code in codes:
-            results[code] = function(job, code, wanted[code])
+    def __enter__(self) -> "Workers":
+        """Return the workers."""
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        """End the processes; after an error at once, whatever they do."""
+        if self._pool is None:
+            return
+        self._pool.shutdown(wait=kind is None, cancel_futures=True)
+        for process in multiprocessing.active_children() if kind else ():
+            process.terminate()
+
+    def run(
+        self, function: Callable[[Job, str, int], Result], wanted: Mapping[str, int], done: Callable[[str], None]
+    ) -> dict[str, Result]:
+        """Return `function(job, code, quota)` for each language of `wanted`, code -> quota, in its order.
+
+        Raises:
+            HalflingError: A task could not do its work.
+        """
+        # The largest first: a small one fills the gap at the end.
+        codes = sorted(wanted, key=lambda code: (-min(wanted[code], CC100[code].text_bytes), code))
+        if (executor := self._settings.executor) != "local":
+            self._through_datatrove(executor, function, {code: wanted[code] for code in codes})
+        elif pool := self._processes(wanted):
+            results = self._run_on(pool, function, {code: wanted[code] for code in codes}, done)
+            return {code: results[code] for code in wanted}
+        results = {}
+        for code in codes:  # after datatrove, which has done everything, results are read
+            results[code] = function(self._job, code, wanted[code])
             done(code)
-    else:
-        # Not fork: this process may have threads (Arrow's, a progress bar's), and locks that they hold.
-        context = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(workers, context, initializer=_die_with_parent) as pool:
-            futures = {pool.submit(function, job, code, wanted[code]): code for code in codes}
-            try:
-                for future in as_completed(futures):
-                    results[futures[future]] = future.result()
-                    done(futures[future])
-            except BaseException as error:
-                pool.shutdown(wait=False, cancel_futures=True)
-                for process in multiprocessing.active_children():
-                    process.terminate()
-                if isinstance(error, BrokenProcessPool):
-                    raise HalflingError(
-                        f"{job.out}: a worker was killed, perhaps for want of memory: run the same command again, "
-                        "with fewer workers; finished work is kept"
-                    ) from error
-                raise
-    return {code: results[code] for code in wanted}
+        return {code: results[code] for code in wanted}
+
+    def _through_datatrove(
+        self,
+        executor: Literal["datatrove", "ray", "slurm"],
+        function: Callable[[Job, str, int], object],
+        wanted: dict[str, int],
+    ) -> None:
+        from halfling.corpus.cluster import Tasks, run_through_datatrove
+
+        run_through_datatrove(
+            Tasks(function, self._job, tuple(wanted.items())),
+            executor,
+            workers=self._settings.workers,
+            partition=self._settings.partition,
+            task_time=self._settings.task_time,
+            environment=self._settings.environment,
+        )
+
+    def _processes(self, wanted: Mapping[str, int]) -> ProcessPoolExecutor | None:
+        """Return the processes, started if the work is worth them; None where this one shall do it."""
+        number = min(self._settings.workers or os.cpu_count() or 1, len(wanted))
+        if self._settings.workers is None and self._job.source_bytes(wanted) < _WORTH_A_PROCESS:
+            number = 1
+        if self._pool is None and number > 1:
+            # Not fork: this process may have threads (Arrow's, a progress bar's), and locks that they hold.
+            context = multiprocessing.get_context("spawn")
+            self._pool = ProcessPoolExecutor(number, context, initializer=_die_with_parent)
+        return self._pool
+
+    def _run_on(
+        self,
+        pool: ProcessPoolExecutor,
+        function: Callable[[Job, str, int], Result],
+        wanted: dict[str, int],
+        done: Callable[[str], None],
+    ) -> dict[str, Result]:
+        futures = {pool.submit(function, self._job, code, quota): code for code, quota in wanted.items()}
+        try:
+            for future in as_completed(futures):
+                future.result()
+                done(futures[future])
+        except BrokenProcessPool as error:
+            raise HalflingError(
+                f"{self._job.out}: a worker was killed, perhaps for want of memory: run the same command again, "
+                "with fewer workers; finished work is kept"
+            ) from error
+        return {code: future.result() for future, code in futures.items()}
 
 
 def _die_with_parent() -> None:

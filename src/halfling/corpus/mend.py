@@ -3,8 +3,6 @@
 import re
 import unicodedata
 
-import ftfy
-
 _SPACES = re.compile("[\t\v\f\x1c-\x1f\x85\u2028\u2029]")
 # Controls carry no text. Joiners (U+200C, U+200D) are not among them: Persian and Hindi are misspelt without.
 # A lone surrogate is half a character, and no UTF-8.
@@ -25,6 +23,8 @@ def mend(text: str) -> str:
     """
     if not text.isascii():
         if _MOJIBAKE.search(text):
+            import ftfy  # here: few texts need it, and a process should not wait for it
+
             lines = text.split("\n")
             text = "\n".join(ftfy.fix_encoding(line) if _MOJIBAKE.search(line) else line for line in lines)
         # Controls before the normal form: two characters that one stood between may now become one.
