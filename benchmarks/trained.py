@@ -63,7 +63,10 @@ def main() -> None:
     options.add_argument("--rounds", type=int, default=15)
     options.add_argument("--json", type=Path, help="write every figure here")
     chosen = options.parse_args()
-    task, tokenizer = Calibration.read(chosen.calibration / "exit_policy.json").task, load_tokenizer(chosen.model)
+    calibration, tokenizer = Calibration.read(chosen.calibration / "exit_policy.json"), load_tokenizer(chosen.model)
+    task = calibration.task
+    if calibration.policy.granularity == "token":
+        raise SystemExit("where tokens leave alone, answers tell the deepest exit only: calibrate for sentences")
     most = shape_of(XLMRobertaEarlyExitConfig.from_pretrained(chosen.model)).max_tokens
     sentences = read_sentences(task, chosen.data, tokenizer, chosen.sentences, max_tokens=most)
     found: dict[str, Any] = {}

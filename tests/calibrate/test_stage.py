@@ -10,7 +10,10 @@ from transformers import set_seed
 
 from halfling.calibrate import CalibrateSettings, calibrate, head_of
 from halfling.calibrate.clock import Clock, spread
+from halfling.calibrate.curve import Drawing
 from halfling.calibrate.in_engine import InEngine
+from halfling.calibrate.score import resamples
+from halfling.calibrate.trial import Trial
 from halfling.cost.flops import flops
 from halfling.errors import HalflingError
 from halfling.evaluate.network import load_network
@@ -153,6 +156,34 @@ def test_what_is_measured_to_be_slower_than_no_exits_is_not_chosen(
     assert calibrated("wikiann", model, data, tmp_path / "slower", flops_share=0.9, **timed).policy.layers == (3,)
 
 
+def test_what_was_chosen_must_still_meet_the_wish_when_it_is_measured(early_exit, data, tmp_path, monkeypatch):
+    timed = {"timing": "measured", "rounds": 2, "timed_sentences": 2, "latency_ms": 6.0}
+    monkeypatch.setattr(Clock, "__init__", lambda self, *_: setattr(self, "plain_ms", 10.0))
+    monkeypatch.setattr(Clock, "expected", lambda _, policy, __: 0.5 if policy.is_early else 1.0)
+    monkeypatch.setattr(Clock, "measured", lambda *_: 0.55)
+    found = calibrated("xnli", early_exit("xnli"), data, tmp_path / "kept", **timed)
+    assert found.chosen.time_share == 0.55
+    monkeypatch.setattr(Clock, "measured", lambda *_: 0.7)
+    with pytest.raises(HalflingError, match="latency_ms=6 is out of reach"):
+        calibrated("xnli", early_exit("xnli"), data, tmp_path / "missed", **timed)
+
+
+@pytest.mark.parametrize("granularity", ["sentence", "token"])
+def test_thresholds_are_fitted_to_one_half_of_dev_and_their_drop_is_bounded_on_the_other(granularity, early_exit, data):
+    model, task = early_exit("wikiann"), TASKS["wikiann"]
+    encoded = task.encode(task.read(data, "dev", "en"), load_tokenizer(model), 24)
+    network = EARLY_EXIT_MODELS["wikiann"].from_pretrained(model)
+    like = ExitPolicy(layers=(3,), thresholds=(), granularity=granularity)
+    trial = Trial("wikiann", network, encoded, like, batch_size=8)
+    fitted = trial.learned_from
+    assert fitted.sum() == len(fitted) / 2 == 20
+    words = np.array([len(one) for one in trial.logits[0]])
+    assert len(trial.options().head) == (20 if granularity == "sentence" else words[fitted].sum())
+    drawing = Drawing(trial, None, resamples(40, 50, seed=0), confidence=0.95)
+    assert not drawing.draws[:, fitted].any()
+    assert drawing.draws[:, ~fitted].any()
+
+
 @pytest.mark.parametrize("task", ["xnli", "wikiann"])
 def test_times_can_be_those_of_the_engine(task, early_exit, data, tmp_path, monkeypatch):
     model = early_exit(task)
@@ -165,9 +196,10 @@ def test_times_can_be_those_of_the_engine(task, early_exit, data, tmp_path, monk
     assert found.timed == "onnx float32"
     assert found.plain_ms > 0
     # What was chosen was exported and raced; slower than no exits, it is not taken.
-    (policy,) = followed
+    assert 1 <= len(followed) <= 3
+    policy = followed[0]
     assert policy.is_early
-    assert found.policy in (policy, policy.model_copy(update={"layers": (3,), "thresholds": ()}))
+    assert found.policy in (*followed, policy.model_copy(update={"layers": (3,), "thresholds": ()}))
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["exit_policy.json"]
 
 

@@ -59,9 +59,9 @@ def test_auto_takes_what_was_chosen_and_the_first_installed_without_it(folder, c
     assert isinstance(AdaptiveEngine.from_pretrained(folder).backend, OnnxBackend)
     assert isinstance(AdaptiveEngine.from_pretrained(folder, "openvino").backend, OpenVinoBackend)
     choose(Setting(backend="openvino", threads=1, lengths=(8, 16)))
-    assert AdaptiveEngine.from_pretrained(folder).backend.lengths == {8, 16}
-    assert AdaptiveEngine.from_pretrained(folder, lengths=(24,)).backend.lengths == {24}
-    assert AdaptiveEngine.from_pretrained(folder, "openvino").backend.lengths == set()
+    assert AdaptiveEngine.from_pretrained(folder).backend.lengths == (8, 16)
+    assert AdaptiveEngine.from_pretrained(folder, lengths=(24,)).backend.lengths == (24,)
+    assert AdaptiveEngine.from_pretrained(folder, "openvino").backend.lengths == ()
 
 
 @pytest.mark.parametrize(

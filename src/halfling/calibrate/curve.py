@@ -56,7 +56,8 @@ class Drawing:
     """
 
     def __init__(self, trial: Trial, clock: Clock | None, draws: np.ndarray, confidence: float) -> None:
-        self.trial, self.clock, self.draws, self.confidence = trial, clock, draws, confidence
+        self.trial, self.clock, self.confidence = trial, clock, confidence
+        self.draws = draws * ~trial.learned_from  # what thresholds were fitted to is no evidence of what they cost
         self.no_exits = trial.like
         self.points: dict[ExitPolicy, TradeOff] = {}
         self.at(self.no_exits)

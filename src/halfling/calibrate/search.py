@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
 # A cut between two uncertainties closer than rounding would let a batch's neighbours decide who leaves.
 _CLEAR = 1e-6
@@ -28,6 +28,10 @@ class Options:
     gain: Float[np.ndarray, "exits units"]
     spent: Float[np.ndarray, "exits units"]
     head: Float[np.ndarray, " units"]
+
+    def of(self, units: Bool[np.ndarray, " units"]) -> "Options":
+        """Return the same for some units."""
+        return Options(self.layers, self.unsure[:, units], self.gain[:, units], self.spent[:, units], self.head[units])
 
 
 class Found(NamedTuple):

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import torch
 from transformers import PreTrainedModel
 
 from halfling.calibrate.clock import Clock, InTorch, spread
@@ -19,6 +20,9 @@ from halfling.models.folder import load_model, load_tokenizer, weights_sha256
 from halfling.models.shapes import require_room
 from halfling.records import Calibration, Counts, ExitPolicy, Progress, TradeOff, silent
 from halfling.tasks import TASKS, Encoded
+
+_MEASURED = 3
+"""So many policies at most are measured as one: with an engine, each is an export."""
 
 
 def calibrate(
@@ -40,6 +44,7 @@ def calibrate(
     """
     task = TASKS[settings.task]
     network = load_model(EARLY_EXIT_MODELS[settings.task], model)
+    network = network.to("cuda" if torch.cuda.is_available() else "cpu").eval()
     require_room(network.config, settings.max_tokens, model)
     examples = task.read(data, "dev", "en")[: settings.max_examples]
     encoded = task.encode(examples, load_tokenizer(model), settings.max_tokens)
@@ -53,7 +58,7 @@ def calibrate(
         model=weights_sha256(model),
     )
     progress(0, 3, "every exit on English dev")
-    trial = Trial(settings.task, network, encoded, like, settings.batch_size)
+    trial = Trial(settings.task, network, encoded, like, settings.batch_size, settings.seed)
     progress(1, 3, "times")
     with _clock(settings, model, network, encoded, data, like, out / "timing") as clock:
         progress(2, 3, "the trade-off")
@@ -132,20 +137,23 @@ def _choose(
             drawing.at(policy)
     else:
         drawing.close_in(wish, settings.max_exits)
-    curve, plain_ms = drawing.curve, clock.plain_ms if clock else None
-    chosen = wish.choose(curve, plain_ms)
-    if chosen is None:
-        least = min(curve, key=lambda one: one.flops_share)
-        raise HalflingError(
-            f"calibrate: {wish.what}={wish.limit:g} is out of reach: the cheapest policy has flops_share "
-            f"{least.flops_share:.3f}, time_share {least.time_share}, of {plain_ms} ms"
-        )
-    policy = like.model_copy(
-        update={"layers": chosen.layers, "thresholds": chosen.thresholds, "patience": chosen.patience}
-    )
-    if clock is not None and clock.measured(policy) >= 1:
-        policy, chosen = like, curve[0]
-    return drawing, policy, chosen
+    plain_ms = clock.plain_ms if clock else None
+    measured = {like: drawing.points[like]}
+    while True:
+        # What was added up from layers is measured as one before it is taken, and must then still be the one to choose.
+        curve = drawing.curve if len(measured) <= _MEASURED else [*measured.values()]
+        chosen = wish.choose(curve, plain_ms)
+        if chosen is None:
+            least = min(curve, key=lambda one: one.flops_share)
+            raise HalflingError(
+                f"calibrate: {wish.what}={wish.limit:g} is out of reach: the cheapest policy has flops_share "
+                f"{least.flops_share:.3f}, time_share {least.time_share}, of {plain_ms} ms"
+            )
+        policy = next(one for one, point in drawing.points.items() if point is chosen)
+        if clock is None or policy in measured:
+            return drawing, policy, chosen
+        point = chosen.model_copy(update={"time_share": clock.measured(policy)})
+        drawing.points[policy] = measured[policy] = point
 
 
 def _patient(layers: tuple[int, ...], like: ExitPolicy) -> list[ExitPolicy]:

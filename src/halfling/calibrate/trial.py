@@ -46,10 +46,17 @@ class Trial:
         encoded: English dev.
         like: A policy whose criterion, pooling and granularity all others share.
         batch_size: Examples at a time.
+        seed: Draws the half of the examples that thresholds are fitted to; the other half tells their drop's bound.
     """
 
     def __init__(
-        self, task: TaskName, network: PreTrainedModel, encoded: Encoded, like: ExitPolicy, batch_size: int
+        self,
+        task: TaskName,
+        network: PreTrainedModel,
+        encoded: Encoded,
+        like: ExitPolicy,
+        batch_size: int,
+        seed: int = 0,
     ) -> None:
         self.task, self.network, self.encoded, self.like, self.batch_size = task, network, encoded, like, batch_size
         self.layers: tuple[int, ...] = tuple(network.config.exit_layers)
@@ -64,6 +71,7 @@ class Trial:
         table = {length: self._arithmetic(length) for length in sorted({*self.lengths})}
         arithmetic = np.array([table[length] for length in self.lengths]).T
         self.encoder_flops, self.head_flops = arithmetic[:-1], arithmetic[-1]
+        self.learned_from = np.random.default_rng([seed, 1]).permutation(len(self.lengths)) % 2 == 0
         self.plain_flops = float((self.encoder_flops[-1] + self.head_flops).sum())
 
     @property
@@ -114,9 +122,16 @@ class Trial:
         return np.array([[self._of_sentence(one) for one in per_exit] for per_exit in self.logits])
 
     def options(self) -> Options:
-        """Return what the search reads. For token exits an estimate: as if those who left had gone on."""
+        """Return what the search reads: the half to learn from.
+
+        For token exits it is an estimate: as if those who left had gone on.
+        """
         if self.like.granularity == "token":
-            return self._token_options()
+            words = [len(one) for one in self.logits[0]]
+            return self._token_options().of(np.repeat(self.learned_from, words))
+        return self._sentence_options().of(self.learned_from)
+
+    def _sentence_options(self) -> Options:
         score, below = self.plain.score, max(self.plain.below.sum(), 1.0)
         return Options(
             layers=self.layers,

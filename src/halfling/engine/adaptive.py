@@ -34,7 +34,7 @@ class AdaptiveEngine:
         embed = Embeddings(folder, exported.precision)
         loop = TokenLoop if exported.policy.granularity == "token" else AdaptiveLoop
         self.loop = loop(exported, embed, self.backend)
-        self.alone = Alone(exported, embed, self.backend, lengths)
+        self.alone = Alone(exported, embed, self.backend)
 
     @classmethod
     def from_pretrained(

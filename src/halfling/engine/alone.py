@@ -1,34 +1,32 @@
 """A sentence alone, where the backend has a graph of its length that decides by itself when to stop."""
 
-from collections.abc import Sequence
-
 import numpy as np
 
-from halfling.engine.backends import Backend
+from halfling.engine.backends import NEVER, Backend
 from halfling.engine.embeddings import Embeddings
 from halfling.engine.exported import Exported
 from halfling.engine.loop import Answer
 from halfling.engine.packing import Layout
 from halfling.engine.text import PAD, Encoded
 
-ALWAYS, NEVER = 2.0, -1.0
-"""Thresholds above and below every uncertainty."""
+ALWAYS = 2.0
+"""A threshold above every uncertainty."""
 
 
 class Alone:
     """One sentence in, one answer out."""
 
-    def __init__(self, exported: Exported, embed: Embeddings, backend: Backend, lengths: Sequence[int]) -> None:
-        self.policy, self.embed, self.backend, self.lengths = exported.policy, embed, backend, sorted(lengths)
+    def __init__(self, exported: Exported, embed: Embeddings, backend: Backend) -> None:
+        self.policy, self.embed, self.backend = exported.policy, embed, backend
         self.tagging = exported.kind == "token"
         self.thresholds = np.array(exported.policy.thresholds or (NEVER,), np.float32)
         self.masks: dict[tuple[int, int], tuple[np.ndarray, np.ndarray]] = {}
 
     def answer(self, one: Encoded, leave_after: int | None) -> Answer | None:
-        """Return the network's answer, or None where the backend has no graph of this length."""
+        """Return the network's answer, or None where the backend has no graph of this length, or nothing is asked."""
         length = len(one.ids)
-        tokens = next((tokens for tokens in self.lengths if tokens >= length), None)
-        if tokens is None:
+        tokens = next((tokens for tokens in self.backend.lengths if tokens >= length), None)
+        if tokens is None or not len(one.picked):
             return None
         positions, bias = self._mask(length, tokens)
         ids = np.full(tokens, PAD)
@@ -37,10 +35,8 @@ class Alone:
         picked, votes = np.zeros(room, np.int32), np.zeros(room, np.float32)
         picked[:num], votes[:num] = one.picked, 1 / num
         thresholds = self.thresholds if leave_after is None else self._imposed(leave_after)
-        found = self.backend.alone(self.embed(ids, positions)[None], bias, picked, votes, thresholds)
-        if found is None:
-            return None
-        logits, doubt, segment = found
+        hidden = self.embed(ids, positions)[None]
+        logits, doubt, segment = self.backend.alone(hidden, bias, picked, votes, thresholds)
         return Answer(logits[:num], self.policy.layers[segment], doubt)
 
     def _mask(self, length: int, tokens: int) -> tuple[np.ndarray, np.ndarray]:

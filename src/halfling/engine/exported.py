@@ -38,6 +38,11 @@ class Exported(Record):
         return self.model_copy(update={"checksum": checksum_of(self)})
 
     @property
+    def decides_in_graph(self) -> bool:
+        """Whether one graph can decide for a sentence: patience compares exits, and tokens leave one by one."""
+        return self.policy.criterion != "patience" and self.policy.granularity == "sentence"
+
+    @property
     def segments(self) -> tuple[tuple[int, int], ...]:
         """Return the first and last layer (1-based) of each segment."""
         ends = self.policy.layers

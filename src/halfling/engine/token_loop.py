@@ -32,7 +32,10 @@ class _Tokens:
     there: Bool[np.ndarray, " tokens"]
 
     def asking(self) -> Int32[np.ndarray, "rows queries"]:
-        """Return the tokens of each row that are still there, a row's first repeated where it has fewer than others."""
+        """Return the tokens of each row that are still there, a row's last repeated where it has fewer than others.
+
+        What is computed for a repeated one is the same each time, so it does not matter which of them is kept.
+        """
         place = self.place[self.there]
         row = place // self.layout.tokens
         order = np.argsort(row, kind="stable")

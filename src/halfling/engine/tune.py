@@ -119,7 +119,7 @@ def _settings(folder: Path, exported: Exported, threads: Sequence[int], lengths:
     for name in ready_backends(folder, exported):
         for number in tried[: 1 if name == "torch" else None]:
             found.append(Setting(backend=name, threads=number))
-            if name == "openvino" and lengths:
+            if name == "openvino" and lengths and exported.decides_in_graph:
                 found.append(Setting(backend=name, threads=number, lengths=FIXED))
     return found
 

@@ -88,6 +88,6 @@ def tuned_setting(folder: Path, exported: Exported) -> Setting | None:
     elif find_spec(MODULES[tuning.chosen.backend]) is None:
         why = f"chose {tuning.chosen.backend}, which is not installed any more"
     if why:
-        warnings.warn(f"{path} {why} and is not used: {again}", TuningWarning, stacklevel=4)
+        warnings.warn(f"{path} {why} and is not used: {again}", TuningWarning, stacklevel=3)
         return None
     return tuning.chosen

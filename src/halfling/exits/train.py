@@ -80,6 +80,8 @@ def train_exits(
     Raises:
         HalflingError: An exit lies outside the model, or model or data cannot be read.
     """
+    if settings.granularity == "token" and (settings.task != "wikiann" or settings.method != "leaving"):
+        raise HalflingError("exits: granularity=token is for taggers (wikiann) and method=leaving")
     task = TASKS[settings.task]
     plain = load_model(task.model_class, finetuned)
     require_room(plain.config, settings.max_tokens, finetuned)

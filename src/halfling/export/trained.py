@@ -74,6 +74,8 @@ def load_trained(model: Path, policy: Path | None) -> Trained:
     if policy is None:
         return Trained(network.eval(), kind, labels, ExitPolicy(layers=(last,), thresholds=()))
     chosen = Calibration.read(policy / "exit_policy.json").policy
+    if chosen.granularity == "token" and kind != "token":
+        raise HalflingError(f"{policy}: lets tokens leave alone, and {model} classifies whole texts: calibrate it")
     exits = tuple(network.config.exit_layers) if has_exits else (last,)
     if (
         chosen.model not in (None, weights_sha256(model))

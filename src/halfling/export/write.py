@@ -43,8 +43,10 @@ def export(
     Raises:
         HalflingError: Something cannot be read, or `out` holds something else.
     """
-    if out.exists() and not (out / EXPORTED).is_file() and any(out.iterdir()):
+    if out.exists() and (not out.is_dir() or (not (out / EXPORTED).is_file() and any(out.iterdir()))):
         raise HalflingError(f"{out}: holds something that is no exported model: name another folder")
+    if model.resolve() in (out.resolve(), *out.resolve().parents):
+        raise HalflingError(f"{out}: lies in the model's own folder {model}: name a folder beside it")
     unknown = sorted({*backends} - {*MODULES})
     if unknown:
         raise HalflingError(f"unknown backend {unknown[0]!r}: choose from {', '.join(MODULES)}")
@@ -62,9 +64,12 @@ def export(
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
         raise
+    before = out.with_name(out.name + ".before")
+    shutil.rmtree(before, ignore_errors=True)
     if out.exists():
-        shutil.rmtree(out)
+        out.replace(before)  # a folder cannot take the place of another: the old one goes when the new one is there
     partial.replace(out)
+    shutil.rmtree(before, ignore_errors=True)
     return agreements
 
 

@@ -184,7 +184,7 @@ def _thresholds(policy: ExitPolicy) -> dict[int, float]:
 
 def _longest(keep: np.ndarray) -> int:
     """Return how many columns are needed: whoever stays may be shorter than whoever left."""
-    return int(np.flatnonzero(keep.any(axis=0)).max()) + 1
+    return int(np.flatnonzero(keep.any(axis=0)).max(initial=0)) + 1
 
 
 def _cut(mask: Tensor | None, rows: Tensor, keep: np.ndarray) -> Tensor | None:

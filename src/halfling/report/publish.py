@@ -91,7 +91,9 @@ def _write_weights(source: Path, target: Path, precision: str) -> None:
             weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (it is no dictionary)
     except (SafetensorError, OSError) as error:
         raise HalflingError(f"{source}: cannot be read ({error}): make the model again") from error
-    largest = max(float(np.abs(weight).max(initial=0)) for weight in weights.values())
+    largest = float(np.max([np.abs(weight).max(initial=0) for weight in weights.values()]))
+    if not np.isfinite(largest):
+        raise HalflingError(f"{source}: holds weights that are no numbers: the training diverged, nothing to publish")
     if precision == "float16" and largest > float(np.finfo(np.float16).max):
         raise HalflingError(f"{source}: holds {largest:g}, more than float16 can: publish with precision=float32")
     # `pt` is what transformers asks of a file's metadata.

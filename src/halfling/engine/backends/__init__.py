@@ -15,9 +15,19 @@ MODULES: dict[BackendName, str] = {"openvino": "openvino", "onnx": "onnxruntime"
 """What each backend needs installed; `auto` takes the first that is."""
 
 
+NEVER = -1.0
+"""A threshold below every uncertainty."""
+
+
 @runtime_checkable
 class Backend(Protocol):
-    """Computes segments. Hidden states stay in the backend's own arrays from segment to segment."""
+    """Computes segments. Hidden states stay in the backend's own arrays from segment to segment.
+
+    Attributes:
+        lengths: Lengths of a single row, ascending, for which `alone` answers.
+    """
+
+    lengths: tuple[int, ...]
 
     def run(
         self, segment: int, hidden: Any, bias: np.ndarray, picked: np.ndarray, queries: np.ndarray | None = None
@@ -36,8 +46,8 @@ class Backend(Protocol):
 
     def alone(
         self, hidden: np.ndarray, bias: np.ndarray, picked: np.ndarray, votes: np.ndarray, thresholds: np.ndarray
-    ) -> tuple[np.ndarray, float, int] | None:
-        """Return what a single row gets where one graph decides for it, or None where the backend has no such graph.
+    ) -> tuple[np.ndarray, float, int]:
+        """Return what a single row of one of `lengths` gets from a graph that decides for itself.
 
         Args:
             hidden: States before the first segment, [1, tokens, width].
@@ -88,6 +98,8 @@ def load_backend(name: str, folder: Path, exported: Exported, threads: int | Non
         raise HalflingError(f"{folder}: not exported for {name} but for {', '.join(exported.backends)}")
     if find_spec(MODULES[name]) is None:  # type: ignore[index]
         raise HalflingError(f"{name}: {MODULES[name]} is not installed: install halfling[{name}]")  # type: ignore[index]
+    if threads is not None and threads < 1:
+        raise HalflingError(f"threads {threads}: at least 1")
     if name == "openvino":
         from halfling.engine.backends.openvino import OpenVinoBackend
 

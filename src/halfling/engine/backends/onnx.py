@@ -14,6 +14,8 @@ from halfling.errors import HalflingError
 class OnnxBackend:
     """Sessions on the CPU."""
 
+    lengths: tuple[int, ...] = ()
+
     def __init__(self, folder: Path, exported: Exported, threads: int) -> None:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
@@ -39,8 +41,9 @@ class OnnxBackend:
         *after, logits = self.sessions[segment].run(None, inputs)
         return (after[0] if after else None), logits
 
-    def alone(self, *_: Any) -> None:
-        """Return None: a sentence alone goes through the segments like others."""
+    def alone(self, *_: Any) -> tuple[np.ndarray, float, int]:
+        """Nobody asks: a sentence alone goes through the segments like others."""
+        raise NotImplementedError
 
     def move(self, hidden: Any, source: np.ndarray, target: np.ndarray, rows: int, tokens: int) -> np.ndarray:
         """Return states of [rows, tokens, width] that hold at `target` what `hidden` holds at `source`."""

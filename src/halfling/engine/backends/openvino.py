@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 import openvino
 
-from halfling.engine.backends.openvino_alone import chain, decides_in_graph
+from halfling.engine.backends import NEVER
+from halfling.engine.backends.openvino_alone import chain
 from halfling.engine.exported import Exported, segment_name
 from halfling.engine.mapped import release_pages
 from halfling.engine.packing import move_rows
@@ -15,9 +16,6 @@ from halfling.errors import HalflingError
 
 HIDDEN, BIAS, PICKED, QUERIES = range(4)
 """The order of a segment's inputs; its logits are its last output."""
-
-NEVER = -1.0
-"""A threshold below which no uncertainty is."""
 
 
 class OpenVinoBackend:
@@ -28,9 +26,8 @@ class OpenVinoBackend:
     """
 
     def __init__(self, folder: Path, exported: Exported, threads: int, lengths: Sequence[int] = ()) -> None:
-        self.folder, self.exported, self.lengths = folder / "openvino", exported, frozenset(lengths)
-        if not decides_in_graph(exported.policy):
-            self.lengths = frozenset()
+        self.folder, self.exported = folder / "openvino", exported
+        self.lengths = tuple(sorted(lengths)) if exported.decides_in_graph else ()
         self.core = openvino.Core()
         self.settings = {
             # The default is bf16 on chips that have it.
@@ -83,11 +80,9 @@ class OpenVinoBackend:
 
     def alone(
         self, hidden: np.ndarray, bias: np.ndarray, picked: np.ndarray, votes: np.ndarray, thresholds: np.ndarray
-    ) -> tuple[np.ndarray, float, int] | None:
+    ) -> tuple[np.ndarray, float, int]:
         """Return the logits, the uncertainty and the number of the segment after which a single row leaves."""
         tokens, answers = bias.shape[-1], len(picked)
-        if tokens not in self.lengths:
-            return None
         if tokens not in self.fixed:
             segments = [self._read(path) for path in self.paths]
             model = chain(segments, self.exported.policy, tokens, answers, self.exported.shape.width)

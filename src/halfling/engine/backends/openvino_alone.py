@@ -15,11 +15,6 @@ from openvino import opset13 as ops
 from halfling.records import ExitPolicy
 
 
-def decides_in_graph(policy: ExitPolicy) -> bool:
-    """Return whether the policy's criterion looks at one exit alone; patience remembers, which a graph does not."""
-    return policy.criterion in _CRITERIA and policy.granularity == "sentence"
-
-
 def chain(segments: Sequence[Model], policy: ExitPolicy, tokens: int, answers: int, width: int) -> Model:
     """Return one graph of fixed shape, for a row of `tokens`, of segments that read (hidden, bias, picked).
 

@@ -17,6 +17,8 @@ from halfling.models.folder import load_model
 class TorchBackend:
     """The reference: float32, with one transfer to the host at each exit, of its logits."""
 
+    lengths: tuple[int, ...] = ()
+
     def __init__(self, folder: Path, exported: Exported, threads: int | None, device: str | None = None) -> None:
         if threads:  # all of this process's: unasked, its other work keeps what it has
             torch.set_num_threads(threads)
@@ -41,13 +43,14 @@ class TorchBackend:
             state = layer(state, mask) if asking is None else _layer_of_some(layer, state, mask, asking)
         chosen = state.flatten(0, 1)[self._here(picked).long()]
         # A classifier reads the first of a sequence's tokens: here each sequence is its first token alone.
-        if self.network.config.num_labels and hasattr(self._head(last), "out_proj"):
+        if hasattr(self._head(last), "out_proj"):
             chosen = chosen[:, None]
         logits = self._head(last)(chosen)
         return (state if segment < len(self.segments) - 1 else None), logits.float().cpu().numpy()
 
-    def alone(self, *_: Any) -> None:
-        """Return None: a sentence alone goes through the segments like others."""
+    def alone(self, *_: Any) -> tuple[np.ndarray, float, int]:
+        """Nobody asks: a sentence alone goes through the segments like others."""
+        raise NotImplementedError
 
     @torch.inference_mode()
     def move(self, hidden: Any, source: np.ndarray, target: np.ndarray, rows: int, tokens: int) -> Any:
