@@ -95,10 +95,12 @@ def test_a_damaged_tuning_is_one_line_and_named_backends_do_not_read_it(damage, 
     AdaptiveEngine.from_pretrained(folder, "onnx")
 
 
-def test_the_quickest_is_chosen_and_fixed_rows_only_where_they_are_worth_their_memory():
+def test_what_is_clearly_quickest_is_chosen_and_fixed_rows_only_where_they_are_worth_their_memory():
     plain, other = (Setting(backend="openvino", threads=threads) for threads in (1, 2))
     fixed = Setting(backend="openvino", threads=1, lengths=(8,))
     assert _choose({plain: [1.0, 1.2, 1.0], other: [0.9, 1.0, 0.9], ONNX: [3.0, 3.0, 0.1]}) == other
+    # In one round of three it was slower: that may be noise.
+    assert _choose({plain: [1.0, 1.0, 1.0], other: [0.5, 0.9, 1.4]}) == plain
     assert _choose({plain: [1.0, 2.0], fixed: [0.96, 1.92]}) == plain
     assert _choose({plain: [1.0, 2.0], fixed: [0.94, 1.88]}) == fixed
 
