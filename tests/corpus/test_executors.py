@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from halfling.corpus import executors
 from halfling.corpus.build import CorpusSettings
 from halfling.corpus.clean import CleanSettings
 from halfling.corpus.cluster import Tasks, slurm_executor
@@ -61,10 +60,7 @@ def test_an_error_in_a_process_is_the_line_that_it_is_here(tmp_path, build, writ
 
 @pytest.mark.slow
 def test_a_killed_process_is_one_line(job, tmp_path, monkeypatch):
-    (tmp_path / "killed.py").write_text(
-        "import multiprocessing, os\n\n"
-        "def task(*_):\n    multiprocessing.parent_process() and os.kill(os.getpid(), 9)\n"
-    )
+    (tmp_path / "killed.py").write_text("import os\n\ndef task(*_):\n    os.kill(os.getpid(), 9)\n")
     monkeypatch.syspath_prepend(tmp_path)
     task = importlib.import_module("killed").task
     killed = pytest.raises(HalflingError, match="a worker was killed, perhaps for want of memory")
@@ -81,18 +77,8 @@ def test_processes_serve_further_calls(job, tmp_path, monkeypatch):
         calls = [workers.run(task, dict.fromkeys(codes, 1), lambda code: None) for codes in (["sw", "en"], ["hi"]) * 2]
     assert [[code for _, code in call.values()] for call in calls] == [["sw", "en"], ["hi"]] * 2
     pids = {pid for call in calls for pid, _ in call.values()}
-    assert len(pids) == 2
-    assert os.getpid() in pids  # what is small is shared with the process that asks
-
-
-@pytest.mark.slow
-def test_the_process_that_asks_only_watches_over_large_work(job, tmp_path, monkeypatch):
-    (tmp_path / "watched.py").write_text("import os\n\ndef task(job, code, quota):\n    return os.getpid()\n")
-    monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setattr(executors, "_LENDS_A_HAND", 0)
-    task = importlib.import_module("watched").task
-    with Workers(job, CorpusSettings(workers=2)) as workers:
-        assert os.getpid() not in workers.run(task, {"sw": 1, "en": 1}, lambda code: None).values()
+    assert len(pids) <= 2
+    assert os.getpid() not in pids
 
 
 @pytest.fixture

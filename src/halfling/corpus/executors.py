@@ -22,11 +22,8 @@ from halfling.records import Settings
 
 Result = TypeVar("Result")
 
-_WORTH_A_PROCESS = 16_000_000
-"""Bytes of text; a process that starts (half a second, most of it imports) costs more than it saves on less."""
-_LENDS_A_HAND = 10**9
-"""Bytes of text; on less this process works too, while the others start. On more it only watches, so that it answers
-at once when one of them fails or is killed."""
+_WORTH_A_PROCESS = 32_000_000
+"""Bytes of text; a process that starts (0.7 s, most of it imports) costs more than it saves on less."""
 
 
 class ExecutorSettings(Settings):
@@ -48,7 +45,6 @@ class Workers:
         """Run tasks of `job` where `settings` say; nothing is started yet."""
         self._job, self._settings = job, settings
         self._pool: ProcessPoolExecutor | None = None
-        self._helps = False
 
     def __enter__(self) -> "Workers":
         """Return the workers."""
@@ -106,10 +102,9 @@ class Workers:
         if self._settings.workers is None and self._job.source_bytes(wanted) < _WORTH_A_PROCESS:
             number = 1
         if self._pool is None and number > 1:
-            self._helps = self._job.source_bytes(wanted) < _LENDS_A_HAND
             # Not fork: this process may have threads (Arrow's, a progress bar's), and locks that they hold.
             context = multiprocessing.get_context("spawn")
-            self._pool = ProcessPoolExecutor(number - self._helps, context, initializer=_die_with_parent)
+            self._pool = ProcessPoolExecutor(number, context, initializer=_die_with_parent)
         return self._pool
 
     def _run_on(
@@ -119,32 +114,17 @@ class Workers:
         wanted: dict[str, int],
         done: Callable[[str], None],
     ) -> dict[str, Result]:
-        results: dict[str, Result] = {}
-
-        def work(code: str) -> None:
-            results[code] = function(self._job, code, wanted[code])
-            done(code)
-
-        codes = list(wanted)
-        own = codes[: self._helps]
-        futures = {pool.submit(function, self._job, code, wanted[code]): code for code in codes[len(own) :]}
+        futures = {pool.submit(function, self._job, code, quota): code for code, quota in wanted.items()}
         try:
-            for code in own:
-                work(code)
-            if self._helps:
-                # What nobody has begun, from the end: the others take from the beginning.
-                for future in reversed(list(futures)):
-                    if future.cancel():
-                        work(futures.pop(future))
             for future in as_completed(futures):
-                results[futures[future]] = future.result()
+                future.result()
                 done(futures[future])
         except BrokenProcessPool as error:
             raise HalflingError(
                 f"{self._job.out}: a worker was killed, perhaps for want of memory: run the same command again, "
                 "with fewer workers; finished work is kept"
             ) from error
-        return results
+        return {code: future.result() for future, code in futures.items()}
 
 
 def _die_with_parent() -> None:
