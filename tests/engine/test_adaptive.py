@@ -18,6 +18,7 @@ from halfling.tasks.wikiann import NerExample
 from halfling.tasks.xnli import NliExample
 
 KINDS = ["sequence", "token"]
+PATIENT = {"criterion": "patience", "patience": 1}
 
 
 @pytest.fixture
@@ -194,21 +195,27 @@ def by_token(trained, write_policy, tmp_path_factory):
     from halfling.export.write import export
 
     made = {}
-    for precision, backends in (("float32", ("openvino", "onnx", "torch")), ("int8", ("openvino",))):
-        out = made[precision] = tmp_path_factory.mktemp("by-token") / precision
-        policy = write_policy("token", 0.7, granularity="token")
+    for name, precision, backends, more in (
+        ("float32", "float32", ("openvino", "onnx", "torch"), {}),
+        ("int8", "int8", ("openvino",), {}),
+        ("patience", "float32", ("openvino",), PATIENT),
+    ):
+        out = made[name] = tmp_path_factory.mktemp("by-token") / name
+        policy = write_policy("token", 0.7, granularity="token", **more)
         export(model=trained["token"], out=out, backends=backends, precision=precision, policy=policy)
     return made
 
 
-@pytest.mark.parametrize("backend", ["openvino", "onnx", "torch"])
-def test_tokens_that_leave_alone_get_the_answers_of_the_model_in_torch(backend, by_token, trained, texts, tokenizer):
+@pytest.mark.parametrize(("backend", "more"), [("openvino", {}), ("onnx", {}), ("torch", {}), ("openvino", PATIENT)])
+def test_tokens_that_leave_alone_get_the_answers_of_the_model_in_torch(
+    backend, more, by_token, trained, texts, tokenizer
+):
     from halfling.models import XLMRobertaEarlyExitForTokenClassification
 
     network = XLMRobertaEarlyExitForTokenClassification.from_pretrained(trained["token"]).eval()
-    network.config.leave_by(ExitPolicy.uniform((1, 2, 3), 0.7, granularity="token"))
+    network.config.leave_by(ExitPolicy.uniform((1, 2, 3), 0.7, granularity="token", **more))
     sequences = sequences_of("token", texts["token"], tokenizer)
-    answers = AdaptiveEngine.from_pretrained(by_token["float32"], backend).answer(sequences)
+    answers = AdaptiveEngine.from_pretrained(by_token["patience" if more else "float32"], backend).answer(sequences)
     taken = set()
     for one, answer in zip(sequences, answers, strict=True):
         ids = torch.from_numpy(one.ids)[None]
@@ -220,7 +227,21 @@ def test_tokens_that_leave_alone_get_the_answers_of_the_model_in_torch(backend, 
         assert answer.exit_layer == int(expected.exit_layers[0])
         assert answer.uncertainty == pytest.approx(expected.uncertainty[0, one.picked].mean().item(), abs=1e-5)
         taken |= set(expected.token_exit_layers[0, one.picked].tolist())
-    assert taken == {1, 2, 3}
+    assert taken == ({2, 3} if more else {1, 2, 3})
+
+
+def test_sentences_whose_tokens_have_left_make_room_in_float32_and_int8(by_token, texts, tokenizer, monkeypatch):
+    sequences = sequences_of("token", texts["token"], tokenizer)
+    wanted = [1] * 9 + [2, 3, 3]
+    answers = {}
+    for precision in ("float32", "int8"):
+        loaded, moved = AdaptiveEngine.from_pretrained(by_token[precision]), []
+        move = loaded.backend.move
+        monkeypatch.setattr(loaded.backend, "move", lambda *given, m=moved, f=move: m.append(given[3:]) or f(*given))
+        answers[precision] = loaded.answer(sequences, leave_after=wanted)
+        assert moved
+        assert [answer.exit_layer for answer in answers[precision]] == wanted
+    np.testing.assert_allclose(logits_of(answers["int8"]), logits_of(answers["float32"]), atol=0.3)
 
 
 @pytest.mark.parametrize("precision", ["float32", "int8"])
