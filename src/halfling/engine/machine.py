@@ -9,6 +9,7 @@ from pydantic import Field
 from halfling.records import Record
 
 _PROCESSORS = Path("/proc/cpuinfo")
+_DRIVER = Path("/proc/driver/nvidia/gpus")
 
 
 class Machine(Record):
@@ -16,6 +17,7 @@ class Machine(Record):
 
     processor: str = Field(description="the model's name")
     cores: int = Field(gt=0, description="that the process may use")
+    accelerators: tuple[str, ...] = Field((), description="NVIDIA's, by their models' names")
 
 
 def this_machine() -> Machine:
@@ -24,7 +26,13 @@ def this_machine() -> Machine:
     if _PROCESSORS.exists():
         said = (line.partition(":") for line in _PROCESSORS.read_text(encoding="utf-8").splitlines())
         name = next((value.strip() for key, _, value in said if key.strip() == "model name"), name)
-    return Machine(processor=name, cores=usable_cores())
+    return Machine(processor=name, cores=usable_cores(), accelerators=_accelerators())
+
+
+def _accelerators() -> tuple[str, ...]:
+    # As the driver tells (Linux): to ask CUDA would take PyTorch.
+    lines = (line for file in sorted(_DRIVER.glob("*/information")) for line in file.read_text().splitlines())
+    return tuple(line.partition(":")[2].strip() for line in lines if line.startswith("Model:"))
 
 
 def usable_cores() -> int:

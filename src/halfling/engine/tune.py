@@ -2,19 +2,19 @@
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from importlib import metadata
 from pathlib import Path
 from statistics import fmean, median
+from typing import TypeVar
 
 import numpy as np
 
 from halfling.cost.latency import interleaved, paired_ratio
 from halfling.engine.adaptive import AdaptiveEngine
-from halfling.engine.backends import MODULES, ready_backends
+from halfling.engine.backends import ready_backends
 from halfling.engine.exported import Exported, checksum_of, read_exported
 from halfling.engine.machine import this_machine, usable_cores
 from halfling.engine.text import BOS, EOS, UNK, Encoded
-from halfling.engine.tuning import TUNING, Setting, Timed, Tuning
+from halfling.engine.tuning import TUNING, Setting, Timed, Tuning, versions
 from halfling.errors import HalflingError
 from halfling.records import Progress, silent
 
@@ -58,7 +58,7 @@ def tune(
             whole process's, is timed with the first.
         lengths: Whether rows of fixed lengths are tried too (OpenVINO).
         rounds: How often everything is timed.
-        progress: Told of every timing.
+        progress: Told of every round.
 
     Raises:
         HalflingError: The folder is no exported model or damaged, or none of its backends is installed.
@@ -77,9 +77,8 @@ def tune(
         for one, engine in engines.items()
     }
     segments = _that_fit(SEGMENTS, exported)
-    total = (rounds + _WARMUP) * (len(calls) + len(segments) * len(exported.segments))
-    report = _Count(progress, total)
-    seconds = interleaved(report.each(calls, "settings"), rounds=rounds, warmup=_WARMUP)
+    report = _Rounds(progress, 2 * (rounds + _WARMUP))
+    seconds = interleaved(report.before(calls, "settings"), rounds=rounds, warmup=_WARMUP)
     # One number for each round: what is compared is what happened at the same time.
     scores = {
         one: [
@@ -92,7 +91,7 @@ def tune(
     tuning = Tuning(
         model=exported.checksum,
         machine=this_machine(),
-        versions=_versions({one.backend for one in settings}),
+        versions=versions({one.backend for one in settings}),
         rounds=rounds,
         batch_lengths=tuple(batch_lengths),
         timed=tuple(
@@ -141,7 +140,7 @@ def _choose(scores: dict[Setting, list[float]]) -> Setting:
 
 
 def _segment_times(
-    engine: AdaptiveEngine, lengths: Sequence[int], rounds: int, random: np.random.Generator, report: "_Count"
+    engine: AdaptiveEngine, lengths: Sequence[int], rounds: int, random: np.random.Generator, report: "_Rounds"
 ) -> dict[int, tuple[float, ...]]:
     ends = engine.exported.policy.layers
     calls: dict[tuple[int, int], Callable[[], object]] = {
@@ -149,7 +148,7 @@ def _segment_times(
         for n in lengths
         for end in ends
     }
-    seconds = interleaved(report.each(calls, "segments"), rounds=rounds, warmup=_WARMUP)
+    seconds = interleaved(report.before(calls, "segments"), rounds=rounds, warmup=_WARMUP)
     found = {}
     for n in lengths:
         until = np.array([[0.0] * rounds, *(seconds[n, end] for end in ends)])
@@ -167,22 +166,20 @@ def _that_fit(lengths: Sequence[int], exported: Exported) -> list[int]:
     return sorted({min(n, exported.shape.max_tokens) for n in lengths})
 
 
-def _versions(backends: set[str]) -> dict[str, str]:
-    return {name: metadata.version(MODULES[name]) for name in MODULES if name in backends}
+_Key = TypeVar("_Key")
 
 
-class _Count:
-    """Tells a progress of each call."""
+class _Rounds:
+    """Tells a progress of each round, in a turn of its own: no timing holds it."""
 
     def __init__(self, progress: Progress, total: int) -> None:
         self.progress, self.total, self.done = progress, total, 0
 
-    def each(self, calls: dict, note: str) -> dict:  # type: ignore[type-arg]
-        """Return the calls, each of which now counts."""
+    def before(self, calls: dict[_Key, Callable[[], object]], note: str) -> dict[_Key | None, Callable[[], object]]:
+        """Return the calls, and in front of them, under None, the one that counts."""
 
-        def counted(call: Callable[[], object]) -> None:
+        def count() -> None:
             self.progress(self.done, self.total, note)
             self.done += 1
-            call()
 
-        return {name: partial(counted, call) for name, call in calls.items()}
+        return {None: count, **calls}  # type: ignore[dict-item]

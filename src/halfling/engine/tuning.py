@@ -1,6 +1,7 @@
 """What `halfling engine tune` found: the setting that `backend="auto"` takes on this machine for this model."""
 
 import warnings
+from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
@@ -84,10 +85,18 @@ def tuned_setting(folder: Path, exported: Exported) -> Setting | None:
     if tuning.model != exported.checksum:
         why = "was made for another model"
     elif here != there:
-        why = f"was made on another machine ({there.processor}, {there.cores} cores; here {here.cores})"
+        parts = (there.processor, *there.accelerators, f"{there.cores} cores; here {here.cores}")
+        why = f"was made on another machine ({', '.join(parts)})"
     elif find_spec(MODULES[tuning.chosen.backend]) is None:
         why = f"chose {tuning.chosen.backend}, which is not installed any more"
+    elif tuning.versions != versions({*tuning.versions}):
+        why = f"was made with other runtimes ({', '.join(f'{name} {one}' for name, one in tuning.versions.items())})"
     if why:
         warnings.warn(f"{path} {why} and is not used: {again}", TuningWarning, stacklevel=3)
         return None
     return tuning.chosen
+
+
+def versions(backends: set[str]) -> dict[str, str]:
+    """Return the versions of those backends' libraries that are installed."""
+    return {name: metadata.version(MODULES[name]) for name in MODULES if name in backends and find_spec(MODULES[name])}
