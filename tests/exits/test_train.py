@@ -127,3 +127,10 @@ def test_an_exit_outside_the_model_is_one_line(layers, train, finetuned):
 def test_a_missing_model_is_one_line(train, tmp_path):
     with pytest.raises(HalflingError, match="nowhere: no model could be loaded"):
         train(tmp_path / "nowhere", task="xnli")
+
+
+def test_tokens_leave_alone_in_taggers_that_learn_to_be_left_only(tmp_path):
+    for changes in ({"task": "xnli", "method": "leaving"}, {"task": "wikiann", "method": "joint"}):
+        settings = ExitsSettings(**changes, granularity="token")
+        with pytest.raises(HalflingError, match="granularity=token is for taggers"):
+            train_exits(settings=settings, finetuned=tmp_path, data=tmp_path, out=tmp_path / "out")

@@ -114,3 +114,30 @@ def test_a_policy_for_another_model_is_refused(change, write_tagger, write_polic
     with pytest.raises(HalflingError, match="was made for another model"):
         write.export(model=model, out=tmp_path / "out", backends=("torch",), policy=policy)
     assert not (tmp_path / "out").exists()
+
+
+def test_an_export_into_its_own_model_or_over_a_file_is_refused(write_tagger, tmp_path):
+    model = write_tagger(tmp_path / "model")
+    before = files_of(model)
+    with pytest.raises(HalflingError, match="lies in the model's own folder"):
+        write.export(model=model, out=model / "served", backends=("torch",))
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(HalflingError, match="name another folder"):
+        write.export(model=model, out=tmp_path / "file")
+    assert files_of(model) == before
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_a_policy_for_tokens_is_none_for_a_classifier_of_texts(write_policy, tmp_path, tiny_tokenizer):
+    from transformers import set_seed
+
+    from halfling.models import EARLY_EXIT_MODELS, XLMRobertaEarlyExitConfig
+    from halfling.models.shapes import Dimensions, config_for
+
+    set_seed(0)
+    shape = Dimensions(num_layers=2, width=16, num_heads=2, max_tokens=32).with_vocabulary(len(tiny_tokenizer))
+    config = XLMRobertaEarlyExitConfig(**config_for(shape).to_dict() | {"num_labels": 3, "exit_layers": [1, 2]})
+    EARLY_EXIT_MODELS["xnli"](config).save_pretrained(tmp_path / "model")
+    tiny_tokenizer.save_pretrained(tmp_path / "model")
+    with pytest.raises(HalflingError, match="lets tokens leave alone"):
+        write.export(model=tmp_path / "model", out=tmp_path / "out", policy=write_policy(0.5, granularity="token"))

@@ -45,8 +45,6 @@ def export(
     """
     if out.exists() and (not out.is_dir() or (not (out / EXPORTED).is_file() and any(out.iterdir()))):
         raise HalflingError(f"{out}: holds something that is no exported model: name another folder")
-    if model.resolve() in (out.resolve(), *out.resolve().parents):
-        raise HalflingError(f"{out}: lies in the model's own folder {model}: name a folder beside it")
     unknown = sorted({*backends} - {*MODULES})
     if unknown:
         raise HalflingError(f"unknown backend {unknown[0]!r}: choose from {', '.join(MODULES)}")
@@ -54,6 +52,8 @@ def export(
     if precision == "int8" and "torch" in backends:
         raise HalflingError("torch: runs float32 only: export int8 for openvino or onnx")
     trained = load_trained(model, policy)
+    if model.resolve() in (out.resolve(), *out.resolve().parents):
+        raise HalflingError(f"{out}: lies in the model's own folder {model}: name a folder beside it")
     examples = sentences(trained, model, data)
     partial = out.with_name(out.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
