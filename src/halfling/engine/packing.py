@@ -10,7 +10,7 @@ HIDDEN = np.float32(-1e9)
 """What attention adds where a token must not look: its share is then exactly 0, and no softmax is NaN."""
 
 ATTENTION_COST = 1e-3
-"""Time of attention for a token of a row of n tokens, per n, in units of its linear layers (see docs/benchmarks.md)."""
+"""Time of attention for a token of a row of n tokens, per n, in units of its linear layers."""
 
 _STEPS = ((64, 8), (128, 16), (256, 32), (1 << 30, 64))
 

@@ -21,8 +21,8 @@ HIDDEN, BIAS, PICKED, QUERIES = range(4)
 class OpenVinoBackend:
     """Compiled segments of dynamic shape on the CPU, and one graph of fixed shape for each chosen length of a row.
 
-    A changed shape costs a dynamic segment about 0.15 ms a layer, and every boundary the second thread's sleep; a
-    graph of fixed shape pays neither, but holds weights of its own.
+    A changed shape costs a dynamic segment time, and every boundary the other threads' sleep; a graph of fixed shape
+    pays neither, but holds weights of its own.
     """
 
     def __init__(self, folder: Path, exported: Exported, threads: int, lengths: Sequence[int] = ()) -> None:
