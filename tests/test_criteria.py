@@ -3,7 +3,8 @@ import math
 import numpy as np
 import pytest
 
-from halfling.criteria import leaves, normalised_entropy, pool_tokens
+from halfling.criteria import Doubt, leaves, normalised_entropy, pool_tokens
+from halfling.records import ExitPolicy
 
 
 def test_entropy_of_one_half_one_quarter_one_quarter_is_known_by_hand():
@@ -71,28 +72,37 @@ def test_nan_never_leaves():
     assert leaves(np.array([np.nan], dtype=np.float32), 1.0).tolist() == [False]
 
 
-TOKENS = np.array([[0.2, 0.9, 0.4], [0.1, 0.3, np.nan]], dtype=np.float32)
-KEEP = np.array([[True, False, True], [True, True, False]])
+TOKENS = np.array([0.2, 0.4, 0.1, 0.3], dtype=np.float32)
+COUNTS = np.array([2, 2])
 
 
 @pytest.mark.parametrize(("how", "expected"), [("mean", [0.3, 0.2]), ("max", [0.4, 0.3])])
-def test_pooling_reads_kept_tokens_only(how, expected):
-    pooled = pool_tokens(TOKENS, KEEP, how)
+def test_pooling_keeps_to_each_sentence(how, expected):
+    pooled = pool_tokens(TOKENS, COUNTS, how)
     assert pooled.dtype == np.float32
     assert pooled == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("how", ["mean", "max"])
-def test_pooling_does_not_see_how_much_padding_follows(how):
-    tokens = np.random.default_rng(0).random((4, 200), dtype=np.float32)
-    keep = tokens > 0.3
-    padded = np.pad(tokens, ((0, 0), (0, 311)), constant_values=0.5)
-    alone = pool_tokens(tokens, keep, how)
-    assert pool_tokens(padded, np.pad(keep, ((0, 0), (0, 311))), how).tolist() == alone.tolist()
+def test_pooling_does_not_see_who_else_is_there(how):
+    counts = np.array([7, 200, 1, 31])
+    tokens = np.random.default_rng(0).random(counts.sum(), dtype=np.float32)
+    each = np.split(tokens, np.cumsum(counts)[:-1])
+    alone = [pool_tokens(own, np.array([len(own)]), how)[0] for own in each]
+    assert pool_tokens(tokens, counts, how).tolist() == alone
 
 
 @pytest.mark.parametrize("how", ["mean", "max"])
-def test_a_sentence_without_kept_tokens_never_leaves_early(how):
-    pooled = pool_tokens(TOKENS[:1], np.zeros((1, 3), dtype=bool), how)
-    assert pooled.tolist() == [1.0]
-    assert not leaves(pooled, 1.0).any()
+def test_a_sentence_without_tagged_tokens_never_leaves_early(how):
+    pooled = pool_tokens(TOKENS[:2], np.array([0, 2]), how)
+    assert pooled[0] == 1.0
+    assert not leaves(pooled[:1], 1.0).any()
+
+
+def test_patience_of_a_sentence_that_stays_is_its_own():
+    doubt = Doubt(ExitPolicy(layers=(1, 2, 3), thresholds=(0.0, 0.0), criterion="patience", patience=2))
+    counts, first = np.array([2, 1, 2]), np.eye(3)[[0, 1, 2, 0, 1]]
+    assert doubt(first, counts).tolist() == [1, 1, 1]
+    doubt.stay(np.array([0, 2]))
+    # The first changes its second answer, the last keeps both.
+    assert doubt(np.eye(3)[[0, 2, 0, 1]], np.array([2, 2])).tolist() == [1, 0.5]

@@ -78,39 +78,39 @@ class Doubt:
         self.policy = policy
         self._labels: np.ndarray | None = None
         self._confirmed: np.ndarray | None = None
+        self._owner: np.ndarray | None = None
 
     def __call__(
-        self, logits: Float[np.ndarray, "batch *tokens classes"], counted: Bool[np.ndarray, "batch tokens"] | None
-    ) -> Float[np.ndarray, "..."]:
-        """Return the uncertainty at the next exit: [batch], or [batch, tokens] where each token leaves alone.
+        self, logits: Float[np.ndarray, "answers classes"], counts: Int[np.ndarray, " batch"] | None = None
+    ) -> Float[np.ndarray, " leaving"]:
+        """Return the uncertainty at the next exit of every sentence, or with `counts` None of every answer.
 
         Args:
             logits: Of everybody who is still there.
-            counted: For taggers, True on the tokens that vote on a sentence; None for classifiers.
+            counts: How many answers each sentence has, which lie one sentence after the other.
         """
-        together = counted is not None and self.policy.granularity == "sentence"
         if self.policy.criterion == "patience":
-            return self._impatience(logits.argmax(axis=-1), counted if together else None)
+            return self._impatience(logits.argmax(axis=-1), counts)
         each = PER_ANSWER[self.policy.criterion](logits)
-        return pool_tokens(each, counted, self.policy.token_pooling) if together and counted is not None else each
+        return each if counts is None else pool_tokens(each, counts, self.policy.token_pooling)
 
-    def stay(self, rows: Int[np.ndarray, " staying"], tokens: int | None = None) -> None:
-        """Forget all but these rows, and of a tagger's rows all but the first so many tokens."""
-        cut = (rows,) if tokens is None else (rows, slice(tokens))
+    def stay(self, rows: Int[np.ndarray, " staying"]) -> None:
+        """Forget all but these sentences, or where each answer leaves alone, all but these answers."""
         if self._labels is not None and self._confirmed is not None:
-            self._labels = self._labels[rows] if tokens is None else self._labels[rows, :tokens]
-            self._confirmed = self._confirmed[cut[: self._confirmed.ndim]]
+            self._confirmed = self._confirmed[rows]
+            self._labels = self._labels[rows if self._owner is None else np.isin(self._owner, rows)]
 
-    def _impatience(self, labels: np.ndarray, counted: np.ndarray | None) -> np.ndarray:
-        if self._labels is None or self._confirmed is None:
-            confirmed = np.zeros(len(labels) if counted is not None else labels.shape, dtype=np.int64)
+    def _impatience(self, labels: np.ndarray, counts: np.ndarray | None) -> np.ndarray:
+        before, self._labels = self._labels, labels
+        self._owner = None if counts is None else _owner(counts)
+        if before is None or self._confirmed is None:
+            self._confirmed = np.zeros(len(labels) if counts is None else len(counts), dtype=np.int64)
         else:
-            same = labels == self._labels
-            if counted is not None:
-                same = (same | ~counted).all(axis=-1) & counted.any(axis=-1)
-            confirmed = np.where(same, self._confirmed + 1, 0)
-        self._labels, self._confirmed = labels, confirmed
-        return impatience(confirmed, self.policy.patience or 1)
+            same = labels == before
+            if counts is not None:
+                same = (np.bincount(_owner(counts), ~same, len(counts)) == 0) & (counts > 0)
+            self._confirmed = np.where(same, self._confirmed + 1, 0)
+        return impatience(self._confirmed, self.policy.patience or 1)
 
 
 def leaves(uncertainty: Float[np.ndarray, "*batch"], threshold: float) -> Bool[np.ndarray, "*batch"]:
@@ -119,22 +119,26 @@ def leaves(uncertainty: Float[np.ndarray, "*batch"], threshold: float) -> Bool[n
 
 
 def pool_tokens(
-    uncertainty: Float[np.ndarray, "batch tokens"],
-    keep: Bool[np.ndarray, "batch tokens"],
-    how: Literal["mean", "max"],
+    uncertainty: Float[np.ndarray, " tokens"], counts: Int[np.ndarray, " batch"], how: Literal["mean", "max"]
 ) -> Float[np.ndarray, " batch"]:
     """Return one uncertainty for each sentence from those of its tokens, as float32.
 
-    `keep` is True on the tokens that are tagged (first sub-words); what stands elsewhere is not read.
+    The tokens that are tagged (first sub-words) lie one sentence after the other, `counts` says how many are whose.
     A sentence with no such token is 1.0: nothing is known of it, so it never leaves early.
     """
+    owner = _owner(counts)
     if how == "max":
-        pooled = np.where(keep, uncertainty, 0).max(axis=-1, initial=0)
+        pooled = np.zeros(len(counts), np.float32)
+        np.maximum.at(pooled, owner, uncertainty)
     else:
-        # In float64: in float32 the rounding, and with it the decision, would depend on the padding.
-        total = np.where(keep, uncertainty, 0).sum(axis=-1, dtype=np.float64)
-        pooled = total / np.maximum(keep.sum(axis=-1), 1)
-    return np.where(keep.any(axis=-1), pooled, 1).astype(np.float32)
+        # It adds in float64, a sentence's tokens in their order: neighbours change nothing.
+        pooled = np.bincount(owner, uncertainty, len(counts)) / np.maximum(counts, 1)
+    return np.where(counts > 0, pooled, 1).astype(np.float32)
+
+
+def _owner(counts: Int[np.ndarray, " batch"]) -> Int[np.ndarray, " answers"]:
+    """Return whose each answer is."""
+    return np.repeat(np.arange(len(counts)), counts)
 
 
 def _log_softmax(logits: np.ndarray) -> np.ndarray:

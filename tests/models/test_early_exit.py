@@ -89,8 +89,8 @@ def a_threshold_between(early, batch):
 
 def unsure_of(early, logits, mask):
     """Return the uncertainty of each input of a batch, as the model's own policy sees it."""
-    counted = mask.bool().numpy() if logits.dim() == 3 else None
-    return criteria.Doubt(early.config.policy)(logits.numpy(), counted)
+    doubt, counted = criteria.Doubt(early.config.policy), mask.bool().numpy()
+    return doubt(logits.numpy()) if logits.dim() == 2 else doubt(logits.numpy()[counted], counted.sum(axis=1))
 
 
 @pytest.fixture

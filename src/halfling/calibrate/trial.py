@@ -170,9 +170,7 @@ class Trial:
         values = criteria.PER_ANSWER[self.like.criterion](logits)
         if values.ndim == 0:
             return float(values)
-        return float(
-            criteria.pool_tokens(values[None], np.ones((1, len(values)), dtype=bool), self.like.token_pooling)[0]
-        )
+        return float(criteria.pool_tokens(values, np.array([len(values)]), self.like.token_pooling)[0])
 
 
 def _labels(logits: Tensor, encoded: Encoded, number: int) -> Any:

@@ -51,15 +51,6 @@ class _Packed:
         self.picked = np.zeros(room, np.int32)
         self.picked[: self.total] = np.concatenate(picked) + np.repeat(layout.starts, self.counts)
 
-    def padded(self, logits: Float32[np.ndarray, "answers classes"], widest: int) -> tuple[np.ndarray, np.ndarray]:
-        """Return logits as [sequences, widest, classes], and which of these are answers."""
-        if len(self.counts) == 1 and widest == self.total:
-            return logits[None], np.ones((1, widest), bool)
-        counted = np.arange(widest) < self.counts[:, None]
-        padded = np.zeros((*counted.shape, logits.shape[1]), np.float32)
-        padded[counted] = logits
-        return padded, counted
-
 
 class AdaptiveLoop:
     """Sequences in, answers out, over a backend's segments.
@@ -105,12 +96,11 @@ class AdaptiveLoop:
         hidden: Any = self._embed(chosen, layout)
         doubt = criteria.Doubt(self.policy)
         wanted = None if leave_after is None else np.array([leave_after[number] for number in numbers])
-        widest = int(here.counts.max())
         answers: dict[int, Answer] = {}
         for segment, layer in enumerate(self.policy.layers):
             hidden, logits = self.backend.run(segment, hidden, here.bias, here.picked)
             logits = logits[: here.total]
-            unsure = doubt(*here.padded(logits, widest)) if self.tagging else doubt(logits, None)
+            unsure = doubt(logits, here.counts if self.tagging else None)
             if layer == self.policy.layers[-1]:
                 leaves = np.ones(len(unsure), bool)
             elif wanted is None:

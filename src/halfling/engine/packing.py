@@ -51,7 +51,7 @@ class Layout:
     @property
     def cost(self) -> float:
         """Return what a layer costs over this layout, in tokens of linear layers."""
-        return self.rows * self.tokens * (1 + ATTENTION_COST * self.tokens)
+        return _cost(self.rows, self.tokens)
 
     def places(self) -> Int[np.ndarray, " places"]:
         """Return the place of every token of every sequence, one sequence after the other."""
@@ -63,6 +63,10 @@ class Layout:
         owners[self.places()] = np.repeat(np.arange(len(self.starts), dtype=np.int32), self.lengths)
         owner = owners.reshape(self.rows, self.tokens)
         return np.where(owner[:, None, :, None] == owner[:, None, None, :], np.float32(0), HIDDEN)
+
+
+def _cost(rows: int, tokens: int) -> float:
+    return rows * tokens * (1 + ATTENTION_COST * tokens)
 
 
 def within(lengths: Int[np.ndarray, " sequences"]) -> Int[np.ndarray, " places"]:
@@ -83,7 +87,14 @@ def lay_out(lengths: Sequence[int] | Int[np.ndarray, " sequences"]) -> Layout:
     candidates = {bucket(longest), *(length for length in (32, 64, 128, 256) if length >= longest)}
     if total <= 128:
         candidates.add(bucket(total))
-    return min((_first_fit(sizes, tokens) for tokens in sorted(candidates)), key=lambda layout: layout.cost)
+    # What full rows would cost: most candidates cannot win, and need not be filled.
+    least = sorted((_cost(bucket_rows(-(-total // tokens)), tokens), tokens) for tokens in candidates)
+    best = _first_fit(sizes, least[0][1])
+    for cost, tokens in least[1:]:
+        if cost > best.cost:
+            break
+        best = min(best, _first_fit(sizes, tokens), key=lambda layout: (layout.cost, layout.tokens))
+    return best
 
 
 def _first_fit(sizes: Int[np.ndarray, " sequences"], tokens: int) -> Layout:
@@ -106,8 +117,11 @@ def move_rows(
     rows: int,
     tokens: int,
 ) -> Float32[np.ndarray, "new_rows new_tokens width"]:
-    """Return states of [rows, tokens, width] that hold at `target` what `hidden` holds at `source`, 0 elsewhere."""
+    """Return states of [rows, tokens, width] that hold at `target` what `hidden` holds at `source`.
+
+    Places that nobody uses hold some state too, which nobody sees: one pass over fresh memory is all.
+    """
+    wanted = np.zeros(rows * tokens, np.int64)
+    wanted[target] = source
     width = hidden.shape[-1]
-    moved = np.zeros((rows * tokens, width), np.float32)
-    moved[target] = hidden.reshape(-1, width)[source]
-    return moved.reshape(rows, tokens, width)
+    return hidden.reshape(-1, width).take(wanted, axis=0).reshape(rows, tokens, width)

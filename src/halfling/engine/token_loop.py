@@ -82,7 +82,7 @@ class TokenLoop(AdaptiveLoop):
             else:
                 hidden, here = self.backend.run(segment, hidden, bias, room)
             here = here[: len(picked)]
-            now = doubt(here, None)
+            now = doubt(here)
             if layer == self.policy.layers[-1]:
                 leaves = np.ones(len(now), bool)
             elif wanted is None:

@@ -172,7 +172,8 @@ class _EarlyExitModel(XLMRobertaPreTrainedModel):
                 reached.append(there if self.tags_tokens else there.any(dim=1))
                 unsure = criteria.normalised_entropy(exit_logits[-1].detach().float().cpu().numpy())
                 if self.tags_tokens and not by_token:
-                    unsure = criteria.pool_tokens(unsure, counted.cpu().numpy(), "mean")
+                    votes = counted.cpu().numpy()
+                    unsure = criteria.pool_tokens(unsure[votes], votes.sum(axis=1), "mean")
                 goes = torch.from_numpy(criteria.leaves(unsure, leave_below)).to(hidden.device)
                 there = there & ~(goes if goes.dim() == 2 else goes[:, None])
         loss = None

@@ -78,7 +78,7 @@ def leave_by_sentence(
         # The one time at this exit that an accelerator is waited for: all that is decided on comes at once.
         values, *flags = _on_host(here, *(() if on_host else (keep, counted)))
         keep_now, counted_now = on_host = on_host or (flags[0].astype(bool), flags[1].astype(bool))
-        here_unsure = doubt(values, counted_now if tagger else None)
+        here_unsure = doubt(values[counted_now], counted_now.sum(axis=1)) if tagger else doubt(values)
         leave = criteria.leaves(here_unsure, thresholds.get(number, 0.0)) | (number == last)
         gone, stay = np.flatnonzero(leave), np.flatnonzero(~leave)
         if not len(gone):
@@ -93,7 +93,7 @@ def leave_by_sentence(
         rows, keep_now, counted_now = rows[stay], keep_now[stay], counted_now[stay]
         longest = _longest(keep_now)
         on_host = keep_now[:, :longest], counted_now[:, :longest]
-        doubt.stay(stay, longest if tagger else None)
+        doubt.stay(stay)
         at = _index(stay, device)
         hidden, mask = hidden[at, :longest], _cut(mask, at, on_host[0])
     return EarlyExitOutput(
@@ -143,7 +143,7 @@ def leave_by_token(
         place_in_here = np.flatnonzero(there) if remaining is None else np.arange(len(values))
         if remaining is None:
             values = values[place_in_here]
-        here_unsure = doubt(values, None)
+        here_unsure = doubt(values)
         leave = criteria.leaves(here_unsure, thresholds.get(number, 0.0)) | (number == last)
         still = there.copy()
         still[there] = ~leave
