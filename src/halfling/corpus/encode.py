@@ -98,7 +98,7 @@ class TextEncoder:
         keys = _keys_by_parts(parts, special)
         self.by_word = keys is not None
         if keys is not None:
-            self._unigram = Unigram([(piece, score) for piece, score in parts["model"]["vocab"]], special.unknown)
+            self._unigram = Unigram(parts["model"]["vocab"], special.unknown)
             self._words = WordIds(self._cut)
             self._hostile = _hostile_borders(keys)
             own = {token["content"][0] for token in parts["added_tokens"]}

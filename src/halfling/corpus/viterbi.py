@@ -6,26 +6,38 @@ model runs over thousands of words in step, as arrays. The arithmetic is that of
 SentencePiece sums in single precision over the whole sentence, where a tie falls as rounding has it.
 """
 
-from typing import Any
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from jaxtyping import Int, Int32, Int64
+from jaxtyping import Float64, Int, Int16, Int32, Int64
 
 SPACE_MARK = "▁"
 LONGEST = 256
 """Characters of the longest word that is cut here, the space mark included."""
 
 _UNKNOWN_PENALTY = 10.0
-_GROUP_CELLS = 2**18  # words by characters: their scores stay in a core's own cache
+_GROUP_CELLS = 2**16  # words by characters: their scores stay in a core's own cache
 _SPREAD = np.uint64(0x9E3779B97F4A7C15)
+
+
+class _Found(NamedTuple):
+    """The pieces that stand in some words, in the order of the places where they begin."""
+
+    begins: Int64[np.ndarray, " pieces"]  # cells
+    ends: Int64[np.ndarray, " pieces"]  # cells
+    widths: Int16[np.ndarray, " pieces"]  # characters
+    ids: Int32[np.ndarray, " pieces"]
+    scores: Float64[np.ndarray, " pieces"]
 
 
 class Unigram:
     """A Unigram model (https://arxiv.org/abs/1808.06226) as a trie of its pieces, edges in one hash table."""
 
-    def __init__(self, pieces: list[tuple[str, float]], unknown: int) -> None:
+    def __init__(self, pieces: Sequence[Sequence[Any]], unknown: int) -> None:
         """Take the model's pieces and scores by id, and the id of the unknown token."""
         self._unknown = unknown
         self._unknown_score = min(score for _, score in pieces) - _UNKNOWN_PENALTY
@@ -58,6 +70,7 @@ class Unigram:
         for nodes, found in piece_at:
             self._piece[nodes] = found
         self._hash(np.concatenate(keys))
+        self._first = self._step(np.zeros(self._width, np.int32), np.arange(self._width, dtype=np.int32))
 
     def _hash(self, keys: Int64[np.ndarray, " edges"]) -> None:
         """Put edge n, which leads to node n + 1, into an open table that is at most half full."""
@@ -121,43 +134,56 @@ class Unigram:
     ) -> pa.ListArray:
         """Cut words of descending lengths, beginning at `begins` of `text`."""
         longest, num = int(lengths[0]), len(lengths)
-        places = np.arange(longest)[:, None]
+        # A cell is a place in a word: the first places of all words, then the second ...
+        places = np.arange(longest + 1)[:, None]
         characters = text[np.minimum(begins + places, len(text) - 1)]
         characters[places >= lengths] = 0  # in no piece: what follows a word ends every walk
-        best = np.full((longest + 1, num), -np.inf)
-        best[0] = 0.0
-        came = np.zeros((longest + 1, num), np.int16)
+        found = self._pieces_at(characters.reshape(-1), np.flatnonzero(places < lengths), num)
+        best = np.full((longest + 1) * num, -np.inf)
+        best[:num] = 0.0
+        width = np.zeros((longest + 1, num), np.int16)
         piece = np.full((longest + 1, num), self._unknown, np.int32)
-        for begin in range(longest):
-            alive = np.arange(np.searchsorted(-lengths, -begin))  # those with a character here
-            base = best[begin]
-            nodes = np.zeros(len(alive), np.int32)
-            whole = np.zeros(len(alive), bool)
-            for end in range(begin + 1, longest + 1):
-                nodes = self._step(nodes, characters[end - 1, alive])
-                there = nodes > 0
-                nodes, alive = nodes[there], alive[there]
-                if not len(alive):
-                    break
-                ids = self._piece[nodes]
-                matched = ids >= 0
-                ids, at = ids[matched], alive[matched]
-                if end == begin + 1:
-                    whole[at] = True
-                score = self._scores[ids] + base[at]
-                better = score > best[end, at]
-                at = at[better]
-                best[end, at], came[end, at], piece[end, at] = score[better], begin, ids[better]
-            at = np.flatnonzero(~whole)
-            score = self._unknown_score + base[at]
-            better = score > best[begin + 1, at]
-            at = at[better]
-            best[begin + 1, at], came[begin + 1, at] = score[better], begin
-            piece[begin + 1, at] = self._unknown
-        return self._read_back(came, piece, lengths)
+        for first, last in pairwise(np.searchsorted(found.begins, np.arange(longest + 1) * num).tolist()):
+            ends = found.ends[first:last]
+            score = found.scores[first:last] + best[found.begins[first:last]]
+            better = np.flatnonzero(score > best[ends])
+            ends = ends[better]
+            best[ends] = score[better]
+            width.reshape(-1)[ends] = found.widths[first:last][better]
+            piece.reshape(-1)[ends] = found.ids[first:last][better]
+        return self._read_back(width, piece, lengths)
+
+    def _pieces_at(
+        self, characters: Int32[np.ndarray, " cells"], cells: Int64[np.ndarray, " starts"], num: int
+    ) -> _Found:
+        """Return every piece in the words; an unknown character is one of its own. A cell's next is `num` further."""
+        nodes = self._first[characters[cells]]
+        ids = self._piece[nodes]
+        unknown = ids < 0
+        ids[unknown] = self._unknown
+        found = [(cells, np.full(len(cells), num), ids, np.where(unknown, self._unknown_score, self._scores[ids]))]
+        distance = 0
+        while True:
+            alive = np.flatnonzero(nodes)
+            if not len(alive):
+                break
+            distance += num
+            cells = cells[alive]
+            nodes = self._step(nodes[alive], characters[cells + distance])
+            ids = self._piece[nodes]
+            matched = np.flatnonzero(ids >= 0)
+            ids = ids[matched]
+            found.append((cells[matched], np.full(len(ids), distance + num), ids, self._scores[ids]))
+        begins, distances, all_ids, scores = (np.concatenate(each) for each in zip(*found, strict=True))
+        order = np.argsort((begins // num).astype(np.int16), kind="stable")
+        begins, distances = begins[order], distances[order]
+        return _Found(begins, begins + distances, (distances // num).astype(np.int16), all_ids[order], scores[order])
 
     def _read_back(
-        self, came: Any, piece: Int32[np.ndarray, "_ words"], lengths: Int64[np.ndarray, " words"]
+        self,
+        width: Int16[np.ndarray, "_ words"],
+        piece: Int32[np.ndarray, "_ words"],
+        lengths: Int64[np.ndarray, " words"],
     ) -> pa.ListArray:
         """Follow each word's best path from its end to its beginning."""
         words = np.arange(len(lengths))
@@ -167,7 +193,7 @@ class Unigram:
             words = words[place[words] > 0]  # descending lengths do not make descending numbers of pieces
             ids = np.full(len(lengths), -1, np.int32)
             ids[words] = piece[place[words], words]
-            place[words] = came[place[words], words]
+            place[words] -= width[place[words], words]
             steps.append(ids)
         ids = np.stack(steps[::-1], axis=1)
         follows = (ids[:, 1:] == self._unknown) & (ids[:, :-1] == self._unknown)
