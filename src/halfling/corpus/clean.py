@@ -2,7 +2,7 @@
 
 import hashlib
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -90,9 +90,8 @@ def digest64(text: str | bytes) -> int:
     return int.from_bytes(hashlib.blake2b(content, digest_size=8).digest(), "big")
 
 
-def line_digest(line: bytes) -> int:
-    """Return the 64-bit XXH3 digest by which lines are compared."""
-    return xxhash.xxh3_64_intdigest(line)
+line_digest: Callable[[bytes], int] = xxhash.xxh3_64_intdigest
+"""Returns the 64-bit digest by which lines are compared."""
 
 
 class _Measured(NamedTuple):
@@ -159,7 +158,7 @@ class Cleaner:
         repeated = len(long) - len(set(long))
         if repeated:
             content, long = _once(lines, once), list(dict.fromkeys(long))
-        return Kept(content, digest64(content), [line_digest(line) for line in long], list(map(len, long)), repeated)
+        return Kept(content, digest64(content), list(map(line_digest, long)), list(map(len, long)), repeated)
 
     def _measure(self, texts: Sequence[str]) -> _Measured:
         """Look every character up once, for all documents together."""

@@ -1,15 +1,29 @@
 """CC100's format as a stream: a paragraph a line, a blank line between documents."""
 
+import contextlib
 import io
 import lzma
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from typing import Protocol, runtime_checkable
 
 from halfling.errors import HalflingError
 
 _BLOCK = 2**16
+_BLOCK_AHEAD = 2**20
+"""Bytes that a thread decompresses while those before are worked on."""
+_COMPRESSED = 2**17
 _LONGEST = 2**24
 """Characters of a document; Common Crawl's pages are far shorter, and a file without blank lines would fill memory."""
+
+
+@runtime_checkable
+class Blocks(Protocol):
+    """What documents are parsed of: an open file, or what reads one ahead."""
+
+    def read1(self, size: int, /) -> bytes:
+        """Return some of the next bytes, about `size`; none at the end."""
 
 
 class DamagedFileError(HalflingError):
@@ -29,7 +43,7 @@ def read_documents(path: Path) -> Iterator[str]:
         raise HalflingError(f"{path}: cannot be read ({error.strerror}): check the path") from error
 
 
-def parse_documents(file: lzma.LZMAFile | io.BufferedReader, where: str) -> Iterator[str]:
+def parse_documents(file: Blocks, where: str) -> Iterator[str]:
     r"""Yield each document of `file`, its paragraphs stripped and joined by "\n".
 
     Args:
@@ -78,5 +92,34 @@ def _stripped(lines: bytes) -> str:
     return "\n".join(map(str.strip, lines.decode("utf-8").split("\n")))
 
 
-def _open(path: Path) -> lzma.LZMAFile | io.BufferedReader:
-    return lzma.LZMAFile(path) if path.suffix == ".xz" else path.open("rb")
+@contextlib.contextmanager
+def _open(path: Path) -> Iterator[Blocks]:
+    if path.suffix != ".xz":
+        with path.open("rb") as plain:
+            yield plain
+        return
+    with _LargeReads(path) as compressed, lzma.LZMAFile(compressed) as file, ThreadPoolExecutor(1) as thread:
+        yield _Ahead(file, thread)
+
+
+class _Ahead:
+    """Decompresses in a thread, which lets go of Python's lock, one block ahead of the reader."""
+
+    def __init__(self, file: lzma.LZMAFile, thread: ThreadPoolExecutor) -> None:
+        self._file, self._thread = file, thread
+        self._next = self._submit()
+
+    def read1(self, _: int) -> bytes:
+        block = self._next.result()
+        self._next = self._submit()
+        return block
+
+    def _submit(self) -> Future[bytes]:
+        return self._thread.submit(self._file.read1, _BLOCK_AHEAD)
+
+
+class _LargeReads(io.FileIO):
+    """A file for `lzma`, which asks for 8 KB, decompresses that, and would wait for Python's lock each time."""
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        return super().read(size if size is None or size < 0 else max(size, _COMPRESSED))
