@@ -1,8 +1,11 @@
+import random
+import unicodedata
+
 import pytest
 
 from halfling.corpus.clean import Cleaner, CleanSettings, Kept, Rejected, digest64
 from halfling.corpus.mend import mend
-from halfling.corpus.scripts import EXPECTED, flags_of
+from halfling.corpus.scripts import COMPOSES, EXPECTED, flags_of
 from halfling.languages import CC100
 
 
@@ -20,6 +23,16 @@ from halfling.languages import CC100
 def test_mending(text, mended):
     assert mend(text) == mended
     assert mend(mended) == mended
+
+
+def test_a_text_without_the_flag_of_composing_characters_is_in_normal_form():
+    flags = flags_of(("Latn",))
+    characters = [chr(code) for code in range(0x30000) if not flags[code] & COMPOSES]
+    for seed in range(3):
+        random.Random(seed).shuffle(characters)
+        assert unicodedata.is_normalized("NFC", "".join(characters))
+    assert all(flags[ord(each)] & COMPOSES for each in "\u0301\u212b\u1161\u11a8\u0958\u3099")
+    assert not any(flags[ord(each)] & COMPOSES for each in "aé“क中각")
 
 
 def cleaned(texts, *scripts, **settings):

@@ -45,6 +45,11 @@ def test_who_does_the_work_is_in_no_fingerprint():
     assert CorpusSettings(executor="ray", workers=7, partition="big").model_dump() == CorpusSettings().model_dump()
 
 
+def test_little_text_is_the_work_of_threads_that_give_the_same_bytes(source, corpus, tmp_path, build, contents):
+    build(source, tmp_path / "out", workers=None)
+    assert contents(tmp_path / "out") == contents(corpus)
+
+
 @pytest.mark.slow
 def test_two_processes_give_the_bytes_of_one(source, corpus, tmp_path, build, contents):
     build(source, tmp_path / "out", workers=2)

@@ -19,6 +19,14 @@ def test_compressed_and_plain_text_read_the_same(source, documents, tmp_path):
     assert list(read_documents(plain)) == list(read_documents(source / "sw.txt.xz")) == documents["sw"]
 
 
+def test_a_file_of_many_blocks_and_two_xz_streams_is_read_whole(tmp_path, monkeypatch):
+    monkeypatch.setattr(read, "_BLOCK_AHEAD", 1000)
+    texts = [f"document {number}, " * (number % 7 + 1) for number in range(2000)]
+    halves = ["".join(f"{text}\n\n" for text in half).encode() for half in (texts[:999], texts[999:])]
+    (tmp_path / "en.txt.xz").write_bytes(b"".join(map(lzma.compress, halves)))
+    assert list(read_documents(tmp_path / "en.txt.xz")) == [text.strip() for text in texts]
+
+
 def test_reading_is_a_stream(source):
     assert next(read_documents(source / "en.txt.xz"))
 

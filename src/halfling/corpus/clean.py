@@ -14,6 +14,7 @@ from pydantic import Field, model_validator
 from halfling.corpus.identify import other_language
 from halfling.corpus.mend import mend
 from halfling.corpus.scripts import (
+    COMPOSES,
     CONTROL,
     EXPECTED,
     FIRST,
@@ -98,6 +99,7 @@ class _Measured(NamedTuple):
     """What a batch's characters say of each document."""
 
     broken: Bool[np.ndarray, " documents"]  # needs mending, leaving its normal form aside
+    composes: Bool[np.ndarray, " documents"]  # may not be in normal form
     script_share: Float64[np.ndarray, " documents"]
     symbol_share: Float64[np.ndarray, " documents"]
     zawgyi_share: Float64[np.ndarray, " documents"]
@@ -129,13 +131,13 @@ class Cleaner:
         mended = list(texts)
         measured = self._measure(mended)
         reasons = self._reasons(mended, measured)
-        normal = (text.isascii() or unicodedata.is_normalized("NFC", text) for text in texts)
-        broken = [
-            place for place, (bad, good) in enumerate(zip(measured.broken, normal, strict=True)) if bad or not good
-        ]
-        if broken:
-            again = [mend(texts[place]) for place in broken]
-            for place, text, reason in zip(broken, again, self._reasons(again, self._measure(again)), strict=True):
+        broken = measured.broken
+        for place in np.flatnonzero(measured.composes & ~broken).tolist():
+            broken[place] = not unicodedata.is_normalized("NFC", texts[place])
+        if broken.any():
+            places = np.flatnonzero(broken).tolist()
+            again = [mend(texts[place]) for place in places]
+            for place, text, reason in zip(places, again, self._reasons(again, self._measure(again)), strict=True):
                 mended[place], reasons[place] = text, reason
         return [
             Rejected(raw, reason) if reason else self._keep(raw, text)
@@ -182,6 +184,7 @@ class Cleaner:
         zawgyi = count(zawgyi_signs(codes)) if self._burmese else np.zeros_like(letters)
         return _Measured(
             broken,
+            np.logical_or.reduceat(flags >= COMPOSES, starts),
             count((flags & EXPECTED) != 0) / np.maximum(letters, 1),
             symbols / solid,
             zawgyi / solid,

@@ -8,7 +8,7 @@ import multiprocessing
 import os
 import threading
 from collections.abc import Callable, Mapping
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing.connection import wait
 from typing import Literal, TypeVar
@@ -17,7 +17,6 @@ from pydantic import Field
 
 from halfling.corpus.language import Job
 from halfling.errors import HalflingError
-from halfling.languages import CC100
 from halfling.records import Settings
 
 Result = TypeVar("Result")
@@ -67,11 +66,11 @@ class Workers:
             HalflingError: A task could not do its work.
         """
         # The largest first: a small one fills the gap at the end.
-        codes = sorted(wanted, key=lambda code: (-min(wanted[code], CC100[code].text_bytes), code))
+        codes = sorted(wanted, key=lambda code: (-min(wanted[code], self._job.text_bytes(code)), code))
         if (executor := self._settings.executor) != "local":
             self._through_datatrove(executor, function, {code: wanted[code] for code in codes})
-        elif pool := self._processes(wanted):
-            results = self._run_on(pool, function, {code: wanted[code] for code in codes}, done)
+        elif self._settings.workers != 1:
+            results = self._run_side_by_side(function, {code: wanted[code] for code in codes}, done)
             return {code: results[code] for code in wanted}
         results = {}
         for code in codes:  # after datatrove, which has done everything, results are read
@@ -96,24 +95,22 @@ class Workers:
             environment=self._settings.environment,
         )
 
-    def _processes(self, wanted: Mapping[str, int]) -> ProcessPoolExecutor | None:
-        """Return the processes, started if the work is worth them; None where this one shall do it."""
+    def _pool_for(self, wanted: Mapping[str, int]) -> Executor:
+        """Return who does the work: processes where it is worth them, threads of this one where not."""
         number = min(self._settings.workers or os.cpu_count() or 1, len(wanted))
-        if self._settings.workers is None and self._job.source_bytes(wanted) < _WORTH_A_PROCESS:
-            number = 1
-        if self._pool is None and number > 1:
+        little = self._settings.workers is None and self._job.source_bytes(wanted) < _WORTH_A_PROCESS
+        if self._pool is None:
+            if little or number == 1:
+                return ThreadPoolExecutor(number)
             # Not fork: this process may have threads (Arrow's, a progress bar's), and locks that they hold.
             context = multiprocessing.get_context("spawn")
             self._pool = ProcessPoolExecutor(number, context, initializer=_die_with_parent)
         return self._pool
 
-    def _run_on(
-        self,
-        pool: ProcessPoolExecutor,
-        function: Callable[[Job, str, int], Result],
-        wanted: dict[str, int],
-        done: Callable[[str], None],
+    def _run_side_by_side(
+        self, function: Callable[[Job, str, int], Result], wanted: dict[str, int], done: Callable[[str], None]
     ) -> dict[str, Result]:
+        pool = self._pool_for(wanted)
         futures = {pool.submit(function, self._job, code, quota): code for code, quota in wanted.items()}
         try:
             for future in as_completed(futures):
@@ -124,6 +121,9 @@ class Workers:
                 f"{self._job.out}: a worker was killed, perhaps for want of memory: run the same command again, "
                 "with fewer workers; finished work is kept"
             ) from error
+        finally:
+            if pool is not self._pool:
+                pool.shutdown(cancel_futures=True)
         return {code: future.result() for future, code in futures.items()}
 
 

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from threading import Lock
 
 import numpy as np
 import pyarrow as pa
@@ -19,6 +20,10 @@ RUN_BYTES = 32 * 2**20
 _BATCH_CHARACTERS = 2**19
 _MIN_PARTS, _MAX_PARTS = 256, 4096
 _MAX_LEVEL = 40
+
+_ONE_CLEANS = Lock()
+"""Cleaning holds Python's lock, but lets go of it for a moment at every document. A second thread that takes it then
+costs both more than it gains; it had better read or write meanwhile."""
 
 REJECTED = pa.schema({"lang": pa.string(), "reason": pa.string(), "text": pa.string()})
 
@@ -103,7 +108,8 @@ class Gatherer:
         step = _BATCH_CHARACTERS if self._sampled else min(_BATCH_CHARACTERS, max(2**11, target // 256))
         state = self.state
         for texts in _batches(documents, step):
-            self._take(texts, target)
+            with _ONE_CLEANS:
+                self._take(texts, target)
             if self._run.bytes >= RUN_BYTES:
                 self._write(expected)
             if not self._sampled and state.total(state.kept_bytes) >= target:

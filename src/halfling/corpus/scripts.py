@@ -1,6 +1,7 @@
 """Which characters belong to a language's script, and which are symbols, spaces or signs of damage."""
 
 import functools
+import unicodedata
 
 import numpy as np
 import regex
@@ -8,9 +9,10 @@ from jaxtyping import Bool, UInt8, UInt32
 
 from halfling.corpus.mend import MOJIBAKE_FIRST, MOJIBAKE_LATER
 
-LETTER, EXPECTED, SYMBOL, SPACE, CONTROL, FIRST, LATER = (1 << bit for bit in range(7))
+LETTER, EXPECTED, SYMBOL, SPACE, CONTROL, FIRST, LATER, COMPOSES = (1 << bit for bit in range(8))
 """Flags of a character: a letter or vowel sign of some script; one of an expected script; a digit, sign or
-punctuation mark; a space; a control or separator to be mended; mojibake's first and later character."""
+punctuation mark; a space; a control or separator to be mended; mojibake's first and later character; one without
+which every text is in normal form C."""
 
 ZAWGYI = "Qaag"
 """CLDR's code for Burmese in the encoding of the Zawgyi font."""
@@ -29,6 +31,18 @@ def _mark(flags: UInt8[np.ndarray, " codepoints"], characters: str, flag: int) -
         flags[match.start() : match.end()] |= flag
 
 
+def _composing() -> set[str]:
+    """Return what is rewritten alone, and what a character before it may take in; but for marks, which also move.
+
+    These are the characters whose NFC_Quick_Check is not Yes (https://www.unicode.org/reports/tr15/).
+    """
+    characters = _characters().replace("\n", " ")
+    apart = "\n".join(characters)
+    alone = {a for a, b in zip(characters, unicodedata.normalize("NFC", apart).split("\n"), strict=True) if a != b}
+    later = (each[1:] for each in unicodedata.normalize("NFD", apart).split("\n") if len(each) > 1)
+    return alone.union(*later)
+
+
 @functools.cache
 def _flags_of_all() -> UInt8[np.ndarray, " codepoints"]:
     flags = np.zeros(_LAST + 1, np.uint8)
@@ -37,6 +51,8 @@ def _flags_of_all() -> UInt8[np.ndarray, " codepoints"]:
     _mark(flags, r"\s", SPACE)
     _mark(flags, r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u2028\u2029\ufeff]", CONTROL)
     flags[0xD800:0xE000] = CONTROL
+    flags[[ord(character) for character in _composing()]] |= COMPOSES
+    _mark(flags, r"\p{M}", COMPOSES)
     flags[[ord(character) for character in MOJIBAKE_FIRST]] |= FIRST
     flags[[ord(character) for character in MOJIBAKE_LATER]] |= LATER
     return flags
