@@ -15,6 +15,7 @@ import json
 import os
 import platform
 import sys
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -38,6 +39,7 @@ from halfling.records import EncoderShape, TaskName
 EXITS = (4, 8, 12)
 PRECISIONS: tuple[Precision, ...] = ("float32", "int8")
 BATCH = 32
+_BEGAN = time.monotonic()
 LENGTHS: dict[Precision, range] = {"float32": range(8, 97, 8), "int8": range(4, 97)}
 """Our setting for sentences alone, as the alternative with a static graph a shape has its own. Each length in use
 holds the layers again, so float32 has fewer: a sentence alone waits for its weights, and padding costs it nothing."""
@@ -55,13 +57,13 @@ class Plan:
     batches: int  # of 32; each holds all languages alike
     singles: int  # sentences of each language that are read alone
     rounds: int
-    slow: bool  # whether the alternatives that take long to prepare take part
+    slow: bool  # whether those alternatives take part that take long to prepare, or that their own kind outruns here
     memory: bool = True
     pieces: int = 250_002  # of the tokenizer that cuts the sentences
     vocabulary: int = 5_002  # of the model that is timed: look-ups cost nothing
 
 
-QUICK = Plan(SHAPES["xlm-roberta-base"], EXITS, ("wikiann",), 1, 3, 7, slow=False)
+QUICK = Plan(SHAPES["xlm-roberta-base"], EXITS, ("wikiann",), 2, 2, 5, slow=False)
 FULL = Plan(SHAPES["xlm-roberta-base"], EXITS, ("wikiann", "xnli"), 2, 3, 7, slow=True)
 
 
@@ -121,25 +123,24 @@ def write_alternatives(plain: PreTrainedModel, path: Path, calibration: list[Enc
 def alternatives(plain: PreTrainedModel, plan: Plan, path: Path, precision: Precision) -> dict[str, rivals.Rival]:
     """Return every alternative of one precision that runs here, and transformers eager."""
     padded = {"transformers eager": rivals.transformers_eager(plain)}
+    on_cpu = not torch.cuda.is_available()
     onnx, xml = path.with_suffix(".onnx"), path.with_suffix(".xml")
     texts = plan.slow and path.name == "xnli"  # what CTranslate2 can classify
     if precision == "float32" and plan.slow:
         padded["torch.compile"] = rivals.compiled(plain)
-    if precision == "float32" and not torch.cuda.is_available():
-        padded |= {
-            "ONNX Runtime float32": rivals.onnx_runtime(onnx),
-            "OpenVINO float32, dynamic shapes": rivals.openvino_dynamic(xml),
-            "OpenVINO bfloat16 (its default here), dynamic shapes": rivals.openvino_dynamic(xml, ""),
-        }
+    if precision == "float32" and on_cpu:
+        padded["OpenVINO bfloat16 (its default here), dynamic shapes"] = rivals.openvino_dynamic(xml, "")
+    if precision == "float32" and on_cpu and plan.slow:
+        padded["ONNX Runtime float32"] = rivals.onnx_runtime(onnx)
+        padded["OpenVINO float32, dynamic shapes"] = rivals.openvino_dynamic(xml)
     if precision == "int8":
         int8 = xml.with_suffix(".int8.xml")
-        padded |= {
-            "torch dynamic int8": rivals.torch_int8(plain),
-            "ONNX Runtime int8": rivals.onnx_runtime(onnx.with_suffix(".int8.onnx")),
-            "OpenVINO int8, dynamic shapes": rivals.openvino_dynamic(int8),
-            "OpenVINO int8, a static graph a shape": rivals.openvino_static(int8),
-        }
-    if texts and not torch.cuda.is_available():
+        padded["ONNX Runtime int8"] = rivals.onnx_runtime(onnx.with_suffix(".int8.onnx"))
+        padded["OpenVINO int8, a static graph a shape"] = rivals.openvino_static(int8)
+    if precision == "int8" and plan.slow:
+        padded["OpenVINO int8, dynamic shapes"] = rivals.openvino_dynamic(int8)
+        padded["torch dynamic int8"] = rivals.torch_int8(plain)
+    if texts and on_cpu:
         padded[f"CTranslate2 {precision}"] = rivals.ctranslate2_encoder(plain, path.parent / "ct2", precision)
     return {name: rivals.Rival(run) for name, run in padded.items()}
 
@@ -220,8 +221,10 @@ def measure_race(
     for rival in tuned.values():
         rival.best_setting(groups)
     whole = {name: other(rival) for name, rival in tuned.items()}
+    say("settings are chosen")
     differences = agreement(own | whole, flat[:BATCH], plan.exits[-1])
     close = race(own, calls, 2 * plan.rounds)
+    say("ours have been raced among themselves")
     wide = race(own | whole | fixed, calls, plan.rounds)
     return {
         "median_ms": {name: float(np.median(took)) * 1e3 / len(flat) for name, took in wide.items()},
@@ -298,8 +301,8 @@ def report_memory(peaks: dict[str, int]) -> None:
 
 
 def say(what: str) -> None:
-    """Tell a person who waits what is going on."""
-    print(what, file=sys.stderr, flush=True)
+    """Tell a person who waits what is going on, and how long it has been."""
+    print(f"{time.monotonic() - _BEGAN:4.0f} s  {what}", file=sys.stderr, flush=True)
 
 
 def verdict(what: str, ratio: dict[str, float], sign: str, threshold: float) -> None:

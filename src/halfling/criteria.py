@@ -21,10 +21,12 @@ def normalised_entropy(logits: Float[np.ndarray, "*batch classes"]) -> Float[np.
     Raises:
         ValueError: There are fewer than two classes.
     """
-    # Through log-softmax: the log of an underflown p is -inf, 0 * -inf is NaN, and the surest never leaves.
-    log_p = _log_softmax(logits)
-    entropy = -(np.exp(log_p) * log_p).sum(axis=-1)
-    return _within_0_and_1(entropy / np.log(np.float32(logits.shape[-1])))
+    # ln sum e^x - sum x e^x / sum e^x: an underflown e^x is 0 here, where p ln p would be NaN and never leave.
+    shifted, exp = _exponentials(logits)
+    total = exp.sum(axis=-1)
+    entropy = np.log(total) - (exp * shifted).sum(axis=-1) / total
+    # Neither term is below 0, as no x is above; rounding may step over 1 by one part in ten million.
+    return np.asarray(np.minimum(entropy / np.log(np.float32(logits.shape[-1])), np.float32(1)))
 
 
 def improbability(logits: Float[np.ndarray, "*batch classes"]) -> Float[np.ndarray, "*batch"]:
@@ -36,8 +38,9 @@ def improbability(logits: Float[np.ndarray, "*batch classes"]) -> Float[np.ndarr
     Raises:
         ValueError: There are fewer than two classes.
     """
-    p = np.exp(_log_softmax(logits))
-    return _within_0_and_1((1 - p.max(axis=-1)) / np.float32(1 - 1 / logits.shape[-1]))
+    _, exp = _exponentials(logits)
+    p_max = 1 / exp.sum(axis=-1)
+    return _within_0_and_1((1 - p_max) / np.float32(1 - 1 / logits.shape[-1]))
 
 
 def narrowness(logits: Float[np.ndarray, "*batch classes"]) -> Float[np.ndarray, "*batch"]:
@@ -48,7 +51,8 @@ def narrowness(logits: Float[np.ndarray, "*batch classes"]) -> Float[np.ndarray,
     Raises:
         ValueError: There are fewer than two classes.
     """
-    p = np.exp(_log_softmax(logits))
+    _, exp = _exponentials(logits)
+    p = exp / exp.sum(axis=-1, keepdims=True)
     second, first = np.moveaxis(np.partition(p, -2, axis=-1)[..., -2:], -1, 0)
     return _within_0_and_1(1 - (first - second))
 
@@ -141,13 +145,14 @@ def _owner(counts: Int[np.ndarray, " batch"]) -> Int[np.ndarray, " answers"]:
     return np.repeat(np.arange(len(counts)), counts)
 
 
-def _log_softmax(logits: np.ndarray) -> np.ndarray:
+def _exponentials(logits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return logits less their largest, and what e is to the power of these: float32, the largest 1."""
     num_classes = logits.shape[-1]
     if num_classes < 2:
         raise ValueError(f"expected at least two classes, got {num_classes}")
     shifted = logits.astype(np.float32)
     shifted -= shifted.max(axis=-1, keepdims=True)
-    return shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
+    return shifted, np.exp(shifted)
 
 
 def _within_0_and_1(values: np.ndarray | np.float32) -> np.ndarray:
