@@ -64,7 +64,7 @@ class Plan:
 
 
 QUICK = Plan(SHAPES["xlm-roberta-base"], EXITS, ("wikiann",), 2, 2, 5, slow=False)
-FULL = Plan(SHAPES["xlm-roberta-base"], EXITS, ("wikiann", "xnli"), 2, 3, 7, slow=True)
+FULL = Plan(SHAPES["xlm-roberta-base"], EXITS, ("wikiann", "xnli"), 2, 2, 5, slow=True)
 
 
 def ours(engine: AdaptiveEngine, *, leave: bool, exits: Sequence[int]) -> Candidate:
