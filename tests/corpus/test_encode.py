@@ -138,8 +138,17 @@ def test_the_tokenizer_is_given_little_at_a_time(encoder, monkeypatch):
 
 def test_special_tokens_written_in_a_text_stay_text_and_are_counted(encoder):
     found = encoder.encode(pa.array(["the <s> river </s> <mask>", "the＜s＞ mill <unk>"]))
-    assert found.num_literal == 4
+    assert len(found.literals) == 4
     assert not set(found.ids.tolist()) & {0, 1, 2, encoder._special.mask}
+
+
+def test_a_part_of_what_was_encoded_is_what_its_texts_alone_come_to(encoder):
+    texts = pa.array(["the river <s>", "a mill", "<mask> and </s>", "", "the end <s>"])
+    ends = [1, 1, 4, 5]
+    for begin, end, part in zip([0, *ends], ends, encoder.encode(texts).cut(ends), strict=False):
+        alone = encoder.encode(texts[begin:end])
+        for mine, expected in zip(part, alone, strict=True):
+            assert mine.tolist() == expected.tolist()
 
 
 def test_an_unknown_normalisation_goes_to_the_tokenizer(folder, tmp_path):

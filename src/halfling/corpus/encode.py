@@ -9,7 +9,7 @@ import base64
 import copy
 import json
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from itertools import pairwise
 from pathlib import Path
@@ -60,7 +60,15 @@ class Encoded(NamedTuple):
 
     ids: Int32[np.ndarray, " tokens"]
     lengths: Int64[np.ndarray, " texts"]
-    num_literal: int  # special tokens that somebody wrote in a text; their ids are the unknown token's
+    literals: Int64[np.ndarray, " _"]  # where special tokens stood that somebody wrote; their ids are the unknown's
+
+    def cut(self, ends: Sequence[int]) -> Iterator["Encoded"]:
+        """Yield the texts in parts; each ends before the text whose number is in `ends`."""
+        token_ends = np.concatenate([[0], np.cumsum(self.lengths)])
+        for begin, end in pairwise([0, *ends]):
+            first, last = token_ends[begin], token_ends[end]
+            literals = self.literals[slice(*np.searchsorted(self.literals, [first, last]))] - first
+            yield Encoded(self.ids[first:last], self.lengths[begin:end], literals)
 
 
 def load_tokenizer(folder: Path) -> tuple[Tokenizer, SpecialIds]:
@@ -134,7 +142,7 @@ class TextEncoder:
         literal = (ids < special.unknown) | (ids == special.mask)
         if literal.any():
             ids = np.where(literal, np.int32(special.unknown), ids)
-        return Encoded(ids, pc.list_value_length(encoded).to_numpy().astype(np.int64), int(literal.sum()))
+        return Encoded(ids, pc.list_value_length(encoded).to_numpy().astype(np.int64), np.flatnonzero(literal))
 
     def _plain(self, texts: pa.StringArray) -> pa.ListArray:
         parts = [pa.array([], pa.list_(pa.int32()))]

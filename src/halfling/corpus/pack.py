@@ -4,6 +4,8 @@ import os
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from itertools import accumulate, chain, groupby
+from operator import itemgetter
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,7 +16,7 @@ from pydantic import Field
 
 from halfling.corpus.blocks import BlocksWriter, PackedSummary, Run, block_schema, blocks_file
 from halfling.corpus.card import CARD, write_packed_card
-from halfling.corpus.encode import SpecialIds, TextEncoder, load_tokenizer
+from halfling.corpus.encode import Encoded, SpecialIds, TextEncoder, load_tokenizer
 from halfling.corpus.store import chunk_folder, chunk_languages, chunk_numbers, read_texts
 from halfling.errors import HalflingError
 from halfling.files import sha256, whole_file
@@ -22,6 +24,8 @@ from halfling.records import Counts, Progress, Record, Settings, silent
 
 _ALL_CHUNKS_TOGETHER = 64 * 2**20
 """Bytes of a language's files below which one task packs all its chunks and learns its words once."""
+_ENCODED_TOGETHER = 4 * 2**20
+"""Bytes of text, of one chunk or several; a new word is cut sooner in large company."""
 
 
 class PackSettings(Settings):
@@ -234,34 +238,49 @@ def _pack(
     corpus: Path,
     out: Path,
 ) -> dict[tuple[int, str], Packed]:
-    own = encoder.with_own_words()
-    found = {}
-    for number in task.numbers:
-        note = _note(out, number, task.code)
-        if not note.exists():
-            texts = read_texts(chunk_folder(corpus, number) / f"{task.code}.parquet")
-            packer = Packer(task.code, settings.block_tokens, special)
-            _pack_file(texts, own, packer, special, schema, blocks_file(out, number, task.code)).write(note)
-        found[number, task.code] = Packed.read(note)
-    return found
+    missing = [number for number in task.numbers if not _note(out, number, task.code).exists()]
+    parts = _encoded(corpus, task.code, missing, encoder.with_own_words())
+    for number, encoded in groupby(parts, itemgetter(0)):
+        packer = Packer(task.code, settings.block_tokens, special)
+        path = blocks_file(out, number, task.code)
+        packed = _pack_file((each for _, each in encoded), packer, special, schema, path)
+        packed.write(_note(out, number, task.code))
+    return {(number, task.code): Packed.read(_note(out, number, task.code)) for number in task.numbers}
 
 
-def _pack_file(
-    texts: Iterator[pa.StringArray],
-    encoder: TextEncoder,
-    packer: Packer,
-    special: SpecialIds,
-    schema: pa.Schema,
-    path: Path,
-) -> Packed:
+def _encoded(corpus: Path, code: str, numbers: list[int], encoder: TextEncoder) -> Iterator[tuple[int, Encoded]]:
+    """Yield chunk after chunk as it is read; little text is encoded at once, over all chunks, so words meet once."""
+    waiting: list[tuple[int, pa.StringArray]] = []
+    size = 0
+    for number in numbers:
+        path = chunk_folder(corpus, number) / f"{code}.parquet"
+        for texts in chain(read_texts(path), [pa.array([], pa.string())]):  # a chunk may hold no document
+            if waiting and size + texts.nbytes > _ENCODED_TOGETHER:
+                yield from _encode_together(waiting, encoder)
+                waiting, size = [], 0
+            waiting.append((number, texts))
+            size += texts.nbytes
+    if waiting:
+        yield from _encode_together(waiting, encoder)
+
+
+def _encode_together(waiting: list[tuple[int, pa.StringArray]], encoder: TextEncoder) -> Iterator[tuple[int, Encoded]]:
+    encoded = encoder.encode(pa.concat_arrays([texts for _, texts in waiting]))
+    ends = list(accumulate(len(texts) for _, texts in waiting))
+    for (number, _), part in zip(waiting, encoded.cut(ends), strict=True):
+        yield number, part
+
+
+def _pack_file(parts: Iterator[Encoded], packer: Packer, special: SpecialIds, schema: pa.Schema, path: Path) -> Packed:
     counts: Counter[str] = Counter()
     with whole_file(path) as partial, BlocksWriter(partial, schema) as writer:
-        for batch in texts:
-            encoded = encoder.encode(batch)
+        for encoded in parts:
+            if not len(encoded.lengths):
+                continue
             writer.write(packer.add(encoded.ids, encoded.lengths))
             counts["tokens"] += len(encoded.ids)
             counts["unknown"] += int((encoded.ids == special.unknown).sum())
-            counts["literal_specials"] += encoded.num_literal
+            counts["literal_specials"] += len(encoded.literals)
         last, left_over = packer.end()
         writer.write(last)
     return Packed(
