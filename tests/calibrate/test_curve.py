@@ -1,14 +1,16 @@
 """Which point of a curve meets a wish, the search for policies, and the bound of a drop."""
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from halfling.calibrate.curve import Wish
+from halfling.calibrate.curve import Drawing, Wish
 from halfling.calibrate.score import Tally, drop_bound, resamples, tally
 from halfling.calibrate.search import Options, search, taken
-from halfling.records import TradeOff
+from halfling.calibrate.trial import Trial
+from halfling.records import ExitPolicy, TradeOff
 from halfling.tasks import TASKS
 
 
@@ -69,6 +71,35 @@ def options():
         spent=np.repeat(np.array([[0.25], [0.5], [0.75], [1.0]]) / units, units, axis=1),
         head=np.full(units, 0.01 / units),
     )
+
+
+@pytest.mark.parametrize(("what", "limit", "reached"), [("max_drop", 1.0, 0.8), ("flops_share", 0.686, 0.686)])
+def test_where_every_price_overshoots_the_wish_thresholds_are_lowered_until_it_is_met(
+    options, monkeypatch, what, limit, reached
+):
+    # Dearer than the price says, as leaving costs those who stay: 5 points for the whole of the thresholds.
+    def measure(drawing, policy):
+        low = np.mean(policy.thresholds) if policy.is_early else 0.0
+        return TradeOff(
+            layers=policy.layers,
+            thresholds=policy.thresholds,
+            quality=0.5 - low / 20,
+            drop=5 * low,
+            drop_bound=5 * low,
+            flops_share=1 - low,
+            time_share=None,
+            mean_exit_layer=1.0,
+        )
+
+    monkeypatch.setattr(Drawing, "_measure", measure)
+    trial = Trial.__new__(Trial)
+    trial.like = ExitPolicy(layers=(4,), thresholds=(), granularity="token")
+    trial.learned_from = np.zeros(4, bool)
+    as_good_everywhere = options.gain[:1].repeat(4, axis=0)
+    trial.options = lambda: replace(options, gain=as_good_everywhere)
+    drawing, wish = Drawing(trial, None, resamples(4, 2, seed=0), confidence=0.95), Wish(what, limit)
+    drawing.close_in(wish, max_exits=3)
+    assert wish.choose(drawing.curve).flops_share == pytest.approx(reached, abs=0.05)
 
 
 def value(options, price, layers, thresholds):

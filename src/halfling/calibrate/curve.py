@@ -79,6 +79,8 @@ class Drawing:
 
         Between the last price before that change and the next there may be nothing: the best for a price lie on a
         convex hull. So the thresholds of the last policy before it are then raised together until the wish changes.
+        Where that is no exits, those of the first policy after it are lowered: of tokens that leave alone the price
+        says too little, as who stays loses by those who left.
         """
         options = self.trial.options()
 
@@ -91,16 +93,23 @@ class Drawing:
         at_first = wish.is_met(self.points[self.no_exits], plain_ms)
         # A policy for tokens is a run over all of dev, so there are fewer of them.
         step = 2.0 if self.no_exits.granularity == "sentence" else 4.0
-        price, before, changed = 0.1, self.no_exits, False
+        price, before, after = 0.1, self.no_exits, None
+
+        def changes(point: TradeOff) -> bool:
+            return wish.is_met(point, plain_ms) != at_first
+
         while price < _HIGHEST_PRICE:
             policy, point = at(price)
-            if not changed and wish.is_met(point, plain_ms) != at_first:
-                changed = True
-                before = self._last_before(lambda one: wish.is_met(one, plain_ms) != at_first, at, before, price, step)
-            elif not changed:
+            if after is None and changes(point):
+                after = policy
+                before = self._last_before(changes, at, before, price, step)
+            elif after is None:
                 before = policy
             price *= step
-        self._raise_together(before, lambda one: wish.is_met(one, plain_ms) != at_first)
+        if before.is_early:
+            self._scale(before, 1.0, 4.0, changes)
+        elif after is not None:
+            self._scale(after, 1 / 16, 1.0, changes)
 
     def _last_before(
         self,
@@ -120,13 +129,13 @@ class Drawing:
                 low, before = middle, policy
         return before
 
-    def _raise_together(self, policy: ExitPolicy, changes: Callable[[TradeOff], bool]) -> None:
-        low, high = 1.0, 4.0
-        for _ in range(5 if policy.is_early else 0):
+    def _scale(self, policy: ExitPolicy, low: float, high: float, changes: Callable[[TradeOff], bool]) -> None:
+        """Multiply all thresholds of a policy by factors that close in on where the wish changes."""
+        for _ in range(5):
             middle = (low * high) ** 0.5
             thresholds = tuple(min(1.0, round(middle * threshold, 9)) for threshold in policy.thresholds)
-            raised = self.at(policy.model_copy(update={"thresholds": thresholds}))
-            low, high = (low, middle) if changes(raised) else (middle, high)
+            scaled = self.at(policy.model_copy(update={"thresholds": thresholds}))
+            low, high = (low, middle) if changes(scaled) else (middle, high)
 
     def _measure(self, policy: ExitPolicy) -> TradeOff:
         found, plain = self.trial.run(policy), self.trial.plain
