@@ -2,6 +2,7 @@ import importlib
 import os
 import stat
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -48,6 +49,11 @@ def test_who_does_the_work_is_in_no_fingerprint():
 def test_little_text_is_the_work_of_threads_that_give_the_same_bytes(source, corpus, tmp_path, build, contents):
     build(source, tmp_path / "out", workers=None)
     assert contents(tmp_path / "out") == contents(corpus)
+
+
+def test_a_sample_reads_the_whole_source(job):
+    assert job.source_bytes({"en": 1}) == job.text_bytes("en")
+    assert replace(job, sampled=False).source_bytes({"en": 1}) == 1
 
 
 @pytest.mark.slow

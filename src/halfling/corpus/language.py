@@ -59,7 +59,8 @@ class Job:
 
     def source_bytes(self, wanted: Mapping[str, int]) -> int:
         """Return about how much text is to be read for the quotas `wanted`."""
-        return sum(min(quota, self.text_bytes(code)) for code, quota in wanted.items())
+        all_of_it = {code: self.text_bytes(code) for code in wanted}  # a sample is drawn from whole files
+        return sum(all_of_it[code] if self.sampled else min(wanted[code], all_of_it[code]) for code in wanted)
 
     def text_bytes(self, code: str) -> int:
         """Return about how much text a language's source holds."""
