@@ -2,6 +2,7 @@ import importlib
 import os
 import stat
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -46,9 +47,50 @@ def test_who_does_the_work_is_in_no_fingerprint():
     assert CorpusSettings(executor="ray", workers=7, partition="big").model_dump() == CorpusSettings().model_dump()
 
 
-def test_little_text_is_the_work_of_threads_that_give_the_same_bytes(source, corpus, tmp_path, build, contents):
+def test_little_text_is_the_work_of_threads_that_give_the_same_bytes(
+    source, corpus, tmp_path, build, contents, monkeypatch
+):
+    monkeypatch.setattr(os, "cpu_count", lambda: 3)
     build(source, tmp_path / "out", workers=None)
     assert contents(tmp_path / "out") == contents(corpus)
+
+
+class Slow:
+    """A source of ten seconds in English, and of nothing in Swahili."""
+
+    codes = ("en", "sw")
+
+    def __init__(self):
+        self.read = 0
+
+    def documents(self, code):
+        while code == "en" and self.read < 1000:
+            time.sleep(0.01)
+            self.read += 1
+            yield "a document"
+
+    def place(self, code):
+        return code
+
+    def forget(self, code):
+        pass
+
+
+@pytest.mark.parametrize("kind", [KeyboardInterrupt, HalflingError])
+def test_threads_end_soon_after_an_error_or_ctrl_c(job, monkeypatch, kind):
+    monkeypatch.setattr(os, "cpu_count", lambda: 2)
+    slow = Slow()
+
+    def task(job, code, quota):
+        return list(job.source.documents(code))
+
+    def interrupted(code):
+        raise kind(code)
+
+    few = Workers(replace(job, source=slow, sampled=False), CorpusSettings())
+    with pytest.raises(kind, match="sw"), few as workers:
+        workers.run(task, {"en": 1, "sw": 1}, interrupted)
+    assert slow.read < 1000
 
 
 def test_a_sample_reads_the_whole_source(job):
@@ -62,11 +104,11 @@ def test_two_processes_give_the_bytes_of_one(source, corpus, tmp_path, build, co
     assert contents(tmp_path / "out") == contents(corpus)
 
 
-@pytest.mark.slow
-def test_an_error_in_a_process_is_the_line_that_it_is_here(tmp_path, build, write_source):
+@pytest.mark.parametrize("workers", [None, pytest.param(2, marks=pytest.mark.slow)])
+def test_an_error_in_a_thread_or_process_is_the_line_that_it_is_here(tmp_path, build, write_source, workers):
     source = write_source(tmp_path / "source", {"sw": ["a document that is long enough"], "en": ["short"]})
     with pytest.raises(HalflingError, match=r"en.txt.xz: cleaning leaves no document \(1 too_short\)"):
-        build(source, tmp_path / "out", workers=2)
+        build(source, tmp_path / "out", workers=workers)
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""Where the tasks of a corpus run: in processes of this machine, or through datatrove here, on Ray or on Slurm.
+"""Where a corpus's tasks run: in threads or processes of this machine, or through datatrove here, on Ray, on Slurm.
 
 A task is a function of a job, a language and a quota that leaves its result in files (`language.py`). So an executor
 only has to run tasks; what it left undone, whoever builds the corpus does again.
@@ -7,15 +7,17 @@ only has to run tasks; what it left undone, whoever builds the corpus does again
 import multiprocessing
 import os
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from dataclasses import replace
 from multiprocessing.connection import wait
 from typing import Literal, TypeVar
 
 from pydantic import Field
 
 from halfling.corpus.language import Job
+from halfling.corpus.sources import Source
 from halfling.errors import HalflingError
 from halfling.records import Settings
 
@@ -69,8 +71,8 @@ class Workers:
         codes = sorted(wanted, key=lambda code: (-min(wanted[code], self._job.text_bytes(code)), code))
         if (executor := self._settings.executor) != "local":
             self._through_datatrove(executor, function, {code: wanted[code] for code in codes})
-        elif self._settings.workers != 1:
-            results = self._run_side_by_side(function, {code: wanted[code] for code in codes}, done)
+        elif pool := self._pool_for(wanted):
+            results = self._run_on(pool, function, {code: wanted[code] for code in codes}, done)
             return {code: results[code] for code in wanted}
         results = {}
         for code in codes:  # after datatrove, which has done everything, results are read
@@ -95,24 +97,30 @@ class Workers:
             environment=self._settings.environment,
         )
 
-    def _pool_for(self, wanted: Mapping[str, int]) -> Executor:
-        """Return who does the work: processes where it is worth them, threads of this one where not."""
+    def _pool_for(self, wanted: Mapping[str, int]) -> Executor | None:
+        """Return processes where the work is worth them, threads where it is little; None for one task at a time."""
         number = min(self._settings.workers or os.cpu_count() or 1, len(wanted))
         little = self._settings.workers is None and self._job.source_bytes(wanted) < _WORTH_A_PROCESS
-        if self._pool is None:
-            if little or number == 1:
+        if self._pool is None and number > 1:
+            if little:
                 return ThreadPoolExecutor(number)
             # Not fork: this process may have threads (Arrow's, a progress bar's), and locks that they hold.
             context = multiprocessing.get_context("spawn")
             self._pool = ProcessPoolExecutor(number, context, initializer=_die_with_parent)
         return self._pool
 
-    def _run_side_by_side(
-        self, function: Callable[[Job, str, int], Result], wanted: dict[str, int], done: Callable[[str], None]
+    def _run_on(
+        self,
+        pool: Executor,
+        function: Callable[[Job, str, int], Result],
+        wanted: dict[str, int],
+        done: Callable[[str], None],
     ) -> dict[str, Result]:
-        pool = self._pool_for(wanted)
-        futures = {pool.submit(function, self._job, code, quota): code for code, quota in wanted.items()}
+        job, over = self._job, threading.Event()
+        if pool is not self._pool:
+            job = replace(job, source=_Stoppable(job.source, over))
         try:
+            futures = {pool.submit(function, job, code, quota): code for code, quota in wanted.items()}
             for future in as_completed(futures):
                 future.result()
                 done(futures[future])
@@ -123,8 +131,29 @@ class Workers:
             ) from error
         finally:
             if pool is not self._pool:
+                over.set()
                 pool.shutdown(cancel_futures=True)
         return {code: future.result() for future, code in futures.items()}
+
+
+class _Stoppable:
+    """A source that breaks off once all is over: nobody can end a thread from without, as one can a process."""
+
+    def __init__(self, source: Source, over: threading.Event) -> None:
+        self.codes = source.codes
+        self._source, self._over = source, over
+
+    def documents(self, code: str) -> Iterator[str]:
+        for document in self._source.documents(code):
+            if self._over.is_set():
+                raise HalflingError(f"{self.place(code)}: another task failed, or somebody interrupted all")
+            yield document
+
+    def place(self, code: str) -> str:
+        return self._source.place(code)
+
+    def forget(self, code: str) -> None:
+        self._source.forget(code)
 
 
 def _die_with_parent() -> None:
