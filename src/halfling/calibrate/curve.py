@@ -79,8 +79,8 @@ class Drawing:
 
         Between the last price before that change and the next there may be nothing: the best for a price lie on a
         convex hull. So the thresholds of the last policy before it are then raised together until the wish changes.
-        Where that is no exits, those of the first policy after it are lowered: of tokens that leave alone the price
-        says too little, as who stays loses by those who left.
+        Where that is no exits, those of the first policy after it are lowered together: a price does not know what
+        tokens that left cost those who stay, so the lowest may already ask too much.
         """
         options = self.trial.options()
 
