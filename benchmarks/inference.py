@@ -57,7 +57,7 @@ class Plan:
     batches: int  # of 32; each holds all languages alike
     singles: int  # sentences of each language that are read alone
     rounds: int
-    slow: bool  # whether those alternatives take part that take long to prepare, or that their own kind outruns here
+    slow: bool  # also alternatives that take long to prepare, or that another setting of their own has outrun here
     memory: bool = True
     pieces: int = 250_002  # of the tokenizer that cuts the sentences
     vocabulary: int = 5_002  # of the model that is timed: look-ups cost nothing

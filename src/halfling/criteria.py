@@ -99,7 +99,7 @@ class Doubt:
         return each if counts is None else pool_tokens(each, counts, self.policy.token_pooling)
 
     def stay(self, rows: Int[np.ndarray, " staying"]) -> None:
-        """Forget all but these sentences, or where each answer leaves alone, all but these answers."""
+        """Forget all but these sentences, ascending, or where each answer leaves alone, all but these answers."""
         if self._labels is not None and self._confirmed is not None:
             self._confirmed = self._confirmed[rows]
             self._labels = self._labels[rows if self._owner is None else np.isin(self._owner, rows)]

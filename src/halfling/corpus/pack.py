@@ -25,7 +25,7 @@ from halfling.records import Counts, Progress, Record, Settings, silent
 _ALL_CHUNKS_TOGETHER = 64 * 2**20
 """Bytes of a language's files below which one task packs all its chunks and learns its words once."""
 _ENCODED_TOGETHER = 4 * 2**20
-"""Bytes of text, of one chunk or several; a new word is cut sooner in large company."""
+"""Bytes of text, of one chunk or several; a new word is cut faster among many."""
 
 
 class PackSettings(Settings):

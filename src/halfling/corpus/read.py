@@ -14,13 +14,14 @@ _BLOCK = 2**16
 _BLOCK_AHEAD = 2**20
 """Bytes that a thread decompresses while those before are worked on."""
 _COMPRESSED = 2**17
+"""Bytes that it reads of the file for that, at least."""
 _LONGEST = 2**24
 """Characters of a document; Common Crawl's pages are far shorter, and a file without blank lines would fill memory."""
 
 
 @runtime_checkable
 class Blocks(Protocol):
-    """What documents are parsed of: an open file, or what reads one ahead."""
+    """What documents are parsed from: an open file, or what reads one ahead."""
 
     def read1(self, size: int, /) -> bytes:
         """Return some of the next bytes, about `size`; none at the end."""

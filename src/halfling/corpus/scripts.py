@@ -11,8 +11,8 @@ from halfling.corpus.mend import MOJIBAKE_FIRST, MOJIBAKE_LATER
 
 LETTER, EXPECTED, SYMBOL, SPACE, CONTROL, FIRST, LATER, COMPOSES = (1 << bit for bit in range(8))
 """Flags of a character: a letter or vowel sign of some script; one of an expected script; a digit, sign or
-punctuation mark; a space; a control or separator to be mended; mojibake's first and later character; one without
-which every text is in normal form C."""
+punctuation mark; a space; a control or separator to be mended; mojibake's first and later character; one that
+can keep a text out of normal form C."""
 
 ZAWGYI = "Qaag"
 """CLDR's code for Burmese in the encoding of the Zawgyi font."""
@@ -32,9 +32,10 @@ def _mark(flags: UInt8[np.ndarray, " codepoints"], characters: str, flag: int) -
 
 
 def _composing() -> set[str]:
-    """Return what is rewritten alone, and what a character before it may take in; but for marks, which also move.
+    """Return what normal form C rewrites alone, and what it may join to the character before.
 
-    These are the characters whose NFC_Quick_Check is not Yes (https://www.unicode.org/reports/tr15/).
+    With the marks, which it also reorders, that covers whatever has an NFC_Quick_Check other than Yes
+    (https://www.unicode.org/reports/tr15/).
     """
     characters = _characters().replace("\n", " ")
     apart = "\n".join(characters)

@@ -119,7 +119,7 @@ def move_rows(
 ) -> Float32[np.ndarray, "new_rows new_tokens width"]:
     """Return states of [rows, tokens, width] that hold at `target` what `hidden` holds at `source`.
 
-    Places that nobody uses hold some state too, which nobody sees: one pass over fresh memory is all.
+    Places that nobody uses hold the first state, which nobody sees: to clear them would be a second pass.
     """
     wanted = np.zeros(rows * tokens, np.int64)
     wanted[target] = source
