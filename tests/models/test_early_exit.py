@@ -299,6 +299,21 @@ def test_only_words_beginnings_vote_on_a_sentence():
     assert early(ids, word_starts=starts).uncertainty.item() == pytest.approx(entropy[[1, 4]].max().item(), abs=1e-6)
 
 
+@torch.no_grad()
+def test_padding_has_no_vote_whatever_is_asked_of_it():
+    set_seed(0)
+    config = XLMRobertaEarlyExitConfig(
+        hidden_size=16, num_hidden_layers=3, num_attention_heads=2, vocab_size=50, num_labels=5, exit_layers=[1, 2, 3]
+    )
+    config.leave_by(ExitPolicy.uniform((1, 2, 3), 1.0))
+    early = XLMRobertaEarlyExitForTokenClassification(config).eval()
+    ids, mask = torch.randint(4, 50, (2, 6)), torch.tensor([[1] * 6, [1, 1, 1, 0, 0, 0]])
+    everywhere = early(ids, mask, word_starts=torch.ones(2, 6, dtype=torch.bool))
+    asked = early(ids, mask)
+    assert torch.equal(everywhere.uncertainty, asked.uncertainty)
+    assert torch.equal(everywhere.exit_layers, asked.exit_layers)
+
+
 def test_the_last_layer_is_always_an_exit_and_exits_ascend():
     assert XLMRobertaEarlyExitConfig(num_hidden_layers=6, exit_layers=(4, 2)).exit_layers == [2, 4, 6]
     assert XLMRobertaEarlyExitConfig(num_hidden_layers=6).exit_layers == [6]

@@ -153,7 +153,8 @@ class _EarlyExitModel(XLMRobertaPreTrainedModel):
         if by_token and not self.tags_tokens:
             raise ValueError("granularity token: only taggers have tokens that leave alone")
         leave = leave_by_token if by_token else leave_by_sentence
-        return leave(self, policy, hidden, mask, keep.bool(), counted.bool())
+        # What is asked of padding does not count: an input that shrinks would lose it half way.
+        return leave(self, policy, hidden, mask, keep.bool(), counted.bool() & keep.bool())
 
     def _all_exits(
         self, hidden: Tensor, mask: Tensor | None, labels: Tensor | None, keep: Tensor | None, leave_below: float
