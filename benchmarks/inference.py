@@ -348,7 +348,7 @@ def run(plan: Plan, data: Path) -> dict[str, Any]:
 def main() -> None:
     """Measure, print, and write JSON where asked."""
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    options.add_argument("--quick", action="store_true", help="PAN-X only, fewer alternatives: under four minutes")
+    options.add_argument("--quick", action="store_true", help="PAN-X only, fewer alternatives: about five minutes")
     options.add_argument("--json", type=Path, help="write every figure here")
     options.add_argument("--data", type=Path, default=Path("../shared/data"), help="folder with panx/ and xnli/")
     chosen = options.parse_args()
