@@ -13,7 +13,7 @@ from tokenizers import Tokenizer
 from halfling.corpus import encode
 from halfling.corpus.charsmap import read_keys
 from halfling.corpus.encode import TextEncoder, load_tokenizer
-from halfling.corpus.viterbi import LONGEST, Unigram
+from halfling.corpus.viterbi import Unigram
 from halfling.corpus.words import WordIds
 from halfling.teacher.unigram import as_xlm_roberta, train_unigram
 
@@ -43,8 +43,8 @@ HOSTILE = [
     "",
     " ",
     "\n",
-    "x" * (LONGEST - 2),
-    "x" * (LONGEST - 1),
+    "x" * 254,
+    "x" * 70_000,
     "river" * 1000,
     "unknown ☃☃ ☃a☃☃b 𐍈𐍈",
     "e\u0301e\u0323\u0301 a\u0323\u0302 \u1100\u1161\u11a8",

@@ -120,17 +120,18 @@ class Cleaner:
         self._zawgyi = ZAWGYI in scripts
         self._burmese = self._zawgyi or "Mymr" in scripts
 
-    def clean(self, texts: Sequence[str]) -> list[Kept | Rejected]:
-        """Return what becomes of each document.
+    def clean(self, texts: Sequence[str], raws: Sequence[bytes] | None = None) -> list[Kept | Rejected]:
+        """Return what becomes of each document; `raws` are the texts in UTF-8, where the caller has them.
 
         Reasons: "no_text" (nothing left once mended), "too_short", "too_long", "script" (too few letters of the
         expected scripts, or Burmese in the wrong encoding), "symbols", "repetition", "wrong_language".
         """
         if not texts:
             return []
-        mended = list(texts)
-        measured = self._measure(mended)
-        reasons = self._reasons(mended, measured)
+        raws = raws or [text.encode("utf-8", "surrogatepass") for text in texts]
+        contents = list(raws)
+        measured = self._measure(texts)
+        reasons = self._reasons(texts, measured)
         broken = measured.broken
         for place in np.flatnonzero(measured.composes & ~broken).tolist():
             broken[place] = not unicodedata.is_normalized("NFC", texts[place])
@@ -138,22 +139,21 @@ class Cleaner:
             places = np.flatnonzero(broken).tolist()
             again = [mend(texts[place]) for place in places]
             for place, text, reason in zip(places, again, self._reasons(again, self._measure(again)), strict=True):
-                mended[place], reasons[place] = text, reason
+                contents[place], reasons[place] = text.encode(), reason
         return [
-            Rejected(raw, reason) if reason else self._keep(raw, text)
-            for raw, text, reason in zip(texts, mended, reasons, strict=True)
+            Rejected(text, reason) if reason else self._keep(text, content)
+            for text, content, reason in zip(texts, contents, reasons, strict=True)
         ]
 
-    def _keep(self, raw: str, text: str) -> Kept | Rejected:
-        content = text.encode()
+    def _keep(self, text: str, content: bytes) -> Kept | Rejected:
         if len(content) >= _MIN_COMPRESSIBLE:
             # What LZ4 finds again in the last 64 KiB: characters, words, lines or whole paragraphs that recur.
             # Whisper drops transcripts by zlib in the same way (https://arxiv.org/abs/2212.04356); LZ4 is 10 x faster.
-            share = _LZ4.compress(content).size / len(content)
+            share = len(_LZ4.compress(content, asbytes=True)) / len(content)
             if share < self._settings.min_compressed_share:
-                return Rejected(raw, "repetition")
-        if self._is_other and self._is_other(text):
-            return Rejected(raw, "wrong_language")
+                return Rejected(text, "repetition")
+        if self._is_other and self._is_other(content.decode()):
+            return Rejected(text, "wrong_language")
         once = self._settings.once_bytes
         lines = content.split(b"\n")
         long = [line for line in lines if len(line) >= once]
