@@ -8,12 +8,13 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
+from numba import njit
 from tokenizers import Tokenizer
 
 from halfling.corpus import encode
 from halfling.corpus.charsmap import read_keys
 from halfling.corpus.encode import TextEncoder, load_tokenizer
-from halfling.corpus.viterbi import Unigram
+from halfling.corpus.viterbi import Unigram, compiled
 from halfling.corpus.words import WordIds
 from halfling.teacher.unigram import as_xlm_roberta, train_unigram
 
@@ -106,6 +107,17 @@ def test_every_character_beside_a_space_has_the_tokenizers_ids(folder, encoder):
     codes = [c for c in range(1, 0xE1000) if c < 0x3200 or unicodedata.category(chr(c)) in ("Mn", "Mc", "Me", "Cf")]
     texts = [f"a {chr(c)}\u0301{chr(c)} b{chr(c)} c {chr(c)}a" for c in codes if not 0xD800 <= c < 0xE000]
     assert by_word(texts, encoder) == plain(texts, folder)
+
+
+def test_a_loop_is_compiled_where_nothing_can_be_kept_on_disk(monkeypatch):
+    def three(number):
+        return number + 3
+
+    with monkeypatch.context() as patched:
+        patched.setattr("numba.core.caching.CacheImpl._locator_classes", [])
+        with pytest.raises(RuntimeError, match="no locator"):
+            njit(cache=True)(three)
+        assert compiled(three)(4) == 7
 
 
 def test_equal_cuts_fall_as_the_tokenizers(folder, encoder):

@@ -10,10 +10,9 @@ import copy
 import json
 import unicodedata
 from collections.abc import Iterator, Sequence
-from contextlib import nullcontext
+from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from pathlib import Path
-from threading import Lock
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -101,7 +100,7 @@ class TextEncoder:
         """Take what `load_tokenizer` returned."""
         self._tokenizer = tokenizer
         self._special = special
-        self._huge = Lock()
+        self._huge = ThreadPoolExecutor(1)
         parts = json.loads(tokenizer.to_str())
         keys = _keys_by_parts(parts, special)
         self.by_word = keys is not None
@@ -127,6 +126,13 @@ class TextEncoder:
         (Asking the tokenizer to encode special tokens as text is not enough: XLM-R's vocabulary holds "<s>" as a
         piece too, and the Unigram model finds it there.)
         """
+        if (pc.max(pc.binary_length(texts)).as_py() or 0) > 2 * _SLICE_BYTES:
+            # Of a text of megabytes the tokenizer holds forty times as much for a while: one such text at a time, in
+            # one thread: the allocator keeps for each thread what that has used.
+            return self._huge.submit(self._encode, texts).result()
+        return self._encode(texts)
+
+    def _encode(self, texts: pa.StringArray) -> Encoded:
         if not self.by_word:
             return self._as_text(self._plain(texts))
         hostile = pc.match_substring_regex(texts, self._hostile).to_numpy(zero_copy_only=False)
@@ -147,11 +153,13 @@ class TextEncoder:
     def _plain(self, texts: pa.StringArray) -> pa.ListArray:
         parts = [pa.nulls(0, pa.list_(pa.int32()))]
         for some in _slices(texts):
-            # Of a text of megabytes it holds forty times as much for a while: one such text at a time.
-            with self._huge if some.nbytes > 2 * _SLICE_BYTES else nullcontext():
-                encoded = self._tokenizer.encode_batch_fast(some.to_pylist(), add_special_tokens=False)
-                parts.append(pa.array([np.array(each.ids, np.int32) for each in encoded], pa.list_(pa.int32())))
-                del encoded
+            batch = some.to_pylist()
+            if len(batch) == 1:  # in this thread, not in one of the tokenizer's own: see `encode`
+                encoded = [self._tokenizer.encode(batch[0], add_special_tokens=False)]
+            else:
+                encoded = self._tokenizer.encode_batch_fast(batch, add_special_tokens=False)
+            parts.append(pa.array([np.array(each.ids, np.int32) for each in encoded], pa.list_(pa.int32())))
+            del encoded
         return pa.concat_arrays(parts)
 
     def _word_by_word(self, texts: pa.StringArray) -> pa.ListArray:

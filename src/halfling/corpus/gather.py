@@ -130,7 +130,8 @@ class Gatherer:
             levels = [min(_MAX_LEVEL, 64 - xxhash.xxh3_64_intdigest(raw, self._seed).bit_length()) for raw in raws]
             if state.level:
                 drawn = [place for place, level in enumerate(levels) if level >= state.level]
-                texts, raws, levels = ([each[place] for place in drawn] for each in (texts, raws, levels))
+                texts, raws = [texts[place] for place in drawn], [raws[place] for place in drawn]
+                levels = [levels[place] for place in drawn]
         for level, cleaned in zip(levels, self._cleaner.clean(texts, raws), strict=True):
             if isinstance(cleaned, Rejected):
                 state.dropped.setdefault(level, Counter())[cleaned.reason] += 1
@@ -217,9 +218,7 @@ def _binary(texts: list[bytes]) -> pa.BinaryArray:
     # Of a list, `pa.array` takes six times as long, and imports pandas to see whether it is one of its own.
     offsets = np.zeros(len(texts) + 1, np.int32)
     np.cumsum(np.fromiter(map(len, texts), np.int64, len(texts)), out=offsets[1:])
-    return pa.Array.from_buffers(
-        pa.binary(), len(texts), [None, pa.py_buffer(offsets), pa.py_buffer(b"".join(texts))]
-    )
+    return pa.Array.from_buffers(pa.binary(), len(texts), [None, pa.py_buffer(offsets), pa.py_buffer(b"".join(texts))])
 
 
 def rejections(code: str, reasons: list[str], texts: pa.Array | pa.ChunkedArray) -> pa.Table:

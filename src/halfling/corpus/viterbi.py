@@ -6,7 +6,7 @@ model runs as a compiled loop (Numba) that lets go of Python's lock. The arithme
 SentencePiece sums in single precision over the whole sentence, where a tie falls as rounding has it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, no_type_check
 
 import numpy as np
@@ -21,6 +21,14 @@ _UNKNOWN_PENALTY = 10.0
 _SPREAD = np.uint64(0x9E3779B97F4A7C15)
 _CHILD_BITS = 24
 _CHILD = (1 << _CHILD_BITS) - 1
+
+
+def compiled(loop: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a loop as machine code that lets go of Python's lock, kept on disk where there is a place for it."""
+    try:
+        return njit(nogil=True, cache=True)(loop)
+    except RuntimeError:  # neither the package's folder nor the user's can be written to
+        return njit(nogil=True)(loop)
 
 
 class Unigram:
@@ -92,7 +100,7 @@ class Unigram:
         return pa.ListArray.from_arrays(pa.array(offsets), pa.array(ids))
 
 
-@njit(nogil=True, cache=True)
+@compiled
 @no_type_check  # it is compiled: the test run's checks of annotations would be compiled too
 def _fill(edges, keys, shift):
     """Put every key into the table, with the number after its own as its child."""
@@ -103,7 +111,7 @@ def _fill(edges, keys, shift):
         edges[slot] = key << _CHILD_BITS | (number + 1)
 
 
-@njit(nogil=True, cache=True)
+@compiled
 @no_type_check
 def _best_cuts(characters, lengths, width, edges, shift, pieces, scores, unknown, unknown_score):
     """Return offsets and ids of the best cut of each word; the words lie one after the other in `characters`.
@@ -116,7 +124,7 @@ def _best_cuts(characters, lengths, width, edges, shift, pieces, scores, unknown
     came_by = np.empty(longest + 1, np.int32)
     offsets = np.zeros(len(lengths) + 1, np.int32)
     ids = np.empty(len(characters), np.int32)
-    begin = filled = 0
+    begin = 0
     for word, length in enumerate(lengths):
         best[: length + 1] = -np.inf
         best[0] = 0.0
