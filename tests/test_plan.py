@@ -65,6 +65,19 @@ def test_a_source_that_is_a_folder_is_an_input_so_that_its_content_counts(stages
     assert "source" not in planned["teacher"].inputs | planned["tokenizer"].inputs
 
 
+def test_students_alone_imitate_the_teacher_of_their_task_and_seed(stages, tmp_path):
+    learn = {"soft_share": 0.5, "text_sequences": 7}
+    planned = stages(finetune={"xnli": {}, "wikiann": learn}, models={"scratch": True, "seeds": [3]})
+    student = planned["finetune/student-uniform-wikiann-3"]
+    assert student.settings.soft_share == 0.5
+    assert student.inputs["teacher"] == planned["finetune/teacher-wikiann-3"].out
+    assert student.inputs["packed"] == planned["pack"].out
+    for name in ("teacher-wikiann-3", "scratch-wikiann-3", "student-uniform-xnli-3"):
+        stage = planned[f"finetune/{name}"]
+        assert (stage.settings.soft_share, stage.settings.text_sequences) == (0.0, 0)
+        assert not {"teacher", "packed"} & {*stage.inputs}
+
+
 def test_a_chunk_that_nobody_reads_is_held_out(stages):
     assert not any(name.startswith("masked-lm") for name in stages(corpus={"chunks": 5}))
     planned = stages(corpus={"chunks": 6}, models={"scratch": True})

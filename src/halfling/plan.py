@@ -103,8 +103,15 @@ def _plain(recipe: Recipe, task: TaskName, seed: int, name: str, encoder: Path, 
     """Return fine-tuning and evaluation of one encoder."""
     out, data = _folder(folder, "finetune", name, task, seed), _data(recipe, folder)
     settings = recipe.finetune[task].model_copy(update={"seed": seed, "from_scratch": name == "scratch"})
+    inputs: dict[str, Input] = {"encoder": encoder, "data": data}
+    if name in ("teacher", "scratch"):
+        settings = settings.model_copy(update={"soft_share": 0.0, "text_sequences": 0})
+    elif settings.soft_share > 0:
+        inputs["teacher"] = _folder(folder, "finetune", "teacher", task, seed)
+    if settings.text_sequences:
+        inputs["packed"] = folder / "packed"
     return [
-        Stage(f"finetune/{out.name}", finetune, settings, out, {"encoder": encoder, "data": data}),
+        Stage(f"finetune/{out.name}", finetune, settings, out, inputs),
         _quality(recipe, task, seed, name, folder, {"model": out, "data": data}),
     ]
 

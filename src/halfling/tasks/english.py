@@ -1,5 +1,6 @@
 """Training on a task's English train split: what fine-tuning and exits share."""
 
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -34,11 +35,13 @@ def train_on_english(
     out: Path,
     progress: Progress,
     trainer_class: type[BatchMeanTrainer] = BatchMeanTrainer,
+    more_rows: Sequence[dict[str, Any]] = (),
     **more: Any,
 ) -> Counts:
     """Train `model` in place, resumably; its checkpoints below `out` are the caller's to remove.
 
-    A `trainer_class` with a loss of its own is made with `more` besides the arguments of a Trainer.
+    A `trainer_class` with a loss of its own is made with `more` besides the arguments of a Trainer, and may learn from
+    `more_rows` than the train split has.
 
     Returns:
         `examples` learned from, how many of them were `truncated`, `steps`, and the training `curve`
@@ -51,7 +54,7 @@ def train_on_english(
     examples = task.read(data, "train", "en")[: settings.max_train_examples]
     encoded = task.encode(examples, tokenizer, settings.max_tokens)
     # A sentence of nothing but unreadable words has no label; a batch of such would have no loss.
-    rows = [row for row in encoded.rows if row["labels"] != [IGNORED] * len(row["input_ids"])]
+    rows = [row for row in encoded.rows if row["labels"] != [IGNORED] * len(row["input_ids"])] + [*more_rows]
     order = epochs_order(
         len(rows),
         epochs=settings.epochs,
@@ -68,7 +71,7 @@ def train_on_english(
     )
     curve = train_resumably(trainer, progress)
     return {
-        "examples": len(rows),
+        "examples": len(rows) - len(more_rows),
         "truncated": encoded.num_truncated,
         "steps": trainer.state.global_step,
         "curve": [{"step": entry["step"], "loss": round(entry["loss"], 4)} for entry in curve],

@@ -1,26 +1,42 @@
 """Fine-tuning an encoder on one task's English train split."""
 
 from pathlib import Path
+from typing import Any
 
 from pydantic import Field
-from transformers import PreTrainedModel, set_seed
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, set_seed
 
 from halfling.checkpoints import remove_checkpoints
+from halfling.errors import HalflingError
 from halfling.models.folder import load_model, load_tokenizer
 from halfling.models.shapes import require_room
 from halfling.records import Counts, Progress, silent
 from halfling.tasks import TASKS, Task
 from halfling.tasks.english import EnglishTraining, train_on_english
+from halfling.tasks.imitate import ImitationTrainer, unlabelled_rows
 
 
 class FinetuneSettings(EnglishTraining):
     """How an encoder learns a task."""
 
     from_scratch: bool = Field(False, description="random weights of the same shape: what pretraining is worth")
+    soft_share: float = Field(
+        0.0, ge=0, le=1, description="of a student's loss: imitate the fine-tuned teacher; the rest: the labels"
+    )
+    text_sequences: int = Field(
+        0, ge=0, description="sequences of the packed corpus, all languages, no labels: imitate the teacher there too"
+    )
 
 
 def finetune(
-    *, settings: FinetuneSettings, encoder: Path, data: str | Path, out: Path, progress: Progress = silent
+    *,
+    settings: FinetuneSettings,
+    encoder: Path,
+    data: str | Path,
+    out: Path,
+    teacher: Path | None = None,
+    packed: Path | None = None,
+    progress: Progress = silent,
 ) -> Counts:
     """Write the fine-tuned model as a plain Hugging Face classifier with its tokenizer.
 
@@ -28,6 +44,8 @@ def finetune(
         settings: The task and how it is learned.
         encoder: A folder with an XLM-R (a masked language model) and its tokenizer.
         data: A data folder, a folder in the hub's form, or "hub".
+        teacher: A model that `finetune` wrote for the same task, to imitate with `soft_share`.
+        packed: A packed corpus, of the same tokenizer, to imitate the teacher on with `text_sequences`.
         out: Where to write; an interrupted try's checkpoints in it are gone on from.
         progress: Told of every step.
 
@@ -36,16 +54,54 @@ def finetune(
         (step, loss in nats per label).
 
     Raises:
-        HalflingError: The encoder or the data cannot be read, or `max_tokens` is more than the encoder reads.
+        HalflingError: The encoder, the teacher or the data cannot be read, they do not fit each other, or
+            `max_tokens` is more than the encoder reads.
     """
     model = _fresh_classifier(TASKS[settings.task], encoder, settings)
     tokenizer = load_tokenizer(encoder)
     # Saved before its first use: encoding leaves its truncation setting in the tokenizer.
     tokenizer.save_pretrained(out)
-    counts = train_on_english(model, tokenizer, settings, data, out, progress)
+    imitation = _imitation(settings, model, teacher)
+    if settings.text_sequences or packed:
+        imitation["more_rows"] = _text(settings, tokenizer, teacher, packed)
+    counts = train_on_english(model, tokenizer, settings, data, out, progress, **imitation)
     model.save_pretrained(out)
     remove_checkpoints(out)
     return counts
+
+
+def _imitation(settings: FinetuneSettings, model: PreTrainedModel, teacher: Path | None) -> dict[str, Any]:
+    """Return what training needs besides to imitate the teacher, if there is one."""
+    if (teacher is not None) != (settings.soft_share > 0):
+        raise HalflingError(
+            f"finetune: soft_share={settings.soft_share:g} and {'a' if teacher else 'no'} teacher: "
+            "a model that imitates needs both (--teacher FOLDER, soft_share above 0)"
+        )
+    if teacher is None:
+        return {}
+    imitated = load_model(TASKS[settings.task].model_class, teacher)
+    require_room(imitated.config, settings.max_tokens, teacher)
+    for name in ("vocab_size", "id2label"):
+        own, theirs = getattr(model.config, name), getattr(imitated.config, name)
+        if own != theirs:
+            raise HalflingError(
+                f"{teacher}: its {name} is {theirs}, not {own}: name a teacher of the same task and words"
+            )
+    return {"trainer_class": ImitationTrainer, "teacher": imitated, "soft_share": settings.soft_share}
+
+
+def _text(
+    settings: FinetuneSettings, tokenizer: PreTrainedTokenizerBase, teacher: Path | None, packed: Path | None
+) -> list[dict[str, Any]]:
+    number = settings.text_sequences
+    if not (number and teacher and packed):
+        raise HalflingError(
+            f"finetune: text_sequences={number}, {'a' if teacher else 'no'} teacher, {'a' if packed else 'no'} corpus: "
+            "imitating on text needs all three (--teacher FOLDER --packed FOLDER text_sequences=6000)"
+        )
+    if settings.task != "wikiann":
+        raise HalflingError("finetune: text_sequences is for taggers (wikiann): a text is not a pair")
+    return unlabelled_rows(packed, number, tokenizer, settings.max_tokens, settings.seed)
 
 
 def _fresh_classifier(task: Task, encoder: Path, settings: FinetuneSettings) -> PreTrainedModel:
