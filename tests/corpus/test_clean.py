@@ -3,7 +3,7 @@ import unicodedata
 
 import pytest
 
-from halfling.corpus.clean import Cleaner, CleanSettings, Kept, Rejected, digest64
+from halfling.corpus.clean import Cleaner, CleanSettings, Kept, Rejected, as_bytes, digest64
 from halfling.corpus.mend import mend
 from halfling.corpus.scripts import COMPOSES, EXPECTED, flags_of
 from halfling.languages import CC100
@@ -131,3 +131,18 @@ def test_a_batch_cleans_as_its_documents_do_alone():
     assert all(
         each.text.decode() == mend(text) for text, each in zip(texts, alone, strict=True) if isinstance(each, Kept)
     )
+
+
+def test_texts_that_come_with_their_bytes_are_cleaned_like_texts_alone():
+    texts = [
+        "a lone \ud800 surrogate in a text",
+        "e\u0301 is composed, as it should be",
+        "short",
+        "what stays as it is",
+    ]
+    cleaner = Cleaner(CleanSettings(), ("Latn",))
+    found = cleaner.clean(texts, [as_bytes(text) for text in texts])
+    assert found == cleaner.clean(texts)
+    assert [isinstance(each, Rejected) for each in found] == [False, False, True, False]
+    assert found[1].text == "é is composed, as it should be".encode()
+    assert found[3].text == texts[3].encode()

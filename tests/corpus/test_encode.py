@@ -2,14 +2,18 @@
 
 import base64
 import json
+import random
 import unicodedata
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from pickle import UnpicklingError
+from threading import get_ident
 
 import numpy as np
 import pyarrow as pa
 import pytest
 from numba import njit
-from tokenizers import Tokenizer
+from tokenizers import Tokenizer, models
 
 from halfling.corpus import encode
 from halfling.corpus.charsmap import read_keys
@@ -44,7 +48,6 @@ HOSTILE = [
     "",
     " ",
     "\n",
-    "x" * 254,
     "x" * 70_000,
     "river" * 1000,
     "unknown ☃☃ ☃a☃☃b 𐍈𐍈",
@@ -107,6 +110,87 @@ def test_every_character_beside_a_space_has_the_tokenizers_ids(folder, encoder):
     codes = [c for c in range(1, 0xE1000) if c < 0x3200 or unicodedata.category(chr(c)) in ("Mn", "Mc", "Me", "Cf")]
     texts = [f"a {chr(c)}\u0301{chr(c)} b{chr(c)} c {chr(c)}a" for c in codes if not 0xD800 <= c < 0xE000]
     assert by_word(texts, encoder) == plain(texts, folder)
+
+
+def test_random_vocabularies_cut_as_the_tokenizers_model_does():
+    # Few scores make ties, huge ones sum to minus infinity; pieces come twice, hold marks, or lack every letter.
+    chance = random.Random(0)
+    scores = [lambda: -chance.uniform(0, 9), lambda: float(-chance.randint(0, 2)), lambda: chance.uniform(-9, 30)]
+    scores.append(lambda: chance.choice([-1.7e308, -1.0]))
+    for number in range(300):
+        letters, score = chance.sample("abcd▁☃𐍈é0", 4), scores[number % len(scores)]
+        pieces = [("<unk>", 0.0)]
+        for _ in range(chance.randint(1, 25)):
+            mark = "▁" if chance.random() < 0.3 else ""
+            pieces.append((mark + "".join(chance.choices(letters, k=chance.randint(1, 4))), score()))
+        words = ["".join(chance.choices([*{*letters} - {"▁"}, "x"], k=chance.randint(1, 12))) for _ in range(20)]
+        model = Tokenizer(models.Unigram(pieces, unk_id=0))
+        assert Unigram(pieces, 0).cut(pa.array(words)).to_pylist() == [model.encode(f"▁{w}").ids for w in words], pieces
+
+
+def test_more_pieces_than_the_trie_holds_are_left_to_the_tokenizer(folder, monkeypatch):
+    monkeypatch.setattr("halfling.corpus.viterbi._LARGEST_KEY", 100)
+    with pytest.raises(ValueError, match="keys up to 100, came"):
+        Unigram([("<unk>", 0.0), ("abc", -1.0), ("bcd", -1.0), *((c, -1.0) for c in "efghijklmnopqrst")] * 9, 0)
+    found = TextEncoder(*load_tokenizer(folder))
+    assert not found.by_word
+    assert by_word(["river 100", "mill"], found) == plain(["river 100", "mill"], folder)
+
+
+@pytest.mark.parametrize("error", [OSError("no space"), EOFError(), UnpicklingError()])
+def test_a_cache_that_cannot_be_used_is_done_without(monkeypatch, error):
+    asked = []
+
+    def failing(*, nogil, cache=False):
+        def compile_or_fail(loop):
+            def run(number):
+                asked.append(cache)
+                if cache:
+                    raise error
+                return loop(number)
+
+            return run
+
+        return compile_or_fail
+
+    monkeypatch.setattr("halfling.corpus.viterbi.njit", failing)
+    run = compiled(lambda number: number + 3)
+    assert (run(4), run(5)) == (7, 8)
+    assert asked == [True, False, False]
+
+
+def test_texts_of_megabytes_are_encoded_in_one_thread_of_all_workers(folder, monkeypatch):
+    seen = []
+
+    class Watched(TextEncoder):
+        def _encode(self, texts):
+            seen.append(get_ident())
+            return super()._encode(texts)
+
+    monkeypatch.setattr(encode, "_SLICE_BYTES", 40)
+    shared = Watched(*load_tokenizer(folder))
+    huge, small = pa.array(["river", "x" * 81]), pa.array(["x" * 80, "river"])
+    with ThreadPoolExecutor(2) as pool:
+        for texts in (huge, huge, small):
+            pool.submit(shared.with_own_words().encode, texts).result()
+    assert seen[0] == seen[1] != seen[2]
+
+
+@pytest.mark.parametrize(
+    ("sizes", "expected"),
+    [
+        ([3, 3, 3, 3], [3, 1]),
+        ([12, 1, 1], [1, 2]),
+        ([1, 12, 1], [1, 1, 1]),
+        ([1, 1], [2]),
+        ([], []),
+        ([30, 30], [1, 1]),
+    ],
+)
+def test_a_large_text_is_a_slice_of_its_own(monkeypatch, sizes, expected):
+    monkeypatch.setattr(encode, "_SLICE_BYTES", 10)
+    texts = pa.array(["x" * size for size in sizes], pa.string())
+    assert [len(some) for some in encode._slices(texts)] == expected
 
 
 def test_a_loop_is_compiled_where_nothing_can_be_kept_on_disk(monkeypatch):

@@ -85,6 +85,11 @@ _MAX_ZAWGYI_SHARE = 0.01
 _LZ4 = pa.Codec("lz4_raw")
 
 
+def as_bytes(text: str) -> bytes:
+    """Return a text in UTF-8; a lone surrogate, which mending takes out, passes."""
+    return text.encode("utf-8", "surrogatepass")
+
+
 def digest64(text: str | bytes) -> int:
     """Return the 64-bit BLAKE2b digest by which documents are compared, ordered and named."""
     content = text.encode() if isinstance(text, str) else text
@@ -121,14 +126,14 @@ class Cleaner:
         self._burmese = self._zawgyi or "Mymr" in scripts
 
     def clean(self, texts: Sequence[str], raws: Sequence[bytes] | None = None) -> list[Kept | Rejected]:
-        """Return what becomes of each document; `raws` are the texts in UTF-8, where the caller has them.
+        """Return what becomes of each document; `raws` are the texts encoded by `as_bytes`, where the caller has them.
 
         Reasons: "no_text" (nothing left once mended), "too_short", "too_long", "script" (too few letters of the
         expected scripts, or Burmese in the wrong encoding), "symbols", "repetition", "wrong_language".
         """
         if not texts:
             return []
-        raws = raws or [text.encode("utf-8", "surrogatepass") for text in texts]
+        raws = raws or [as_bytes(text) for text in texts]
         contents = list(raws)
         measured = self._measure(texts)
         reasons = self._reasons(texts, measured)

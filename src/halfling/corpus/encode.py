@@ -1,7 +1,7 @@
 """Text to token ids, with the teacher's tokenizer.
 
 A tokenizer of XLM-R's layout cuts text at white space and then each word alone, and words repeat. Where its parts
-are known, each word is therefore cut once (`words`), and cut for thousands of words in step (`viterbi`). The ids are
+are known, each word is therefore cut once (`words`), and cut for all new words of a batch (`viterbi`). The ids are
 the tokenizer's own; what could differ by rule goes to the tokenizer itself.
 """
 
@@ -103,17 +103,22 @@ class TextEncoder:
         self._huge = ThreadPoolExecutor(1)
         parts = json.loads(tokenizer.to_str())
         keys = _keys_by_parts(parts, special)
-        self.by_word = keys is not None
-        if keys is not None:
+        self.by_word = False
+        if keys is None:
+            return
+        try:
             self._unigram = Unigram(parts["model"]["vocab"], special.unknown)
-            self._words = WordIds(self._cut)
-            self._hostile = _hostile_borders(keys)
-            own = {token["content"][0] for token in parts["added_tokens"]}
-            self._keys = keys
-            self._keys.alone[[ord(each) for each in own | {SPACE_MARK, *_SPACES}]] = True
+        except ValueError:  # more pieces than a trie here holds
+            return
+        self.by_word = True
+        self._words = WordIds(self._cut)
+        self._hostile = _hostile_borders(keys)
+        own = {token["content"][0] for token in parts["added_tokens"]}
+        self._keys = keys
+        self._keys.alone[[ord(each) for each in own | {SPACE_MARK, *_SPACES}]] = True
 
     def with_own_words(self) -> "TextEncoder":
-        """Return an encoder that shares the tokenizer but not the words seen: one for each language and thread."""
+        """Return an encoder for a language and thread; it shares all but the words seen."""
         other = copy.copy(self)
         if self.by_word:
             other._words = WordIds(self._cut)
@@ -128,7 +133,7 @@ class TextEncoder:
         """
         if (pc.max(pc.binary_length(texts)).as_py() or 0) > 2 * _SLICE_BYTES:
             # Of a text of megabytes the tokenizer holds forty times as much for a while: one such text at a time, in
-            # one thread: the allocator keeps for each thread what that has used.
+            # one thread, since the allocator keeps for each thread what that has used. Its neighbours come along.
             return self._huge.submit(self._encode, texts).result()
         return self._encode(texts)
 
@@ -153,11 +158,7 @@ class TextEncoder:
     def _plain(self, texts: pa.StringArray) -> pa.ListArray:
         parts = [pa.nulls(0, pa.list_(pa.int32()))]
         for some in _slices(texts):
-            batch = some.to_pylist()
-            if len(batch) == 1:  # in this thread, not in one of the tokenizer's own: see `encode`
-                encoded = [self._tokenizer.encode(batch[0], add_special_tokens=False)]
-            else:
-                encoded = self._tokenizer.encode_batch_fast(batch, add_special_tokens=False)
+            encoded = self._tokenizer.encode_batch_fast(some.to_pylist(), add_special_tokens=False)
             parts.append(pa.array([np.array(each.ids, np.int32) for each in encoded], pa.list_(pa.int32())))
             del encoded
         return pa.concat_arrays(parts)
@@ -191,8 +192,11 @@ class TextEncoder:
 
 def _slices(texts: pa.StringArray) -> Iterator[pa.StringArray]:
     """Yield the texts in slices of about `_SLICE_BYTES`, at least one text each."""
-    ends = np.cumsum(pc.binary_length(texts).to_numpy(), dtype=np.int64) // _SLICE_BYTES
-    borders = [0, *(np.flatnonzero(np.diff(ends)) + 1).tolist(), len(texts)] if len(texts) else []
+    sizes = pc.binary_length(texts).to_numpy()
+    ends = np.cumsum(sizes, dtype=np.int64) // _SLICE_BYTES
+    # A large text has a slice of its own: of two, the tokenizer would take each to another thread.
+    ends_here = (np.diff(ends) > 0) | (sizes[:-1] >= _SLICE_BYTES)
+    borders = [0, *(np.flatnonzero(ends_here) + 1).tolist(), len(texts)] if len(texts) else []
     for begin, end in pairwise(borders):
         yield texts[begin:end]
 

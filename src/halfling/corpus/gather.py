@@ -12,7 +12,7 @@ import xxhash
 from pydantic import ConfigDict, Field
 
 from halfling.corpus.chunk import seeded_keys
-from halfling.corpus.clean import Cleaner, Kept, Rejected
+from halfling.corpus.clean import Cleaner, Kept, Rejected, as_bytes
 from halfling.corpus.partition import Partition
 from halfling.records import Record
 
@@ -122,7 +122,7 @@ class Gatherer:
     def _take(self, texts: list[str], target: int) -> None:
         """Clean a batch, and count it."""
         state, run = self.state, self._run
-        raws = [text.encode("utf-8", "surrogatepass") for text in texts]
+        raws = list(map(as_bytes, texts))
         state.documents += len(texts)
         state.source_bytes += sum(map(len, raws))
         levels = [0] * len(texts)
@@ -132,11 +132,12 @@ class Gatherer:
                 drawn = [place for place, level in enumerate(levels) if level >= state.level]
                 texts, raws = [texts[place] for place in drawn], [raws[place] for place in drawn]
                 levels = [levels[place] for place in drawn]
-        for level, cleaned in zip(levels, self._cleaner.clean(texts, raws), strict=True):
+        for level, raw, cleaned in zip(levels, raws, self._cleaner.clean(texts, raws), strict=True):
             if isinstance(cleaned, Rejected):
                 state.dropped.setdefault(level, Counter())[cleaned.reason] += 1
                 if self._keep_rejected:
                     run.rejected.append(cleaned)
+                    run.bytes += len(raw)
             else:
                 run.add(cleaned, level)
                 state.kept_bytes[level] += len(cleaned.text)
@@ -215,7 +216,7 @@ class _Run:
 
 
 def _binary(texts: list[bytes]) -> pa.BinaryArray:
-    # Of a list, `pa.array` takes six times as long, and imports pandas to see whether it is one of its own.
+    # Of a list, `pa.array` takes six times as long.
     offsets = np.zeros(len(texts) + 1, np.int32)
     np.cumsum(np.fromiter(map(len, texts), np.int64, len(texts)), out=offsets[1:])
     return pa.Array.from_buffers(pa.binary(), len(texts), [None, pa.py_buffer(offsets), pa.py_buffer(b"".join(texts))])

@@ -7,6 +7,8 @@ SentencePiece sums in single precision over the whole sentence, where a tie fall
 """
 
 from collections.abc import Callable, Sequence
+from functools import wraps
+from pickle import UnpicklingError
 from typing import Any, no_type_check
 
 import numpy as np
@@ -21,24 +23,39 @@ _UNKNOWN_PENALTY = 10.0
 _SPREAD = np.uint64(0x9E3779B97F4A7C15)
 _CHILD_BITS = 24
 _CHILD = (1 << _CHILD_BITS) - 1
+_LARGEST_KEY = (1 << 63 - _CHILD_BITS) - 1
 
 
 def compiled(loop: Callable[..., Any]) -> Callable[..., Any]:
-    """Return a loop as machine code that lets go of Python's lock, kept on disk where there is a place for it."""
+    """Return a loop as machine code that lets go of Python's lock, kept on disk where that is possible."""
     try:
-        return njit(nogil=True, cache=True)(loop)
+        ready = [njit(nogil=True, cache=True)(loop)]
     except RuntimeError:  # neither the package's folder nor the user's can be written to
-        return njit(nogil=True)(loop)
+        ready = [njit(nogil=True)(loop)]
+
+    @wraps(loop)
+    def run(*arguments: Any) -> Any:
+        try:
+            return ready[0](*arguments)
+        except (OSError, EOFError, UnpicklingError):  # the disk is full, or what was kept is damaged
+            ready[0] = njit(nogil=True)(loop)
+            return ready[0](*arguments)
+
+    return run
 
 
 class Unigram:
     """A Unigram model (https://arxiv.org/abs/1808.06226) as a trie of its pieces, edges in one hash table."""
 
     def __init__(self, pieces: Sequence[Sequence[Any]], unknown: int) -> None:
-        """Take the model's pieces and scores by id, and the id of the unknown token."""
+        """Take the model's pieces and scores by id, and the id of the unknown token.
+
+        Raises:
+            ValueError: There is no piece to find, or more nodes (16 million) than the table can tell.
+        """
         self._unknown = unknown
         self._unknown_score = min(score for _, score in pieces) - _UNKNOWN_PENALTY
-        self._scores = np.array([score for _, score in pieces])
+        self._scores = np.array([score for _, score in pieces], np.float64)
         # A word has the mark in front alone; a piece with another one would match across words.
         usable = [number for number, (piece, _) in enumerate(pieces) if piece and SPACE_MARK not in piece[1:]]
         codes = codepoints("".join(pieces[number][0] for number in usable))
@@ -74,6 +91,8 @@ class Unigram:
         An entry is the key and the child in one number: a step of a walk reads memory in one place.
         """
         bits = int(2 * len(keys) - 1).bit_length()
+        if len(keys) > _CHILD or int(keys.max()) > _LARGEST_KEY:
+            raise ValueError(f"expected at most {_CHILD} edges of keys up to {_LARGEST_KEY}, came {len(keys)}")
         self._shift = np.uint64(64 - bits)
         self._edges = np.full(1 << bits, -1, np.int64)
         _fill(self._edges, keys, self._shift)
@@ -126,9 +145,9 @@ def _best_cuts(characters, lengths, width, edges, shift, pieces, scores, unknown
     ids = np.empty(len(characters), np.int32)
     begin = 0
     for word, length in enumerate(lengths):
-        best[: length + 1] = -np.inf
+        came_from[: length + 1] = -1
         best[0] = 0.0
-        for start in range(length if length > 1 else 0):  # the mark alone: an empty word
+        for start in range(length):
             node = 0
             for place in range(start, length):
                 key = node * width + characters[begin + place]
@@ -144,7 +163,7 @@ def _best_cuts(characters, lengths, width, edges, shift, pieces, scores, unknown
                     score = scores[piece]
                 elif place == start:
                     piece = unknown
-                if piece >= 0 and best[start] + score > best[place + 1]:
+                if piece >= 0 and (came_from[place + 1] < 0 or best[start] + score > best[place + 1]):
                     best[place + 1] = best[start] + score
                     came_from[place + 1] = start
                     came_by[place + 1] = piece
@@ -152,7 +171,7 @@ def _best_cuts(characters, lengths, width, edges, shift, pieces, scores, unknown
                     break
         # From the end to the beginning, once to count and once to write.
         for writes in (False, True):
-            place, after, number = length if length > 1 else 0, -1, 0
+            place, after, number = length if length > 1 else 0, -1, 0  # the mark alone: an empty word
             while place > 0:
                 if came_by[place] != unknown or after != unknown:
                     number += 1
