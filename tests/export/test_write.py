@@ -1,6 +1,7 @@
 import shutil
 
 import numpy as np
+import onnx
 import pytest
 
 from halfling.engine import AdaptiveEngine, Encoded
@@ -42,6 +43,18 @@ def test_a_model_is_cut_where_inputs_may_leave(threshold, segments, write_tagger
     assert {name for name in exported.files if name.startswith("onnx/")} == {
         f"onnx/layers-{first}-{last}.onnx" for first, last in segments
     }
+
+
+def test_two_products_of_int8_fit_into_16_bits_as_processors_without_vnni_add_them(write_tagger, tmp_path):
+    write.export(model=write_tagger(tmp_path / "model"), out=tmp_path / "out", backends=("onnx",), precision="int8")
+    (path,) = (tmp_path / "out" / "onnx").glob("*.onnx")
+    constants = map(onnx.numpy_helper.to_array, onnx.load(path).graph.initializer)
+    weights = [constant.astype(int) for constant in constants if constant.dtype == np.int8 and constant.ndim == 2]
+    assert len(weights) == 2 * 4  # two layers: projections, attention's output, the feed-forward block's two
+    for weight in weights:
+        largest = np.abs(weight).max()
+        assert largest * 2 * 255 < 2**15
+        assert largest > 60  # and no more of the 8 bits is given away
 
 
 @pytest.mark.parametrize(("precision", "least", "most"), [("float32", 0, 1e-5), ("int8", 1e-4, 0.3)])

@@ -7,6 +7,7 @@ from transformers import AutoModelForSequenceClassification
 from halfling.corpus.build import CorpusSettings, build_corpus
 from halfling.corpus.pack import PackSettings, pack_corpus
 from halfling.errors import HalflingError
+from halfling.settings import check
 from halfling.tasks import TASKS
 from halfling.tasks.finetune import FinetuneSettings, finetune
 from halfling.tasks.imitate import UNLABELLED, imitation_loss, unlabelled_rows
@@ -86,8 +87,22 @@ def test_a_student_learns_its_teachers_answers_and_not_the_labels(encoder, data,
 @pytest.mark.parametrize("soft_share", [0.0, 0.5])
 def test_a_share_and_a_teacher_come_together(encoder, data, tmp_path, soft_share):
     teacher = encoder if soft_share == 0 else None
-    with pytest.raises(HalflingError, match="a model that imitates needs both"):
+    with pytest.raises(HalflingError, match=rf"soft_share={soft_share:g} and (a|no) --teacher FOLDER: give both"):
         trained(tmp_path / "out", encoder, data, teacher, soft_share=soft_share)
+
+
+@pytest.mark.parametrize("number", [0, 3])
+def test_text_and_a_packed_corpus_come_together(encoder, data, tmp_path, number):
+    read = {"task": "wikiann", "soft_share": 0.5, "text_sequences": number}
+    packed = tmp_path if number == 0 else None
+    with pytest.raises(HalflingError, match=rf"text_sequences={number} and (a|no) --packed FOLDER: give both"):
+        trained(tmp_path / "out", encoder, data, encoder, packed, **read)
+
+
+@pytest.mark.parametrize("wrong", [{"task": "xnli", "soft_share": 0.5}, {"task": "wikiann"}])
+def test_text_for_pairs_or_for_a_student_that_does_not_imitate_is_refused_before_anything_runs(wrong):
+    with pytest.raises(HalflingError, match=r"text_sequences 3: for a tagger \(wikiann\) that imitates"):
+        check(FinetuneSettings, {"text_sequences": 3, **wrong}, "recipe")
 
 
 def test_a_teacher_of_another_task_is_refused(encoder, data, tmp_path):
@@ -156,13 +171,3 @@ def test_text_teaches_a_student_what_its_teacher_says_of_words_that_nobody_label
     assert says(teacher) == rome
     assert says(on_text) == rome
     assert says(without) != rome
-
-
-def test_text_needs_a_teacher_a_corpus_and_a_tagger(encoder, data, packed, tmp_path):
-    teacher = trained(tmp_path / "teacher", encoder, data, epochs=1)
-    with pytest.raises(HalflingError, match="needs all three"):
-        trained(tmp_path / "no-corpus", encoder, data, teacher, soft_share=0.5, text_sequences=3)
-    with pytest.raises(HalflingError, match="needs all three"):
-        trained(tmp_path / "no-number", encoder, data, teacher, soft_share=0.5, packed=packed)
-    with pytest.raises(HalflingError, match="text_sequences is for taggers"):
-        trained(tmp_path / "pairs", encoder, data, teacher, packed, soft_share=0.5, text_sequences=3)

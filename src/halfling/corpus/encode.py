@@ -22,8 +22,8 @@ from jaxtyping import Bool, Int32, Int64
 from tokenizers import Tokenizer
 
 from halfling.corpus.charsmap import Keys, no_keys, read_keys
-from halfling.corpus.viterbi import SPACE_MARK, Unigram, joined
-from halfling.corpus.words import WordIds
+from halfling.corpus.viterbi import Unigram, joined
+from halfling.corpus.words import SPACE_MARK, WordIds
 from halfling.errors import HalflingError
 
 _PRE_TOKENIZER = {
@@ -156,7 +156,7 @@ class TextEncoder:
         return Encoded(ids, pc.list_value_length(encoded).to_numpy().astype(np.int64), np.flatnonzero(literal))
 
     def _plain(self, texts: pa.StringArray) -> pa.ListArray:
-        parts = [pa.nulls(0, pa.list_(pa.int32()))]
+        parts = [pa.array([], pa.list_(pa.int32()))]
         for some in _slices(texts):
             encoded = self._tokenizer.encode_batch_fast(some.to_pylist(), add_special_tokens=False)
             parts.append(pa.array([np.array(each.ids, np.int32) for each in encoded], pa.list_(pa.int32())))
@@ -171,7 +171,7 @@ class TextEncoder:
         return pa.ListArray.from_arrays(offsets, ids.flatten())
 
     def _cut(self, words: pa.StringArray) -> pa.ListArray:
-        return pa.concat_arrays([pa.nulls(0, pa.list_(pa.int32())), *map(self._cut_some, _slices(words))])
+        return pa.concat_arrays([pa.array([], pa.list_(pa.int32())), *map(self._cut_some, _slices(words))])
 
     def _cut_some(self, words: pa.StringArray) -> pa.ListArray:
         odd = pa.array(self._odd(words))

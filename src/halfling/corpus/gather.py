@@ -7,8 +7,8 @@ from threading import Lock
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import xxhash
+from jaxtyping import Int64
 from pydantic import ConfigDict, Field
 
 from halfling.corpus.chunk import seeded_keys
@@ -187,14 +187,14 @@ class _Run:
         self._line_sizes += kept.line_sizes
 
     def documents(self) -> pa.Table:
-        texts = _binary(self._texts)
+        sizes = np.fromiter(map(len, self._texts), np.int64, len(self._texts))
         return pa.table(
             {
                 "digest": np.array(self._digests, np.uint64),
                 "level": np.array(self._levels, np.uint8),
-                "size": pc.binary_length(texts).cast(pa.int64()),
+                "size": sizes,
                 "long_lines": np.array(self._num_lines, np.int64),
-                "text": texts,
+                "text": _binary(self._texts, sizes),
             }
         )
 
@@ -212,13 +212,12 @@ class _Run:
     def rejections(self, code: str) -> pa.Table:
         # A lone surrogate, which UTF-8 cannot write, shows as a question mark.
         texts = [each.text.encode("utf-8", "replace") for each in self.rejected]
-        return rejections(code, [each.reason for each in self.rejected], _binary(texts))
+        return rejections(code, [each.reason for each in self.rejected], pa.array(texts, pa.binary()))
 
 
-def _binary(texts: list[bytes]) -> pa.BinaryArray:
+def _binary(texts: list[bytes], sizes: Int64[np.ndarray, " texts"]) -> pa.BinaryArray:
     # Of a list, `pa.array` takes six times as long.
-    offsets = np.zeros(len(texts) + 1, np.int32)
-    np.cumsum(np.fromiter(map(len, texts), np.int64, len(texts)), out=offsets[1:])
+    offsets = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int32)
     return pa.Array.from_buffers(pa.binary(), len(texts), [None, pa.py_buffer(offsets), pa.py_buffer(b"".join(texts))])
 
 

@@ -254,7 +254,7 @@ def _encoded(corpus: Path, code: str, numbers: list[int], encoder: TextEncoder) 
     size = 0
     for number in numbers:
         path = chunk_folder(corpus, number) / f"{code}.parquet"
-        for texts in chain(read_texts(path), [pa.nulls(0, pa.string())]):  # a chunk may hold no document
+        for texts in chain(read_texts(path), [pa.array([], pa.string())]):  # a chunk may hold no document
             if waiting and size + texts.nbytes > _ENCODED_TOGETHER:
                 yield from _encode_together(waiting, encoder)
                 waiting, size = [], 0

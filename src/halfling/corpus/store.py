@@ -32,15 +32,6 @@ def document_id(code: str, digest: int) -> str:
     return f"{code}-{digest:016x}"
 
 
-def _document_ids(code: str, digests: UInt64[np.ndarray, " documents"]) -> pa.StringArray:
-    """Return every `document_id`, made in one piece."""
-    hexadecimal = np.frombuffer(digests.astype(">u8").tobytes().hex().encode(), np.uint8).reshape(-1, 16)
-    prefix = np.frombuffer(f"{code}-".encode(), np.uint8)
-    letters = np.hstack([np.tile(prefix, (len(digests), 1)), hexadecimal])
-    ends = np.arange(len(digests) + 1, dtype=np.int32) * letters.shape[1]
-    return pa.StringArray.from_buffers(len(digests), pa.py_buffer(ends), pa.py_buffer(letters.tobytes()))
-
-
 def digest_of(identifier: str) -> int:
     """Return the 64-bit digest that a document's id names.
 
@@ -108,7 +99,7 @@ class ChunkWriter:
         sizes: Int64[np.ndarray, " documents"],
     ) -> None:
         """Add documents: the digests of their texts, the texts in UTF-8, their bytes."""
-        ids = _document_ids(self._code, digests)
+        ids = pa.array([document_id(self._code, digest) for digest in digests.tolist()], pa.string())
         chunk = pa.repeat(pa.scalar(self._number, pa.int32()), len(ids))
         columns = [ids, pa.repeat(self._code, len(ids)), texts.cast(pa.string()), chunk]
         rows = pa.table(columns, schema=SCHEMA)

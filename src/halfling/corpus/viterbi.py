@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 from jaxtyping import Int32, Int64
 from numba import njit
 
-SPACE_MARK = "▁"
+from halfling.corpus.words import SPACE_MARK
 
 _UNKNOWN_PENALTY = 10.0
 _SPREAD = np.uint64(0x9E3779B97F4A7C15)

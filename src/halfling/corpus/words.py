@@ -6,6 +6,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+SPACE_MARK = "▁"
+"""What a piece begins with where a word does."""
+
 _LONGEST_KEPT = 256  # bytes; longer ones hardly come again
 
 
@@ -20,8 +23,8 @@ class WordIds:
         """Take the function that cuts words which the dictionary does not know."""
         self._cut = cut
         self._max_words = max_words
-        self._words = pa.nulls(0, pa.string())
-        self._ids = pa.nulls(0, pa.list_(pa.int32()))
+        self._words = pa.array([], pa.string())
+        self._ids = pa.array([], pa.list_(pa.int32()))
         self._times = np.zeros(0, np.int64)
 
     def __len__(self) -> int:

@@ -15,6 +15,10 @@ IR_VERSION = 10
 
 FLOAT, INT32 = int(TensorProto.FLOAT), int(TensorProto.INT32)
 
+_LARGEST_WEIGHT = 63
+"""Of an 8-bit weight: processors without VNNI add two products of 8 bits in 16, and 2 x 255 x 64 is the most that
+fits. With 127, OpenVINO and ONNX Runtime gave wrong answers there, silently."""
+
 Weights = Mapping[str, np.ndarray]
 """A model's weights by the names that transformers gives them, float32."""
 
@@ -48,11 +52,6 @@ class _Graph:
         outputs = [f"{kind}{len(self.nodes)}_{number}" for number in range(num)]
         self.nodes.append(helper.make_node(kind, list(inputs), outputs, **attributes))
         return outputs
-
-
-_LARGEST_WEIGHT = 63
-"""Of an 8-bit weight: processors without VNNI add two products of 8 bits in 16, and 2 x 255 x 64 is the most that
-fits. With 127, OpenVINO and ONNX Runtime gave wrong answers there, silently."""
 
 
 class SegmentGraph:

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field
+from pydantic import Field, model_validator
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, set_seed
 
 from halfling.checkpoints import remove_checkpoints
@@ -26,6 +26,14 @@ class FinetuneSettings(EnglishTraining):
     text_sequences: int = Field(
         0, ge=0, description="sequences of the packed corpus, all languages, no labels: imitate the teacher there too"
     )
+
+    @model_validator(mode="after")
+    def _text_is_for_taggers_that_imitate(self) -> "FinetuneSettings":
+        if self.text_sequences and (self.task != "wikiann" or not self.soft_share):
+            raise ValueError(
+                f"text_sequences {self.text_sequences}: for a tagger (wikiann) that imitates (soft_share above 0)"
+            )
+        return self
 
 
 def finetune(
@@ -61,22 +69,27 @@ def finetune(
     tokenizer = load_tokenizer(encoder)
     # Saved before its first use: encoding leaves its truncation setting in the tokenizer.
     tokenizer.save_pretrained(out)
-    imitation = _imitation(settings, model, teacher)
-    if settings.text_sequences or packed:
-        imitation["more_rows"] = _text(settings, tokenizer, teacher, packed)
+    imitation = _imitation(settings, model, tokenizer, teacher, packed)
     counts = train_on_english(model, tokenizer, settings, data, out, progress, **imitation)
     model.save_pretrained(out)
     remove_checkpoints(out)
     return counts
 
 
-def _imitation(settings: FinetuneSettings, model: PreTrainedModel, teacher: Path | None) -> dict[str, Any]:
+def _imitation(
+    settings: FinetuneSettings,
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    teacher: Path | None,
+    packed: Path | None,
+) -> dict[str, Any]:
     """Return what training needs besides to imitate the teacher, if there is one."""
-    if (teacher is not None) != (settings.soft_share > 0):
-        raise HalflingError(
-            f"finetune: soft_share={settings.soft_share:g} and {'a' if teacher else 'no'} teacher: "
-            "a model that imitates needs both (--teacher FOLDER, soft_share above 0)"
-        )
+    for name, folder, setting in (("teacher", teacher, "soft_share"), ("packed", packed, "text_sequences")):
+        if (folder is not None) != (getattr(settings, setting) > 0):
+            raise HalflingError(
+                f"finetune: {setting}={getattr(settings, setting):g} and {'a' if folder else 'no'} --{name} FOLDER: "
+                f"give both, or neither and {setting}=0"
+            )
     if teacher is None:
         return {}
     imitated = load_model(TASKS[settings.task].model_class, teacher)
@@ -87,21 +100,12 @@ def _imitation(settings: FinetuneSettings, model: PreTrainedModel, teacher: Path
             raise HalflingError(
                 f"{teacher}: its {name} is {theirs}, not {own}: name a teacher of the same task and words"
             )
-    return {"trainer_class": ImitationTrainer, "teacher": imitated, "soft_share": settings.soft_share}
-
-
-def _text(
-    settings: FinetuneSettings, tokenizer: PreTrainedTokenizerBase, teacher: Path | None, packed: Path | None
-) -> list[dict[str, Any]]:
-    number = settings.text_sequences
-    if not (number and teacher and packed):
-        raise HalflingError(
-            f"finetune: text_sequences={number}, {'a' if teacher else 'no'} teacher, {'a' if packed else 'no'} corpus: "
-            "imitating on text needs all three (--teacher FOLDER --packed FOLDER text_sequences=6000)"
+    found = {"trainer_class": ImitationTrainer, "teacher": imitated, "soft_share": settings.soft_share}
+    if packed:
+        found["more_rows"] = unlabelled_rows(
+            packed, settings.text_sequences, tokenizer, settings.max_tokens, settings.seed
         )
-    if settings.task != "wikiann":
-        raise HalflingError("finetune: text_sequences is for taggers (wikiann): a text is not a pair")
-    return unlabelled_rows(packed, number, tokenizer, settings.max_tokens, settings.seed)
+    return found
 
 
 def _fresh_classifier(task: Task, encoder: Path, settings: FinetuneSettings) -> PreTrainedModel:

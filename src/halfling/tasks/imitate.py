@@ -13,13 +13,12 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from halfling.checkpoints import BatchMeanTrainer
 from halfling.corpus.blocks import PackedBlocks, PackedSummary
 from halfling.corpus.store import chunk_folder
+from halfling.corpus.words import SPACE_MARK
 from halfling.errors import HalflingError
 from halfling.tasks.encode import IGNORED
 
 UNLABELLED = -101
 """The label of a word that nobody has labelled: what the teacher says of it is imitated all the same."""
-
-_SPACE_MARK = "\N{LOWER ONE EIGHTH BLOCK}"
 
 
 def imitation_loss(
@@ -47,7 +46,7 @@ def imitation_loss(
 def unlabelled_rows(
     packed: Path, number: int, tokenizer: PreTrainedTokenizerBase, max_tokens: int, seed: int
 ) -> list[dict[str, Any]]:
-    """Return `number` different sequences of a packed corpus's first chunk, drawn from all languages, to imitate on.
+    """Return `number` sequences of a packed corpus's first chunk, blocks drawn from all languages, to imitate on.
 
     Each word is `UNLABELLED` at its first sub-word, as a tagger answers it.
 
@@ -60,9 +59,7 @@ def unlabelled_rows(
             f"{packed}: packed with {summary.vocab_size} pieces, not {len(tokenizer)}: pack with its tokenizer"
         )
     blocks = PackedBlocks(chunk_folder(packed, 1))
-    marks = np.array(
-        [piece.startswith(_SPACE_MARK) for piece in tokenizer.convert_ids_to_tokens(range(len(tokenizer)))]
-    )
+    marks = np.array([piece.startswith(SPACE_MARK) for piece in tokenizer.convert_ids_to_tokens(range(len(tokenizer)))])
     rows: list[dict[str, Any]] = []
     for block in np.random.default_rng(seed).permutation(len(blocks)).tolist():
         ids, starts = blocks[block]
