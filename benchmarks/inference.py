@@ -40,11 +40,9 @@ EXITS = (4, 8, 12)
 PRECISIONS: tuple[Precision, ...] = ("float32", "int8")
 BATCH = 32
 _BEGAN = time.monotonic()
-_EIGHTS = range(8, 97, 8)
-LENGTHS: dict[Precision, range] = {"float32": _EIGHTS, "int8": range(4, 97)}
+LENGTHS: dict[Precision, range] = {"float32": range(8, 97, 8), "int8": range(4, 97)}
 """Our setting for sentences alone, as the alternative with a static graph a shape has its own. Each length in use
-holds the layers again, so float32 has fewer: a sentence alone waits for its weights, and padding costs it nothing.
-The quick part spends no minute on compiling a graph for every length: there both have steps of 8."""
+holds the layers again, so float32 has fewer: a sentence alone waits for its weights, and padding costs it nothing."""
 Candidate = Callable[[Sequence[Encoded], Sequence[int]], list[np.ndarray]]
 """Sequences, and the layer after which each leaves (whoever knows no exits ignores it), to logits."""
 
@@ -59,7 +57,7 @@ class Plan:
     batches: int  # of 32; each holds all languages alike
     singles: int  # sentences of each language that are read alone
     rounds: int
-    slow: bool  # also what takes long to prepare, and alternatives that another setting of their own has outrun here
+    slow: bool  # also alternatives that take long to prepare, or that another setting of their own has outrun here
     memory: bool = True
     pieces: int = 250_002  # of the tokenizer that cuts the sentences
     vocabulary: int = 5_002  # of the model that is timed: look-ups cost nothing
@@ -144,9 +142,7 @@ def alternatives(plain: PreTrainedModel, plan: Plan, path: Path, precision: Prec
         padded["torch dynamic int8"] = rivals.torch_int8(plain)
     if texts and on_cpu:
         padded[f"CTranslate2 {precision}"] = rivals.ctranslate2_encoder(plain, path.parent / "ct2", precision)
-    if plan.slow:
-        return {name: rivals.Rival(run) for name, run in padded.items()}
-    return {name: rivals.Rival(run, multiples=(8,) if "static" in name else (1,)) for name, run in padded.items()}
+    return {name: rivals.Rival(run) for name, run in padded.items()}
 
 
 def race(candidates: dict[str, Candidate], calls: list[tuple[list[Encoded], list[int]]], rounds: int) -> Any:
@@ -192,7 +188,7 @@ def measure(task: TaskName, plan: Plan, data: Path, folder: Path, made: list[Any
         }
         for precision in PRECISIONS[: 1 if on_gpu else 2]:
             say(f"timing {task}, batch {size}, {precision}")
-            lengths = (LENGTHS[precision] if plan.slow else _EIGHTS) if size == 1 and not on_gpu else ()
+            lengths = LENGTHS[precision] if size == 1 and not on_gpu else ()
             fixed: dict[str, Candidate] = {}
             if precision == "float32":
                 last = [plan.exits[-1]]

@@ -40,9 +40,8 @@ SETTINGS = [Setting(group, multiple) for group in (32, 8) for multiple in (1, 8)
 class Rival:
     """An alternative that pads."""
 
-    def __init__(self, padded: Padded, setting: Setting = SETTINGS[0], multiples: Sequence[int] = (1, 8)) -> None:
+    def __init__(self, padded: Padded, setting: Setting = SETTINGS[0]) -> None:
         self.padded, self.setting = padded, setting
-        self.settings = [one for one in SETTINGS if one.multiple in multiples]
 
     def __call__(self, sequences: Sequence[Encoded]) -> list[np.ndarray]:
         """Return the logits of each sequence's picked tokens, [picked, classes]."""
@@ -74,7 +73,7 @@ class Rival:
             return took
 
         single = max(map(len, batches)) == 1
-        self.setting = min((one for one in self.settings if not single or one.group == 32), key=seconds)
+        self.setting = min((one for one in SETTINGS if not single or one.group == 32), key=seconds)
 
 
 def transformers_eager(model: PreTrainedModel) -> Padded:
