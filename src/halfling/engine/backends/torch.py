@@ -1,5 +1,6 @@
 """Segments in PyTorch, on a GPU where there is one: transformers' own layers under our attention bias."""
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -7,15 +8,23 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
+from torch import Tensor
 from transformers import AutoModelForSequenceClassification, AutoModelForTokenClassification
 
+from halfling.engine.backends.torch_graphs import Graphs
 from halfling.engine.exported import Exported
 from halfling.models import XLMRobertaEarlyExitConfig
 from halfling.models.folder import load_model
 
+MOST_TOKENS = 1024
+"""Tokens up to which a segment is recorded: of more, a GPU computes longer than their kernels take to launch."""
+
 
 class TorchBackend:
-    """The reference: float32, with one transfer to the host at each exit, of its logits."""
+    """The reference: float32, with one transfer to the host at each exit, of its logits.
+
+    On a GPU, segments of few tokens are recorded as CUDA graphs.
+    """
 
     lengths: tuple[int, ...] = ()
 
@@ -26,27 +35,37 @@ class TorchBackend:
         kind = AutoModelForSequenceClassification if exported.kind == "sequence" else AutoModelForTokenClassification
         self.network = load_model(kind, folder / "torch").to(self.device).eval()
         self.segments = exported.segments
+        self.graphs = Graphs(self.device) if self.device.type == "cuda" else None
 
     @torch.inference_mode()
     def run(
         self, segment: int, hidden: Any, bias: Any, picked: np.ndarray, queries: np.ndarray | None = None
     ) -> tuple[Any, np.ndarray]:
         """Return the hidden states after a segment (None after the last) and the logits of the picked tokens."""
+        given = tuple(self._ready(each) for each in (hidden, bias, picked, queries) if each is not None)
+        compute = partial(self._segment, segment)
+        if self.graphs is not None and given[0].shape[0] * given[0].shape[1] <= MOST_TOKENS:
+            state, logits = self.graphs(segment, compute, given)
+        else:
+            state, logits = compute(*(each.to(self.device, non_blocking=True) for each in given))
+        # Copied, as a recording writes its next logits in the same place.
+        return (state if segment < len(self.segments) - 1 else None), logits.to("cpu", copy=True).numpy()
+
+    def _segment(
+        self, segment: int, state: Tensor, mask: Tensor, picked: Tensor, queries: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Return the states after a segment and the logits, all on the device, without waiting for it."""
         roberta = self.network.roberta
-        state = self._here(hidden)
-        mask = self._here(bias)
-        asking = None if queries is None else self._here(queries).long()
         first, last = self.segments[segment]
         if first == 1:
             state = roberta.embeddings.LayerNorm(state)
         for layer in roberta.encoder.layer[first - 1 : last]:
-            state = layer(state, mask) if asking is None else _layer_of_some(layer, state, mask, asking)
-        chosen = state.flatten(0, 1)[self._here(picked).long()]
+            state = layer(state, mask) if queries is None else _layer_of_some(layer, state, mask, queries.long())
+        chosen = state.flatten(0, 1)[picked.long()]
         # A classifier reads the first of a sequence's tokens: here each sequence is its first token alone.
         if hasattr(self._head(last), "out_proj"):
             chosen = chosen[:, None]
-        logits = self._head(last)(chosen)
-        return (state if segment < len(self.segments) - 1 else None), logits.float().cpu().numpy()
+        return state, self._head(last)(chosen).float()
 
     def alone(self, *_: Any) -> tuple[np.ndarray, float, int]:
         """Nobody asks: a sentence alone goes through the segments like others."""
@@ -56,7 +75,8 @@ class TorchBackend:
     def move(self, hidden: Any, source: np.ndarray, target: np.ndarray, rows: int, tokens: int) -> Any:
         """Return states of [rows, tokens, width] that hold at `target` what `hidden` holds at `source`."""
         moved = hidden.new_zeros(rows * tokens, hidden.shape[-1])
-        moved[self._here(target)] = hidden.flatten(0, 1)[self._here(source)]
+        here, there = (self._ready(each).to(self.device, non_blocking=True) for each in (source, target))
+        moved[there] = hidden.flatten(0, 1)[here]
         return moved.view(rows, tokens, -1)
 
     def _head(self, layer: int) -> torch.nn.Module:
@@ -66,25 +86,25 @@ class TorchBackend:
             return self.network.classifier
         return self.network.exits[str(layer)]
 
-    def _here(self, value: Any) -> torch.Tensor:
-        """Return an array or tensor on the device, without waiting for it."""
-        if isinstance(value, torch.Tensor):
+    def _ready(self, value: Any) -> Tensor:
+        """Return an array as a tensor that goes to the device without waiting; a tensor as it is."""
+        if isinstance(value, Tensor):
             return value
         tensor = torch.from_numpy(value)
-        return tensor if self.device.type == "cpu" else tensor.pin_memory().to(self.device, non_blocking=True)
+        return tensor if self.device.type == "cpu" else tensor.pin_memory()
 
 
 def _layer_of_some(
     layer: Any,
-    hidden: Float[torch.Tensor, "rows tokens width"],
-    mask: Float[torch.Tensor, "rows 1 queries tokens"],
-    queries: Int[torch.Tensor, "rows queries"],
-) -> Float[torch.Tensor, "rows tokens width"]:
+    hidden: Float[Tensor, "rows tokens width"],
+    mask: Float[Tensor, "rows 1 queries tokens"],
+    queries: Int[Tensor, "rows queries"],
+) -> Float[Tensor, "rows tokens width"]:
     """Return the states after a layer that changes those of `queries` only, as `models.token_layer` does."""
     attention, flat = layer.attention.self, hidden.flatten(0, 1)
     states = flat[queries]
 
-    def split(rows: torch.Tensor) -> torch.Tensor:
+    def split(rows: Tensor) -> Tensor:
         return rows.unflatten(-1, (-1, attention.attention_head_size)).transpose(1, 2)
 
     mixed = F.scaled_dot_product_attention(

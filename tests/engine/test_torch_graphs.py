@@ -1,0 +1,91 @@
+"""Recordings: on the CPU they compute anew into tensors that are used again, on a GPU they are CUDA graphs."""
+
+import numpy as np
+import pytest
+import torch
+
+from halfling.engine import AdaptiveEngine, Encoded
+from halfling.engine.backends.torch_graphs import Graphs
+from halfling.export.write import export
+
+on_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+DEVICES = ["cpu", pytest.param("cuda", marks=[pytest.mark.gpu, on_gpu])]
+
+
+def affine(state, shift):
+    return state * 2 + shift, state.sum(1)
+
+
+def both(folder):
+    """Return an engine whose segments are computed and one whose segments are recorded, whatever the device."""
+    computed, recorded = (AdaptiveEngine.from_pretrained(folder, "torch") for _ in range(2))
+    computed.backend.graphs, recorded.backend.graphs = None, Graphs(recorded.backend.device)
+    return computed, recorded
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_a_recording_answers_what_it_is_given_now(device):
+    graphs = Graphs(torch.device(device))
+    for number in range(5):
+        state, shift = torch.full((2, 3), float(number)), torch.arange(3.0)
+        found, total = graphs("affine", affine, (state, shift))
+        assert found.cpu().equal(2 * state + shift)
+        assert total.cpu().equal(state.sum(1))
+
+
+def test_a_shape_is_recorded_when_it_comes_again_and_dropped_when_others_came_since():
+    graphs, calls = Graphs(torch.device("cpu"), most=2), []
+
+    def compute(state):
+        calls.append(state)
+        return (state + 1,)
+
+    first = [graphs("f", compute, (torch.zeros(2),))[0] for _ in range(4)]
+    assert first[0].data_ptr() != first[1].data_ptr()
+    assert first[1].data_ptr() == first[3].data_ptr()
+    assert calls[-1].data_ptr() == calls[-2].data_ptr()
+    graphs("g", compute, (torch.zeros(2),))  # another function on the same shape
+    graphs("f", compute, (torch.zeros(3),))
+    again = graphs("f", compute, (torch.zeros(2),))[0]
+    assert again.data_ptr() != first[3].data_ptr()
+    assert first[3].equal(torch.ones(2))
+
+
+@pytest.mark.parametrize("kind", ["sequence", "token"])
+def test_recorded_segments_answer_as_computed_ones(kind, exported, tokenizer):
+    _same_answers(*both(exported(kind)), kind, len(tokenizer))
+
+
+def test_recorded_segments_of_tokens_that_leave_alone_answer_as_computed_ones(
+    trained, write_policy, tokenizer, tmp_path
+):
+    policy = write_policy("token", 0.7, granularity="token")
+    export(model=trained["token"], out=tmp_path / "out", backends=("torch",), policy=policy)
+    _same_answers(*both(tmp_path / "out"), "token", len(tokenizer))
+
+
+def test_segments_of_many_tokens_are_not_recorded(exported, monkeypatch):
+    monkeypatch.setattr("halfling.engine.backends.torch.MOST_TOKENS", 16)
+    _, engine = both(exported("token"))
+    for rows in (2, 2, 4, 4):
+        hidden, bias = np.zeros((rows, 8, 32), np.float32), np.zeros((rows, 1, 8, 8), np.float32)
+        engine.backend.run(0, hidden, bias, np.zeros(4, np.int32))
+        assert len(engine.backend.graphs._recorded) == 1
+
+
+def _same_answers(computed, recorded, kind, vocab_size):
+    """Ask both for other sentences of the same few lengths, alone and together, and compare when all are answered."""
+    random = np.random.default_rng(0)
+    expected, found = [], []
+    for size in (1, 1, 1, 1, 6, 6, 6, 6):
+        sequences = []
+        for number in range(size):
+            ids = random.integers(4, vocab_size, 5 + 3 * number)
+            sequences.append(Encoded(ids, np.arange(1, 4) if kind == "token" else np.zeros(1, np.int64)))
+        expected += computed.answer(sequences)
+        found += recorded.answer(sequences)
+    assert len({one.exit_layer for one in expected}) > 1
+    assert any(each is not None for each in recorded.backend.graphs._recorded.values())
+    for one, other in zip(expected, found, strict=True):
+        np.testing.assert_allclose(other.logits, one.logits, atol=1e-5)
+        assert other.exit_layer == one.exit_layer
