@@ -7,6 +7,7 @@ import pytest
 
 from halfling.calibrate import clock
 from halfling.calibrate.clock import Clock
+from halfling.calibrate.search import Options, search, taken
 from halfling.cost.latency import Timing
 from halfling.records import ExitPolicy
 
@@ -71,3 +72,35 @@ def test_no_exits_take_the_time_of_no_exits(times):
     plain = ExitPolicy(layers=(3,), thresholds=())
     assert found.expected(plain, np.array([3])) == found.measured(plain) == 1
     assert found.measured(ExitPolicy.uniform((1, 3), 0.5)) == pytest.approx(0.8)
+
+
+@pytest.fixture
+def options():
+    """Ten sentences, surer from exit to exit, for whom every exit is as good as the last."""
+    unsure = np.linspace(0.9, 0.1, 10) * np.array([[1.0], [0.8], [0.6]])
+    same = np.ones((3, 10))
+    return Options((1, 2, 3), unsure, same / 10, np.array([[0.3], [0.6], [1.0]]) * same / 10, 0.01 * same[0] / 10)
+
+
+@pytest.mark.parametrize("checks", [{1: 1, 2: 1}, {1: 1, 2: 2}])
+def test_what_the_search_spends_is_the_time_that_is_expected(times, options, checks):
+    found = Clock(Given(checks), (1, 2, 3), 5)
+    priced = found.priced(options)
+    for layers, thresholds in (((1, 2, 3), (0.5, 0.4)), ((2, 3), (0.5,)), ((1, 3), (0.3,))):
+        rows = [layer - 1 for layer in layers]
+        at = taken(options.unsure[rows], thresholds)
+        units = np.arange(10)
+        spent = (priced.spent[np.array(rows)[at], units] + (at + 1) * priced.head).sum()
+        left = np.array(layers)[at]
+        assert 0 < at.sum() < 2 * len(at)
+        assert spent == pytest.approx(found.expected(ExitPolicy(layers=layers, thresholds=thresholds), left))
+
+
+def test_an_exit_that_spares_arithmetic_and_no_time_is_not_searched_for(times, options):
+    # The exit after layer 2 spares 0.4 of the arithmetic, and less of the time than its check costs.
+    found = Clock(Given({1: 1, 2: 2}), (1, 2, 3), 5)
+    some = Options((2, 3), options.unsure[1:], options.gain[1:], options.spent[1:], options.head)
+    assert search(some, 0.01, 3).layers == (2, 3)
+    times["2"] = 11.5
+    assert search(Clock(Given({1: 1, 2: 2}), (1, 2, 3), 5).priced(some), 0.01, 3).layers == (3,)
+    assert search(found.priced(some), 0.01, 3).layers == (2, 3)

@@ -37,6 +37,11 @@ def test_the_cheapest_point_within_the_drop_is_chosen():
     assert shares == {0: 0.9, 1: 0.7, 2: 0.5, 100: 0.2}
 
 
+def test_where_times_are_measured_the_quickest_point_within_the_drop_is_chosen():
+    curve = points((0, 1, 1), (0.5, 0.7, 0.9), (0.4, 0.8, 0.8))
+    assert Wish("max_drop", 1.0).choose(curve).time_share == 0.8
+
+
 def test_the_best_point_within_the_arithmetic_or_the_time_is_chosen():
     curve = points((0, 1, 1), (0.4, 0.8, 0.9), (0.3, 0.75, 0.8), (2, 0.5, 0.6))
     assert Wish("flops_share", 0.8).choose(curve).drop == 0.3

@@ -160,6 +160,7 @@ def test_what_was_chosen_must_still_meet_the_wish_when_it_is_measured(early_exit
     timed = {"timing": "measured", "rounds": 2, "timed_sentences": 2, "latency_ms": 6.0}
     monkeypatch.setattr(Clock, "__init__", lambda self, *_: setattr(self, "plain_ms", 10.0))
     monkeypatch.setattr(Clock, "expected", lambda _, policy, __: 0.5 if policy.is_early else 1.0)
+    monkeypatch.setattr(Clock, "priced", lambda _, options: options)
     monkeypatch.setattr(Clock, "measured", lambda *_: 0.55)
     found = calibrated("xnli", early_exit("xnli"), data, tmp_path / "kept", **timed)
     assert found.chosen.time_share == 0.55

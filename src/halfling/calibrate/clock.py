@@ -8,6 +8,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from transformers import PreTrainedModel
 
+from halfling.calibrate.search import Options
 from halfling.cost.latency import interleaved_medians
 from halfling.records import ExitPolicy
 from halfling.tasks import Encoded
@@ -67,6 +68,21 @@ class Clock:
             checks = place
             time += float((left == layer).mean()) * (self._leave[layer] + checks * self._check)
         return time / self._plain
+
+    def priced(self, options: Options) -> Options:
+        """Return the same choices for sentences, what they spend as shares of the plain model's time.
+
+        Under these a policy spends in sum what `expected` says. A sentence's length plays no part: alone, a short one
+        takes nearly the time of a long one.
+        """
+        sentences = options.unsure.shape[1]
+        # With the check that was measured in it taken off: the search adds one for every exit until there.
+        spent = [(self._leave[layer] - self._check) / self._plain / sentences for layer in options.layers]
+        return replace(
+            options,
+            spent=np.repeat(np.array(spent)[:, None], sentences, axis=1),
+            head=np.full(sentences, self._check / self._plain / sentences),
+        )
 
     def measured(self, policy: ExitPolicy) -> float:
         """Return the time_share of a policy on the timed sentences, measured beside no exits."""

@@ -8,7 +8,7 @@ import numpy as np
 
 from halfling.calibrate.clock import Clock
 from halfling.calibrate.score import drop_bound
-from halfling.calibrate.search import search
+from halfling.calibrate.search import Options, search
 from halfling.calibrate.trial import Trial
 from halfling.records import ExitPolicy, TradeOff
 
@@ -33,6 +33,7 @@ class Wish:
     def choose(self, curve: Sequence[TradeOff], plain_ms: float | None = None) -> TradeOff | None:
         """Return the cheapest point within a drop, or the best within an arithmetic or time; None when there is none.
 
+        The cheapest takes the least time where that is measured, else the least arithmetic.
         A point measured to be slower than no exits, the first of the curve, is never chosen: when only such points
         meet the wish, no exits is.
         """
@@ -41,7 +42,7 @@ class Wish:
         if not quick:
             return curve[0] if met else None
         if self.what == "max_drop":
-            return min(quick, key=lambda point: (point.flops_share, point.drop))
+            return min(quick, key=lambda point: (point.time_share or point.flops_share, point.flops_share, point.drop))
         return max(quick, key=lambda point: (point.quality, -point.flops_share))
 
 
@@ -77,12 +78,22 @@ class Drawing:
     def close_in(self, wish: Wish, max_exits: int) -> None:
         """Add points for rising prices of arithmetic, and more of them where the wish changes from met to not met.
 
+        Where times are measured, also for rising prices of time: an exit costs more of it than of arithmetic, so fewer
+        of them may be quicker. (Not for tokens that leave alone: the clock knows the time of whole sentences.)
+        """
+        options = self.trial.options()
+        self._close_in(wish, max_exits, options)
+        if self.clock is not None and self.no_exits.granularity == "sentence":
+            self._close_in(wish, max_exits, self.clock.priced(options))
+
+    def _close_in(self, wish: Wish, max_exits: int, options: Options) -> None:
+        """Add points for rising prices of what `options` spend, and more of them where the wish changes.
+
         Between the last price before that change and the next there may be nothing: the best for a price lie on a
         convex hull. So the thresholds of the last policy before it are then raised together until the wish changes.
         Where that is no exits, those of the first policy after it are lowered together: a price does not know what
         tokens that left cost those who stay, so the lowest may already ask too much.
         """
-        options = self.trial.options()
 
         def at(price: float) -> tuple[ExitPolicy, TradeOff]:
             found = search(options, price / 100, max_exits)

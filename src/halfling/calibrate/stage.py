@@ -30,10 +30,10 @@ def calibrate(
 ) -> Counts:
     """Write `exit_policy.json`: the policy chosen for what was asked, and the curve that it was chosen from.
 
-    Every point of the curve maximises quality less a price on arithmetic; prices rise until the cheapest policy is
-    reached, and close in on where the wish is just met (`Drawing.close_in`). No exits is the first point.
-    Only English dev is read. Points are chosen by what is counted (drop, arithmetic), so everything but measured times
-    is the same in every run; a point measured to be slower than no exits is passed over.
+    Every point of the curve maximises quality less a price on arithmetic, or on time where that is measured; prices
+    rise until the cheapest policy is reached, and close in on where the wish is just met (`Drawing.close_in`). No exits
+    is the first point. Only English dev is read. With `timing` "none" every run chooses the same; where times are
+    measured, a point measured to be slower than no exits is passed over.
 
     Returns:
         The chosen policy's exits and thresholds, `drop` and `drop_bound` in points, `flops_share`, and `time_share`
