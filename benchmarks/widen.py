@@ -43,7 +43,7 @@ def widen(model: torch.nn.Module, width: int, heads: int) -> torch.nn.Module:
     times = width // old.hidden_size
     inner = times * old.intermediate_size
     mixed = head_channels(width, heads, old.hidden_size, old.num_attention_heads)
-    # As many copies of a head's size as fit add up in its products: half of each in query and key.
+    # The products of a head add up over its copies; query and key take the square root of the correction each.
     scale = ((width / heads) / (old.hidden_size / old.num_attention_heads)) ** -0.25
     across, within = torch.arange(width) % old.hidden_size, torch.arange(inner) % old.intermediate_size
     config = type(old)(
@@ -81,7 +81,7 @@ def main() -> None:
     options.add_argument("--heads", type=int, default=12)
     chosen = options.parse_args()
     calibration = Calibration.read(chosen.calibration / "exit_policy.json")
-    model = load_network(calibration.task, chosen.model, chosen.calibration)
+    model = load_network(calibration.task, chosen.model, chosen.calibration).cpu()
     wide = widen(model, chosen.width, chosen.heads)
     ids = torch.randint(4, model.config.vocab_size, (8, 32), generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
@@ -92,7 +92,8 @@ def main() -> None:
     load_tokenizer(chosen.model).save_pretrained(chosen.out / "model")
     policy = calibration.policy.model_copy(update={"model": weights_sha256(chosen.out / "model")})
     (chosen.out / "calibration").mkdir(parents=True, exist_ok=True)
-    calibration.model_copy(update={"policy": policy}).write(chosen.out / "calibration" / "exit_policy.json")
+    # What was measured of the narrow model, its curve and times, does not hold for this one.
+    Calibration(task=calibration.task, policy=policy, curve=()).write(chosen.out / "calibration" / "exit_policy.json")
 
 
 if __name__ == "__main__":

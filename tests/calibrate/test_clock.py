@@ -93,7 +93,8 @@ def test_what_the_search_spends_is_the_time_that_is_expected(times, options, che
         spent = (priced.spent[np.array(rows)[at], units] + (at + 1) * priced.head).sum()
         left = np.array(layers)[at]
         assert 0 < at.sum() < 2 * len(at)
-        assert spent == pytest.approx(found.expected(ExitPolicy(layers=layers, thresholds=thresholds), left))
+        whole = (options.spent[-1] + options.head).sum()
+        assert spent == pytest.approx(whole * found.expected(ExitPolicy(layers=layers, thresholds=thresholds), left))
 
 
 def test_an_exit_that_spares_arithmetic_and_no_time_is_not_searched_for(times, options):

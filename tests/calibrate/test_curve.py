@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from halfling.calibrate.clock import Clock
 from halfling.calibrate.curve import Drawing, Wish
 from halfling.calibrate.score import Tally, drop_bound, resamples, tally
 from halfling.calibrate.search import Options, search, taken
@@ -40,6 +41,8 @@ def test_the_cheapest_point_within_the_drop_is_chosen():
 def test_where_times_are_measured_the_quickest_point_within_the_drop_is_chosen():
     curve = points((0, 1, 1), (0.5, 0.7, 0.9), (0.4, 0.8, 0.8))
     assert Wish("max_drop", 1.0).choose(curve).time_share == 0.8
+    # Closer than a hundredth is noise.
+    assert Wish("max_drop", 1.0).choose(points((0, 1, 1), (0.5, 0.7, 0.801), (0.4, 0.8, 0.8))).flops_share == 0.7
 
 
 def test_the_best_point_within_the_arithmetic_or_the_time_is_chosen():
@@ -105,6 +108,29 @@ def test_where_every_price_overshoots_the_wish_thresholds_are_lowered_until_it_i
     drawing, wish = Drawing(trial, None, resamples(4, 2, seed=0), confidence=0.95), Wish(what, limit)
     drawing.close_in(wish, max_exits=3)
     assert wish.choose(drawing.curve).flops_share == pytest.approx(reached, abs=0.05)
+
+
+@pytest.mark.parametrize("granularity", ["sentence", "token"])
+def test_sentences_are_also_searched_for_by_time(options, granularity, monkeypatch):
+    # By the clock only the exit after layer 3 spares any time.
+    times = np.repeat(np.array([[1.0], [1.0], [0.2], [1.0]]) / 60, 60, axis=1)
+    monkeypatch.setattr(Clock, "priced", lambda _, given: replace(given, spent=times))
+    clock = Clock.__new__(Clock)
+    clock.plain_ms = 1.0
+
+    def measure(drawing, policy):
+        shown = {"quality": 0.5, "drop": 0.0, "drop_bound": 0.0, "flops_share": 0.5, "mean_exit_layer": 1.0}
+        return TradeOff(layers=policy.layers, thresholds=policy.thresholds, time_share=0.5, **shown)
+
+    monkeypatch.setattr(Drawing, "_measure", measure)
+    trial = Trial.__new__(Trial)
+    trial.like = ExitPolicy(layers=(4,), thresholds=(), granularity=granularity)
+    trial.learned_from = np.zeros(4, bool)
+    trial.options = lambda: replace(options, gain=options.gain[:1].repeat(4, axis=0))
+    drawing = Drawing(trial, clock, resamples(4, 2, seed=0), confidence=0.95)
+    drawing.close_in(Wish("max_drop", 1.0), max_exits=1)
+    assert {(1, 4), (4,)} <= {policy.layers for policy in drawing.points}
+    assert ((3, 4) in {policy.layers for policy in drawing.points}) == (granularity == "sentence")
 
 
 def value(options, price, layers, thresholds):

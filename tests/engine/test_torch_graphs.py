@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from halfling.engine import AdaptiveEngine, Encoded
-from halfling.engine.backends.torch_graphs import Graphs
+from halfling.engine.backends import torch_graphs
+from halfling.engine.backends.torch_graphs import Recordings
 from halfling.export.write import export
 
 on_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
@@ -19,34 +20,34 @@ def affine(state, shift):
 def both(folder):
     """Return an engine whose segments are computed and one whose segments are recorded, whatever the device."""
     computed, recorded = (AdaptiveEngine.from_pretrained(folder, "torch") for _ in range(2))
-    computed.backend.graphs, recorded.backend.graphs = None, Graphs(recorded.backend.device)
+    computed.backend.recordings, recorded.backend.recordings = None, Recordings(recorded.backend.device)
     return computed, recorded
 
 
 @pytest.mark.parametrize("device", DEVICES)
 def test_a_recording_answers_what_it_is_given_now(device):
-    graphs = Graphs(torch.device(device))
+    recordings = Recordings(torch.device(device))
     for number in range(5):
         state, shift = torch.full((2, 3), float(number)), torch.arange(3.0)
-        found, total = graphs("affine", affine, (state, shift))
+        found, total = recordings("affine", affine, (state, shift))
         assert found.cpu().equal(2 * state + shift)
         assert total.cpu().equal(state.sum(1))
 
 
 def test_a_shape_is_recorded_when_it_comes_again_and_dropped_when_others_came_since():
-    graphs, calls = Graphs(torch.device("cpu"), most=2), []
+    recordings, calls = Recordings(torch.device("cpu"), most=2), []
 
     def compute(state):
         calls.append(state)
         return (state + 1,)
 
-    first = [graphs("f", compute, (torch.zeros(2),))[0] for _ in range(4)]
+    first = [recordings("f", compute, (torch.zeros(2),))[0] for _ in range(4)]
     assert first[0].data_ptr() != first[1].data_ptr()
     assert first[1].data_ptr() == first[3].data_ptr()
     assert calls[-1].data_ptr() == calls[-2].data_ptr()
-    graphs("g", compute, (torch.zeros(2),))  # another function on the same shape
-    graphs("f", compute, (torch.zeros(3),))
-    again = graphs("f", compute, (torch.zeros(2),))[0]
+    recordings("g", compute, (torch.zeros(2),))  # another function on the same shape
+    recordings("f", compute, (torch.zeros(3),))
+    again = recordings("f", compute, (torch.zeros(2),))[0]
     assert again.data_ptr() != first[3].data_ptr()
     assert first[3].equal(torch.ones(2))
 
@@ -64,13 +65,34 @@ def test_recorded_segments_of_tokens_that_leave_alone_answer_as_computed_ones(
     _same_answers(*both(tmp_path / "out"), "token", len(tokenizer))
 
 
+def test_what_is_read_after_another_recording_ran_is_spoilt():
+    recordings = Recordings(torch.device("cpu"))
+    first = [recordings(name, affine, (torch.ones(2, 3), torch.ones(3)))[0] for name in "aabb"]
+    assert first[1].isnan().all()
+    assert first[3].equal(torch.full((2, 3), 3.0))
+
+
+def test_where_nothing_can_be_recorded_segments_are_computed_and_it_is_said_once(monkeypatch):
+    def capture(*_):
+        raise RuntimeError("operation not permitted when stream is capturing")
+
+    monkeypatch.setattr(torch_graphs._Recording, "capture", capture)
+    recordings = Recordings(torch.device("cpu"))
+    recordings._aside = object()
+    recordings("a", affine, (torch.ones(2, 3), torch.ones(3)))
+    with pytest.warns(UserWarning, match="not permitted"):
+        recordings("a", affine, (torch.ones(2, 3), torch.ones(3)))
+    for _ in range(3):
+        assert recordings("a", affine, (torch.ones(2, 3), torch.ones(3)))[0].equal(torch.full((2, 3), 3.0))
+
+
 def test_segments_of_many_tokens_are_not_recorded(exported, monkeypatch):
     monkeypatch.setattr("halfling.engine.backends.torch.MOST_TOKENS", 16)
     _, engine = both(exported("token"))
     for rows in (2, 2, 4, 4):
         hidden, bias = np.zeros((rows, 8, 32), np.float32), np.zeros((rows, 1, 8, 8), np.float32)
         engine.backend.run(0, hidden, bias, np.zeros(4, np.int32))
-        assert len(engine.backend.graphs._recorded) == 1
+        assert len(engine.backend.recordings.held) == 1
 
 
 def _same_answers(computed, recorded, kind, vocab_size):
@@ -85,7 +107,7 @@ def _same_answers(computed, recorded, kind, vocab_size):
         expected += computed.answer(sequences)
         found += recorded.answer(sequences)
     assert len({one.exit_layer for one in expected}) > 1
-    assert any(each is not None for each in recorded.backend.graphs._recorded.values())
+    assert any(each is not None for each in recorded.backend.recordings.held.values())
     for one, other in zip(expected, found, strict=True):
         np.testing.assert_allclose(other.logits, one.logits, atol=1e-5)
         assert other.exit_layer == one.exit_layer

@@ -72,16 +72,17 @@ class Clock:
     def priced(self, options: Options) -> Options:
         """Return the same choices for sentences, what they spend as shares of the plain model's time.
 
-        Under these a policy spends in sum what `expected` says. A sentence's length plays no part: alone, a short one
-        takes nearly the time of a long one.
+        Under these a policy spends in sum what `expected` says, times the share of the arithmetic that these sentences
+        are of; as there, a sentence's length plays no part.
         """
         sentences = options.unsure.shape[1]
+        scale = float((options.spent[-1] + options.head).sum()) / sentences / self._plain
         # With the check that was measured in it taken off: the search adds one for every exit until there.
-        spent = [(self._leave[layer] - self._check) / self._plain / sentences for layer in options.layers]
+        spent = [scale * (self._leave[layer] - self._check) for layer in options.layers]
         return replace(
             options,
             spent=np.repeat(np.array(spent)[:, None], sentences, axis=1),
-            head=np.full(sentences, self._check / self._plain / sentences),
+            head=np.full(sentences, scale * self._check),
         )
 
     def measured(self, policy: ExitPolicy) -> float:
@@ -92,7 +93,7 @@ class Clock:
         return times["policy"] / times["plain"]
 
     def _medians(self, calls: dict[str, Callable[[], None]]) -> dict[str, float]:
-        timings = interleaved_medians(calls, rounds=self.rounds, warmup=1)
+        timings = interleaved_medians(calls, rounds=self.rounds, warmup=2)
         return {name: timing.median_ms for name, timing in timings.items()}
 
 

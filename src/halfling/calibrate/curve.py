@@ -33,7 +33,7 @@ class Wish:
     def choose(self, curve: Sequence[TradeOff], plain_ms: float | None = None) -> TradeOff | None:
         """Return the cheapest point within a drop, or the best within an arithmetic or time; None when there is none.
 
-        The cheapest takes the least time where that is measured, else the least arithmetic.
+        The cheapest takes the least time where that is measured, else (and where times are alike) the least arithmetic.
         A point measured to be slower than no exits, the first of the curve, is never chosen: when only such points
         meet the wish, no exits is.
         """
@@ -42,8 +42,14 @@ class Wish:
         if not quick:
             return curve[0] if met else None
         if self.what == "max_drop":
-            return min(quick, key=lambda point: (point.time_share or point.flops_share, point.flops_share, point.drop))
+            return min(quick, key=_price)
         return max(quick, key=lambda point: (point.quality, -point.flops_share))
+
+
+def _price(point: TradeOff) -> tuple[float, float, float]:
+    # To whole hundredths: closer than that, measured times are a lottery.
+    time = 0.0 if point.time_share is None else round(point.time_share, 2)
+    return time, point.flops_share, point.drop
 
 
 class Drawing:

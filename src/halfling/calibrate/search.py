@@ -1,4 +1,4 @@
-"""Which exits and which thresholds: for a price on arithmetic, those that give the most quality less its price."""
+"""Which exits and which thresholds: for a price on arithmetic or time, those of most quality less its price."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,8 +19,8 @@ class Options:
         layers: The trained exits.
         unsure: Uncertainty, 0..1.
         gain: Share of the task's score that the unit adds when it leaves there.
-        spent: Share of the plain model's arithmetic that the encoder spends on the unit until then.
-        head: Share that one exit's classifier costs for the unit.
+        spent: Share of the plain model's arithmetic, or time, that the encoder spends on the unit until then.
+        head: Share that one exit costs for the unit.
     """
 
     layers: tuple[int, ...]

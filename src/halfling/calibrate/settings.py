@@ -29,7 +29,8 @@ class CalibrateSettings(Settings):
         3, gt=0, description="early exits in use at most: each one costs a classifier and a decision"
     )
     timing: Literal["measured", "none"] = Field(
-        "measured", description="none: what is slower than no exits may be chosen, but two runs write the same bytes"
+        "measured",
+        description="search by time too; none: slower than no exits may be chosen, but every run writes the same",
     )
     engine: BackendName | None = Field(
         None, description="time the model as exported for openvino, onnx or torch; none: as it is, in PyTorch"

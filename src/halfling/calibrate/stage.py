@@ -144,7 +144,8 @@ def _choose(
         curve = drawing.curve if len(measured) <= _MEASURED else [*measured.values()]
         chosen = wish.choose(curve, plain_ms)
         if chosen is None:
-            least = min(curve, key=lambda one: one.flops_share)
+            by_time = wish.what == "latency_ms"
+            least = min(curve, key=lambda one: one.time_share or 1.0 if by_time else one.flops_share)
             raise HalflingError(
                 f"calibrate: {wish.what}={wish.limit:g} is out of reach: the cheapest policy has flops_share "
                 f"{least.flops_share:.3f}, time_share {least.time_share}, of {plain_ms} ms"

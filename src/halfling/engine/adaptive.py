@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -23,12 +24,14 @@ class AdaptiveEngine:
     """Answers with an exported model: segments, packed rows, early exits.
 
     An answer does not depend on what else is computed with it, save for rounding (docs/method.md says how much).
+    Threads may share one: they take turns.
     """
 
     def __init__(
         self, folder: Path, exported: Exported, backend: str, threads: int | None, lengths: Sequence[int]
     ) -> None:
         self.exported = exported
+        self._turn = Lock()
         self.pieces = load_pieces(folder, exported.tokenizer)
         self.backend = load_backend(backend, folder, exported, threads, lengths)
         embed = Embeddings(folder, exported.precision)
@@ -82,11 +85,12 @@ class AdaptiveEngine:
 
     def answer(self, sequences: Sequence[Encoded], leave_after: Sequence[int] | None = None) -> list[Answer]:
         """Return the network's answers to token ids; see `AdaptiveLoop.answer`."""
-        if len(sequences) == 1:
-            answer = self.alone.answer(sequences[0], None if leave_after is None else leave_after[0])
-            if answer is not None:
-                return [answer]
-        return self.loop.answer(sequences, leave_after)
+        with self._turn:  # backends compute into arrays that they use again
+            if len(sequences) == 1:
+                answer = self.alone.answer(sequences[0], None if leave_after is None else leave_after[0])
+                if answer is not None:
+                    return [answer]
+            return self.loop.answer(sequences, leave_after)
 
     def _classify(self, texts: Sequence[Any]) -> list[Prediction]:
         firsts: list[str] = []

@@ -91,7 +91,7 @@ def _quality(qualities: Sequence[Quality], task: str) -> Table:
         title=f"{tables.TASK_TITLES[task]}, dev: {tables.SCORE_TITLES[task]}",
         columns=tuple(codes),
         rows=(tuple(map(cell, codes)),),
-        note=f"Fine-tuned on English only, with {len(seeds)} seed{'s' * (len(seeds) > 1)} (mean ± standard deviation); "
-        "every other language is zero-shot.",
+        note=f"Fine-tuned with {len(seeds)} seed{'s' * (len(seeds) > 1)} (mean ± standard deviation); "
+        "labels were in English only.",
         num_labels=0,
     )

@@ -1,6 +1,7 @@
 """The plots: quality against arithmetic, exits by language, the curve of calibration."""
 
 from collections.abc import Mapping, Sequence
+from itertools import accumulate
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -106,7 +107,10 @@ def trade_off(calibrations: Mapping[str, Calibration], task: str) -> str | None:
             colour = SERIES[index % len(SERIES)]
             curve = sorted(found.curve, key=lambda point: (point.flops_share, point.quality))
             work, quality = [100 * p.flops_share for p in curve], [100 * p.quality for p in curve]
-            axes.plot(work, quality, marker="o", markersize=3, color=colour, label=name)
+            axes.plot(work, quality, linestyle="none", marker="o", markersize=3, color=colour)
+            # Through what nothing cheaper is as good as: a search by time leaves points below it.
+            best = [n for n, most in enumerate(accumulate(quality, max)) if quality[n] == most]
+            axes.plot([work[n] for n in best], [quality[n] for n in best], color=colour, label=name)
             for point in curve:
                 if point == found.chosen:
                     axes.plot(

@@ -77,7 +77,7 @@ def language_table(rows: Sequence[Result], task: str, order: Sequence[str], sour
         title=f"Languages: {SCORE_TITLES[task]}",
         columns=("model", *codes, "zero-shot mean"),
         rows=tuple(cells(model) for model in summary.models(here)),
-        note=f"Trained on {language_name(source)} only; the zero-shot mean is over all other languages.",
+        note=f"Labels were in {language_name(source)} only; the zero-shot mean is over all other languages.",
     )
 
 

@@ -37,7 +37,7 @@ class Backend(Protocol):
         Args:
             segment: Its number, from 0.
             hidden: States before it, [rows, tokens, width]: an array, or what the segment before returned, which
-                is valid until that segment runs again.
+                is valid until anything else runs.
             bias: What attention adds, [rows, 1, tokens, tokens], or [rows, 1, queries, tokens].
             picked: Numbers of tokens, rows counted through, int32.
             queries: Where tokens leave alone, from the second segment on: the tokens of each row whose states are

@@ -11,13 +11,13 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from transformers import AutoModelForSequenceClassification, AutoModelForTokenClassification
 
-from halfling.engine.backends.torch_graphs import Graphs
+from halfling.engine.backends.torch_graphs import Recordings
 from halfling.engine.exported import Exported
 from halfling.models import XLMRobertaEarlyExitConfig
 from halfling.models.folder import load_model
 
 MOST_TOKENS = 1024
-"""Tokens up to which a segment is recorded: of more, a GPU computes longer than their kernels take to launch."""
+"""Tokens up to which a segment is recorded on a GPU. A guess: of more, launches should no longer be what counts."""
 
 
 class TorchBackend:
@@ -35,7 +35,7 @@ class TorchBackend:
         kind = AutoModelForSequenceClassification if exported.kind == "sequence" else AutoModelForTokenClassification
         self.network = load_model(kind, folder / "torch").to(self.device).eval()
         self.segments = exported.segments
-        self.graphs = Graphs(self.device) if self.device.type == "cuda" else None
+        self.recordings = Recordings(self.device) if self.device.type == "cuda" else None
 
     @torch.inference_mode()
     def run(
@@ -44,28 +44,35 @@ class TorchBackend:
         """Return the hidden states after a segment (None after the last) and the logits of the picked tokens."""
         given = tuple(self._ready(each) for each in (hidden, bias, picked, queries) if each is not None)
         compute = partial(self._segment, segment)
-        if self.graphs is not None and given[0].shape[0] * given[0].shape[1] <= MOST_TOKENS:
-            state, logits = self.graphs(segment, compute, given)
+        if self.recordings is not None and given[0].shape[0] * given[0].shape[1] <= MOST_TOKENS:
+            logits, *state = self.recordings(segment, compute, given)
         else:
-            state, logits = compute(*(each.to(self.device, non_blocking=True) for each in given))
+            logits, *state = compute(*(each.to(self.device, non_blocking=True) for each in given))
         # Copied, as a recording writes its next logits in the same place.
-        return (state if segment < len(self.segments) - 1 else None), logits.to("cpu", copy=True).numpy()
+        return (state[0] if state else None), logits.to("cpu", copy=True).numpy()
 
     def _segment(
-        self, segment: int, state: Tensor, mask: Tensor, picked: Tensor, queries: Tensor | None = None
-    ) -> tuple[Tensor, Tensor]:
-        """Return the states after a segment and the logits, all on the device, without waiting for it."""
+        self,
+        segment: int,
+        state: Float[Tensor, "rows tokens width"],
+        mask: Float[Tensor, "rows 1 asking tokens"],
+        picked: Int[Tensor, " picked"],
+        queries: Int[Tensor, "rows asking"] | None = None,
+    ) -> tuple[Tensor, ...]:
+        """Return the logits after a segment and, but for the last, the states, without waiting for the device."""
         roberta = self.network.roberta
+        asking = None if queries is None else queries.long()
         first, last = self.segments[segment]
         if first == 1:
             state = roberta.embeddings.LayerNorm(state)
         for layer in roberta.encoder.layer[first - 1 : last]:
-            state = layer(state, mask) if queries is None else _layer_of_some(layer, state, mask, queries.long())
+            state = layer(state, mask) if asking is None else _layer_of_some(layer, state, mask, asking)
         chosen = state.flatten(0, 1)[picked.long()]
         # A classifier reads the first of a sequence's tokens: here each sequence is its first token alone.
         if hasattr(self._head(last), "out_proj"):
             chosen = chosen[:, None]
-        return state, self._head(last)(chosen).float()
+        logits = self._head(last)(chosen).float()
+        return (logits, state) if segment < len(self.segments) - 1 else (logits,)
 
     def alone(self, *_: Any) -> tuple[np.ndarray, float, int]:
         """Nobody asks: a sentence alone goes through the segments like others."""

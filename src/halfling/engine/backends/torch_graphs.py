@@ -1,11 +1,14 @@
 """Calculations of a fixed shape recorded once and replayed: one launch on a GPU where there were hundreds.
 
-A segment of a few short sentences is less work for a GPU than its kernels take to launch, so that what an early exit
-spares there is mostly launches. A CUDA graph launches them together (https://docs.pytorch.org/docs/stable/notes/cuda.html#cuda-graphs).
+A segment of a few short sentences may be less work for a GPU than its kernels take to launch, and what an early exit
+spares is then mostly launches. A CUDA graph launches them together
+(https://docs.pytorch.org/docs/stable/notes/cuda.html#cuda-graphs). This was not run on a GPU yet.
 """
 
+import threading
+import warnings
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from typing import Any
 
 import torch
@@ -13,26 +16,30 @@ from torch import Tensor
 
 Compute = Callable[..., tuple[Tensor, ...]]
 
-MOST_GRAPHS = 128
-"""Graphs kept, those used last; each holds what it is given and what it returns, a few megabytes."""
+MOST_RECORDINGS = 128
+"""Recordings kept, those used last. At 1,024 tokens of 768 each holds 7 MB: what it is given and what it returns."""
+
+_CAPTURING = threading.Lock()  # of the whole process, in which one capture at a time may be under way
 
 
-class Graphs:
+class Recordings:
     """Runs functions of tensors, from a recording where they have seen these shapes before.
 
-    What it returns for a recorded shape lies where it lay before: it is valid until the same function runs on the
-    same shapes again. A shape is recorded when it comes the second time, as recording takes longer than computing.
+    What it returns is valid until anything is run again: recordings share their memory. A shape is recorded when it
+    comes the second time, as recording takes longer than computing. Where that fails, nothing is recorded any more.
 
-    On the CPU, where there are no CUDA graphs, a recording computes anew into the same tensors: what may go wrong
-    with tensors that are used again goes wrong there too.
+    On the CPU, where there are no CUDA graphs, a recording computes anew into the same tensors and spoils what all
+    others hold, so that tests see who reads too late.
     """
 
-    def __init__(self, device: torch.device, most: int = MOST_GRAPHS) -> None:
+    def __init__(self, device: torch.device, most: int = MOST_RECORDINGS) -> None:
         self.device, self.most = device, most
-        self._recorded: OrderedDict[Any, _Recording | None] = OrderedDict()
-        self._pool = torch.cuda.graph_pool_handle() if device.type == "cuda" else None
+        self.held: OrderedDict[Hashable, _Recording | None] = OrderedDict()
+        on_gpu = device.type == "cuda"
+        self._pool = torch.cuda.graph_pool_handle() if on_gpu else None
+        self._aside = torch.cuda.Stream(device) if on_gpu else None
 
-    def __call__(self, name: Any, compute: Compute, given: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    def __call__(self, name: Hashable, compute: Compute, given: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         """Return `compute(*given)`.
 
         Args:
@@ -41,50 +48,65 @@ class Graphs:
             given: On the device or in the host's memory.
         """
         key = (name, *((each.shape, each.dtype) for each in given))
-        seen = key in self._recorded
-        recording = self._recorded.get(key)
-        if recording is None and seen:
-            recording = _Recording(compute, given, self.device, self._pool)
-        self._recorded[key] = recording
-        self._recorded.move_to_end(key)
-        if len(self._recorded) > self.most:
-            self._recorded.popitem(last=False)
+        recording = self.held.get(key)
+        if recording is None and key in self.held and self.most:
+            recording = self._record(compute, given)
+        self.held[key] = recording
+        self.held.move_to_end(key)
+        while len(self.held) > self.most:
+            self.held.popitem(last=False)
         if recording is None:
             return compute(*(each.to(self.device, non_blocking=True) for each in given))
-        return recording(given)
+        recording.take(given)
+        if recording.graph is not None:
+            recording.graph.replay()
+        else:
+            self._compute_again(recording, compute)
+        return recording.found
+
+    def _record(self, compute: Compute, given: tuple[Tensor, ...]) -> "_Recording | None":
+        recording = _Recording(given, self.device)
+        if self._aside is None:
+            recording.found = compute(*recording.given)
+            return recording
+        try:
+            with _CAPTURING:
+                recording.capture(compute, self._aside, self._pool)
+        except RuntimeError as error:
+            warnings.warn(f"no CUDA graph could be recorded, so segments are computed ({error})", stacklevel=2)
+            self.most = 0
+            return None
+        return recording
+
+    def _compute_again(self, recording: "_Recording", compute: Compute) -> None:
+        for other in self.held.values():
+            for each in other.found if other is not None else ():
+                each.fill_(torch.nan)
+        for kept, new in zip(recording.found, compute(*recording.given), strict=True):
+            kept.copy_(new)
 
 
 class _Recording:
     """One function on tensors of one shape."""
 
-    def __init__(self, compute: Compute, given: tuple[Tensor, ...], device: torch.device, pool: Any) -> None:
+    def __init__(self, given: tuple[Tensor, ...], device: torch.device) -> None:
         self.given = tuple(torch.empty_like(each, device=device) for each in given)
-        self.compute = compute
+        self.take(given)
         self.graph: torch.cuda.CUDAGraph | None = None
-        self._take(given)
-        if device.type != "cuda":
-            self.found = compute(*self.given)
-            return
-        # What libraries set up on their first call must not be recorded; on another stream, as PyTorch asks.
-        aside = torch.cuda.Stream(device)
-        aside.wait_stream(torch.cuda.current_stream(device))
-        with torch.cuda.stream(aside):
-            compute(*self.given)
-        torch.cuda.current_stream(device).wait_stream(aside)
-        self.graph = torch.cuda.CUDAGraph()
-        # Other threads may go on with their own work on the GPU meanwhile.
-        with torch.cuda.graph(self.graph, pool=pool, capture_error_mode="thread_local"):
-            self.found = compute(*self.given)
+        self.found: tuple[Tensor, ...] = ()
 
-    def __call__(self, given: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        self._take(given)
-        if self.graph is not None:
-            self.graph.replay()
-        else:
-            for kept, new in zip(self.found, self.compute(*self.given), strict=True):
-                kept.copy_(new)
-        return self.found
-
-    def _take(self, given: tuple[Tensor, ...]) -> None:
+    def take(self, given: tuple[Tensor, ...]) -> None:
         for kept, new in zip(self.given, given, strict=True):
             kept.copy_(new, non_blocking=True)
+
+    def capture(self, compute: Compute, aside: torch.cuda.Stream, pool: Any) -> None:
+        # What libraries set up on their first call must not be recorded.
+        aside.wait_stream(torch.cuda.current_stream(aside.device))
+        with torch.cuda.stream(aside):
+            compute(*self.given)
+        torch.cuda.current_stream(aside.device).wait_stream(aside)
+        graph = torch.cuda.CUDAGraph()
+        # Other threads may go on with their own work on the GPU meanwhile.
+        with torch.cuda.graph(graph, pool=pool, stream=aside, capture_error_mode="thread_local"):
+            self.found = compute(*self.given)
+        self.graph = graph
