@@ -1,11 +1,12 @@
 """What a trained model's own exits bring in the engine: arithmetic spared beside time spared, in six languages.
 
-    python benchmarks/trained.py MODEL CALIBRATION DATA [--sentences N] [--rounds N] [--json FILE]
+    python benchmarks/trained.py MODEL CALIBRATION DATA [--precision P ...] [--sentences N] [--rounds N] [--json FILE]
 
 MODEL is an early-exit model (`halfling exits`), CALIBRATION a folder that `halfling calibrate` wrote for it, for
 example with `--flops-share 0.686`. Both precisions are exported to OpenVINO with the policy and without; the first dev
 sentences of each language are answered with and without exits, interleaved, one by one and in batches of 32.
-realisation is the time share divided by the share of the arithmetic; quartiles are over rounds.
+realisation is the time share divided by the share of the arithmetic; quartiles are over rounds. A model too narrow for
+its exits to spare time can be widened first: benchmarks/widen.py.
 """
 
 import argparse
@@ -19,13 +20,17 @@ from workload import LANGUAGES, read_sentences, scratch_folder
 from halfling.cost.flops import Head, flops
 from halfling.cost.latency import interleaved, paired_ratio
 from halfling.engine import AdaptiveEngine, Encoded
+from halfling.engine.exported import Precision
 from halfling.export.write import export
 from halfling.models import XLMRobertaEarlyExitConfig
 from halfling.models.folder import load_tokenizer
 from halfling.models.shapes import shape_of
 from halfling.records import Calibration
 
-BATCH, LENGTHS = 32, range(4, 129)
+BATCH = 32
+PRECISIONS: tuple[Precision, ...] = ("float32", "int8")
+LENGTHS: dict[Precision, range] = {"float32": range(8, 129, 8), "int8": range(4, 129)}
+"""Of a sentence alone, as in benchmarks/inference.py: each length in use holds the layers again."""
 
 
 def share(engine: AdaptiveEngine, sequences: list[Encoded]) -> float:
@@ -59,6 +64,7 @@ def main() -> None:
     options.add_argument("model", type=Path)
     options.add_argument("calibration", type=Path)
     options.add_argument("data", type=Path)
+    options.add_argument("--precision", nargs="+", choices=PRECISIONS, default=PRECISIONS)
     options.add_argument("--sentences", type=int, default=64, help="of each language")
     options.add_argument("--rounds", type=int, default=15)
     options.add_argument("--json", type=Path, help="write every figure here")
@@ -72,12 +78,12 @@ def main() -> None:
     found: dict[str, Any] = {}
     print(f"{'precision':10} {'batch':>5} {'':4} {'flops':>6} {'time':>6} [quartiles]     realisation")
     with scratch_folder() as scratch:
-        for precision in ("float32", "int8"):
+        for precision in chosen.precision:
             engines = {}
             for name, policy in (("off", None), ("exits", chosen.calibration)):
                 out = Path(scratch) / f"{precision}-{name}"
                 export(model=chosen.model, out=out, precision=precision, policy=policy, data=chosen.data)
-                engines[name] = AdaptiveEngine.from_pretrained(out, "openvino", THREADS, LENGTHS)
+                engines[name] = AdaptiveEngine.from_pretrained(out, "openvino", THREADS, LENGTHS[precision])
             for size in (1, BATCH):
                 for code in LANGUAGES:
                     row = measure(engines, sentences[code].encoded, size, chosen.rounds)
