@@ -1,5 +1,7 @@
 """Recordings: on the CPU they compute anew into tensors that are used again, on a GPU they are CUDA graphs."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 import torch
@@ -84,6 +86,16 @@ def test_where_nothing_can_be_recorded_segments_are_computed_and_it_is_said_once
         recordings("a", affine, (torch.ones(2, 3), torch.ones(3)))
     for _ in range(3):
         assert recordings("a", affine, (torch.ones(2, 3), torch.ones(3)))[0].equal(torch.full((2, 3), 3.0))
+
+
+def test_threads_that_share_an_engine_get_their_own_answers(exported, tokenizer):
+    computed, recorded = both(exported("token"))
+    random = np.random.default_rng(0)
+    sequences = [Encoded(random.integers(4, len(tokenizer), 9), np.arange(1, 8)) for _ in range(60)]
+    expected = [computed.answer([one])[0].logits for one in sequences]
+    with ThreadPoolExecutor(4) as threads:
+        found = list(threads.map(lambda one: recorded.answer([one])[0].logits, sequences))
+    np.testing.assert_allclose(np.stack(found), np.stack(expected), atol=1e-5)
 
 
 def test_segments_of_many_tokens_are_not_recorded(exported, monkeypatch):
