@@ -22,15 +22,21 @@ class Embeddings:
         self.table = _Rows(folder / TABLE)
         self.scales = np.load(folder / SCALES) if precision == "int8" else None
         self.positions = np.load(folder / POSITIONS)
+        self.sums = self.places = np.empty((0, self.positions.shape[1]), np.float32)
 
     def __call__(
         self, ids: Int[np.ndarray, " tokens"], positions: Int[np.ndarray, " tokens"]
     ) -> Float32[np.ndarray, "tokens width"]:
-        """Return the sums for `ids`; `positions` count from 0 in each sequence."""
-        words = self.table(ids).astype(np.float32)
+        """Return the sums for `ids`, valid until the next call; `positions` count from 0 in each sequence."""
+        if len(ids) > len(self.sums):
+            # Kept, as fresh pages for a batch cost more than all that is computed here.
+            self.sums, self.places = (np.empty((len(ids), self.positions.shape[1]), np.float32) for _ in range(2))
+        words, places = self.sums[: len(ids)], self.places[: len(ids)]
+        words[:] = self.table(ids)
         if self.scales is not None:
             words *= self.scales[ids, None]
-        words += self.positions[positions]
+        # All are there; "clip" spares NumPy a copy that it makes to leave `out` whole if one were not.
+        words += self.positions.take(positions, axis=0, out=places, mode="clip")
         return words
 
 

@@ -84,7 +84,7 @@ def lay_out(lengths: Sequence[int] | Int[np.ndarray, " sequences"]) -> Layout:
     longest, total = int(sizes.max()), int(sizes.sum())
     if len(sizes) == 1:
         return Layout(1, bucket(longest), np.zeros(1, np.int64), sizes)
-    candidates = {bucket(longest), *(length for length in (32, 64, 128, 256) if length >= longest)}
+    candidates = {bucket(longest), *(length for length in (*range(8, 65, 8), 128, 256) if length >= longest)}
     if total <= 128:
         candidates.add(bucket(total))
     # What full rows would cost: most candidates cannot win, and need not be filled.
