@@ -10,7 +10,7 @@ import torch
 from transformers import AutoModelForSequenceClassification, AutoModelForTokenClassification, AutoTokenizer
 
 from halfling.engine import AdaptiveEngine
-from halfling.engine.text import Encoded
+from halfling.engine.text import Encoded, TokenizersPieces
 from halfling.errors import HalflingError
 from halfling.records import ExitPolicy
 from halfling.tasks.encode import encode_wikiann, encode_xnli
@@ -365,3 +365,25 @@ def test_the_tokenizer_of_transformers_gives_the_same_ids(engine, trained, token
     ]
     expected = [reference(line, add_special_tokens=False)["input_ids"] for line in lines]
     assert loaded.pieces(lines) == expected
+
+
+@pytest.mark.parametrize(
+    ("kind", "text"), [("token", "Anna \ud800"), ("token", ["Anna", "\udfff"]), ("sequence", ("fine", "\ud800 x"))]
+)
+def test_half_a_surrogate_pair_is_refused_in_one_line(kind, text, engine):
+    with pytest.raises(HalflingError, match=r"text 1: character \d is half a surrogate pair"):
+        engine(kind).predict(["fine", text])
+
+
+def test_more_tokens_than_the_model_reads_are_refused(engine):
+    loaded = engine("token")
+    most = loaded.exported.shape.max_tokens
+    loaded.answer([Encoded(np.full(most, 5), np.array([1]))])
+    with pytest.raises(ValueError, match=f"reads {most} at most"):
+        loaded.answer([Encoded(np.full(most + 1, 5), np.array([1]))])
+
+
+def test_special_tokens_that_somebody_wrote_are_text_to_both_tokenizers(trained, tokenizer):
+    for token in ("<s>", "<pad>", "</s>", "<mask>"):
+        (ids,) = TokenizersPieces(trained["token"] / "tokenizer.json")([f"a {token} b"])
+        assert tokenizer.convert_tokens_to_ids(token) not in ids

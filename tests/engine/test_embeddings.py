@@ -21,3 +21,18 @@ def test_rows_in_use_bring_none_of_their_neighbours_into_memory(tmp_path):
     embed = Embeddings(tmp_path, "float32")
     assert embed(np.array([500]), np.array([0])).tolist() == [[2.0] * 64]
     assert str(tmp_path / TABLE) not in Path("/proc/self/maps").read_text()
+
+
+@pytest.mark.parametrize("wrong", [1000, -1])
+def test_an_id_outside_the_vocabulary_is_refused(wrong, tmp_path):
+    write_embeddings(tmp_path, np.ones((1000, 4), np.float32), np.ones((8, 4), np.float32), "float32")
+    with pytest.raises(ValueError, match="vocabulary is 0 to 999"):
+        Embeddings(tmp_path, "float32")(np.array([3, wrong]), np.array([0, 1]))
+
+
+def test_a_smaller_batch_after_a_larger_one_sees_nothing_of_it(tmp_path):
+    words = np.arange(40, dtype=np.float32).reshape(10, 4)
+    write_embeddings(tmp_path, words, np.zeros((8, 4), np.float32), "float32")
+    embed = Embeddings(tmp_path, "float32")
+    embed(np.arange(10), np.zeros(10, np.int64))
+    np.testing.assert_array_equal(embed(np.array([7, 2]), np.array([0, 1])), words[[7, 2]])

@@ -1,9 +1,10 @@
 import os
 import shutil
 
+import onnxruntime
 import pytest
 
-from halfling.engine import AdaptiveEngine
+from halfling.engine import AdaptiveEngine, tuning
 from halfling.engine.backends.onnx import OnnxBackend
 from halfling.engine.backends.openvino import OpenVinoBackend
 from halfling.engine.exported import checksum_of
@@ -118,3 +119,11 @@ def test_a_failed_tuning_leaves_the_one_before(folder, choose, monkeypatch):
         tune(folder, threads=[1], lengths=False, rounds=2)
     assert (folder / TUNING).read_bytes() == before
     assert not list(folder.glob("*.partial"))
+
+
+def test_a_runtime_that_another_distribution_brings_has_a_version_too(monkeypatch):
+    def absent(name):
+        raise tuning.metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(tuning.metadata, "version", absent)
+    assert tuning.versions({"onnx"}) == {"onnx": onnxruntime.__version__}

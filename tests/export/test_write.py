@@ -1,4 +1,6 @@
+import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -8,6 +10,9 @@ from halfling.engine import AdaptiveEngine, Encoded
 from halfling.engine.exported import read_exported
 from halfling.errors import HalflingError
 from halfling.export import write
+from halfling.export.check import Agreement, agreement
+from halfling.export.sentences import sentences
+from halfling.export.trained import load_trained
 from halfling.models.folder import weights_sha256
 from halfling.records import Calibration, ExitPolicy
 
@@ -72,7 +77,8 @@ def test_the_agreement_is_that_of_the_answers(precision, least, most, write_tagg
         return found
 
     monkeypatch.setattr(AdaptiveEngine, "answer", off_by_one)
-    (dishonest,) = write.export(model=model, out=tmp_path / "out", backends=("onnx",), precision=precision)
+    trained = load_trained(model, None)
+    dishonest = agreement(trained, sentences(trained, model, None), tmp_path / "out", "onnx")
     assert dishonest.largest_difference == pytest.approx(1, abs=most)
 
 
@@ -154,3 +160,39 @@ def test_a_policy_for_tokens_is_none_for_a_classifier_of_texts(write_policy, tmp
     tiny_tokenizer.save_pretrained(tmp_path / "model")
     with pytest.raises(HalflingError, match="lets tokens leave alone"):
         write.export(model=tmp_path / "model", out=tmp_path / "out", policy=write_policy(0.5, granularity="token"))
+
+
+def test_an_activation_that_the_graphs_do_not_know_is_refused(write_tagger, tmp_path):
+    model = write_tagger(tmp_path / "model")
+    config = json.loads((model / "config.json").read_text())
+    (model / "config.json").write_text(json.dumps(config | {"hidden_act": "relu"}))
+    with pytest.raises(HalflingError, match="hidden_act relu"):
+        write.export(model=model, out=tmp_path / "out", backends=("onnx",))
+    assert not (tmp_path / "out").exists()
+    write.export(model=model, out=tmp_path / "out", backends=("torch",))
+
+
+def test_float32_that_does_not_say_what_torch_says_is_not_written(write_tagger, tmp_path, monkeypatch):
+    def wrong(_, __, ___, backend):
+        return Agreement(backend=backend, num_sentences=1, largest_difference=0.5, equal_labels=1.0)
+
+    monkeypatch.setattr(write, "agreement", wrong)
+    model = write_tagger(tmp_path / "model")
+    with pytest.raises(HalflingError, match=r"torch: logits differ by 0\.5 .* nothing was written"):
+        write.export(model=model, out=tmp_path / "out", backends=("torch",))
+    assert {path.name for path in tmp_path.iterdir()} == {"model"}
+
+
+def test_the_working_folder_and_a_link_can_be_written_to(write_tagger, tmp_path, monkeypatch):
+    model = write_tagger(tmp_path / "model")
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to("real")
+    for _ in range(2):
+        write.export(model=model, out=tmp_path / "link", backends=("torch",))
+    assert (tmp_path / "link").is_symlink()
+    read_exported(tmp_path / "real")
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    write.export(model=model, out=Path(), backends=("torch",))
+    read_exported(tmp_path / "here")
+    assert {path.name for path in tmp_path.iterdir()} == {"model", "real", "link", "here"}

@@ -26,7 +26,7 @@ class CalibrateSettings(Settings):
         "mean", description="how a tagger's token uncertainties become the sentence's"
     )
     max_exits: int = Field(
-        3, gt=0, description="early exits in use at most: each one costs a classifier and a decision"
+        3, gt=0, description="early exits in use at most: each one costs a classifier and a decision; patience uses all"
     )
     timing: Literal["measured", "none"] = Field(
         "measured",

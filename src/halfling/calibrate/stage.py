@@ -1,9 +1,10 @@
 """The calibrate stage: an early-exit model in, the policy that meets what the user asks out."""
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from statistics import fmean
 
 import torch
 from transformers import PreTrainedModel
@@ -33,7 +34,8 @@ def calibrate(
     Every point of the curve maximises quality less a price on arithmetic, or on time where that is measured; prices
     rise until the cheapest policy is reached, and close in on where the wish is just met (`Drawing.close_in`). No exits
     is the first point. Only English dev is read. With `timing` "none" every run chooses the same; where times are
-    measured, a point measured to be slower than no exits is passed over.
+    measured, a point measured to be slower than no exits is passed over, and no exits is chosen where only such
+    points meet the wish, even if it is `flops_share`.
 
     Returns:
         The chosen policy's exits and thresholds, `drop` and `drop_bound` in points, `flops_share`, and `time_share`
@@ -139,22 +141,41 @@ def _choose(
         drawing.close_in(wish, settings.max_exits)
     plain_ms = clock.plain_ms if clock else None
     measured = {like: drawing.points[like]}
+    slower: list[float] = []
     while True:
         # What was added up from layers is measured as one before it is taken, and must then still be the one to choose.
-        curve = drawing.curve if len(measured) <= _MEASURED else [*measured.values()]
+        # The others are expected to be off by as much.
+        factor = fmean(slower) if slower else 1.0
+        known = measured if len(measured) > _MEASURED else _expected(drawing.points, measured, factor)
+        curve = sorted(known.values(), key=lambda point: (point is not known[like], -point.flops_share))
         chosen = wish.choose(curve, plain_ms)
-        if chosen is None:
-            by_time = wish.what == "latency_ms"
-            least = min(curve, key=lambda one: one.time_share or 1.0 if by_time else one.flops_share)
+        by_time = wish.what == "latency_ms"
+        least = min(curve, key=lambda one: one.time_share or 1.0 if by_time else one.flops_share)
+        policy = next(one for one, point in known.items() if point is (chosen or least))
+        if chosen is None and (clock is None or policy in measured):
             raise HalflingError(
                 f"calibrate: {wish.what}={wish.limit:g} is out of reach: the cheapest policy has flops_share "
                 f"{least.flops_share:.3f}, time_share {least.time_share}, of {plain_ms} ms"
             )
-        policy = next(one for one, point in drawing.points.items() if point is chosen)
-        if clock is None or policy in measured:
+        if chosen is not None and (clock is None or policy in measured):
             return drawing, policy, chosen
-        point = chosen.model_copy(update={"time_share": clock.measured(policy)})
-        drawing.points[policy] = measured[policy] = point
+        assert clock is not None
+        before, share = drawing.points[policy], clock.measured(policy)
+        if before.time_share:
+            slower.append(share / before.time_share)
+        drawing.points[policy] = measured[policy] = before.model_copy(update={"time_share": share})
+
+
+def _expected(
+    points: Mapping[ExitPolicy, TradeOff], measured: Mapping[ExitPolicy, TradeOff], factor: float
+) -> dict[ExitPolicy, TradeOff]:
+    """Return all points, the times of those not measured multiplied by a factor."""
+    return {
+        policy: point
+        if policy in measured or point.time_share is None
+        else point.model_copy(update={"time_share": factor * point.time_share})
+        for policy, point in points.items()
+    }
 
 
 def _patient(layers: tuple[int, ...], like: ExitPolicy) -> list[ExitPolicy]:

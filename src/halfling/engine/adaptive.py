@@ -14,7 +14,7 @@ from halfling.engine.embeddings import Embeddings
 from halfling.engine.exported import Exported, read_exported
 from halfling.engine.loop import AdaptiveLoop, Answer
 from halfling.engine.prediction import Prediction, spans_of
-from halfling.engine.text import Encoded, join, load_pieces, split_words, windows
+from halfling.engine.text import Encoded, join, load_pieces, require_characters, split_words, windows
 from halfling.engine.token_loop import TokenLoop
 from halfling.engine.tuning import tuned_setting
 from halfling.errors import HalflingError
@@ -84,7 +84,14 @@ class AdaptiveEngine:
         return self._classify(texts) if self.exported.kind == "sequence" else self._tag(texts)
 
     def answer(self, sequences: Sequence[Encoded], leave_after: Sequence[int] | None = None) -> list[Answer]:
-        """Return the network's answers to token ids; see `AdaptiveLoop.answer`."""
+        """Return the network's answers to token ids; see `AdaptiveLoop.answer`.
+
+        Raises:
+            ValueError: A sequence is longer than the model reads, or an id is none of its vocabulary.
+        """
+        longest = max((len(one.ids) for one in sequences), default=0)
+        if longest > self.exported.shape.max_tokens:
+            raise ValueError(f"{longest} tokens: the model reads {self.exported.shape.max_tokens} at most")
         with self._turn:  # backends compute into arrays that they use again
             if len(sequences) == 1:
                 answer = self.alone.answer(sequences[0], None if leave_after is None else leave_after[0])
@@ -105,6 +112,7 @@ class AdaptiveEngine:
                     seconds.append(second)
                 case _:
                     raise HalflingError(f"text {number}: expected a text or a pair of texts, got {type(text).__name__}")
+            require_characters(firsts[-1] + (seconds[-1] or ""), number)
         one = self.pieces(firsts)
         two = iter(self.pieces([second for second in seconds if second is not None]))
         joined = [
@@ -128,7 +136,7 @@ class AdaptiveEngine:
         parts = [windows(words, self.exported.shape.max_tokens) for words in in_pieces]
         answers = iter(self.answer([part for of_one in parts for part in of_one]))
         found = []
-        for (words, places), cut, of_one in zip(sentences, in_pieces, parts, strict=True):
+        for text, (words, places), cut, of_one in zip(texts, sentences, in_pieces, parts, strict=True):
             own = [next(answers) for _ in of_one]
             tags, sure = ["O"] * len(words), [1.0] * len(words)
             # A word that the tokenizer turned into nothing stays outside.
@@ -137,7 +145,8 @@ class AdaptiveEngine:
                 tags[number], sure[number] = self.exported.labels[int(share.argmax())], float(share.max())
             layer = max((answer.exit_layer for answer in own), default=0)
             unsure = max((answer.uncertainty for answer in own), default=0.0)
-            found.append(Prediction(None, None, spans_of(words, places, tags, sure), tuple(tags), layer, unsure, False))
+            spans = spans_of(text if isinstance(text, str) else words, places, tags, sure)
+            found.append(Prediction(None, None, spans, tuple(tags), layer, unsure, False))
         return found
 
     @staticmethod
@@ -148,11 +157,14 @@ class AdaptiveEngine:
 def _words(text: Any, number: int) -> tuple[list[str], list[tuple[int, int]]]:
     """Return a tagger's words and where each stands."""
     if isinstance(text, str):
+        require_characters(text, number)
         places = split_words(text)
         return [text[start:end] for start, end in places], places
     words = list(text) if isinstance(text, Sequence) else []
     if not isinstance(text, Sequence) or not all(isinstance(word, str) for word in words):
         raise HalflingError(f"text {number}: expected a text or a list of words")
+    for word in words:
+        require_characters(word, number)
     return words, [(place, place + 1) for place in range(len(words))]
 
 

@@ -1,5 +1,7 @@
 """A sentence alone, where the backend has a graph of its length that decides by itself when to stop."""
 
+from functools import lru_cache
+
 import numpy as np
 
 from halfling.engine.backends import NEVER, Backend
@@ -20,7 +22,6 @@ class Alone:
         self.policy, self.embed, self.backend = exported.policy, embed, backend
         self.tagging = exported.kind == "token"
         self.thresholds = np.array(exported.policy.thresholds or (NEVER,), np.float32)
-        self.masks: dict[tuple[int, int], tuple[np.ndarray, np.ndarray]] = {}
 
     def answer(self, one: Encoded, leave_after: int | None) -> Answer | None:
         """Return the network's answer, or None where the backend has no graph of this length, or nothing is asked."""
@@ -28,7 +29,7 @@ class Alone:
         tokens = next((tokens for tokens in self.backend.lengths if tokens >= length), None)
         if tokens is None or not len(one.picked):
             return None
-        positions, bias = self._mask(length, tokens)
+        positions, bias = _mask(length, tokens)
         ids = np.full(tokens, PAD)
         ids[:length] = one.ids
         num, room = len(one.picked), tokens if self.tagging else 1
@@ -39,16 +40,15 @@ class Alone:
         logits, doubt, segment = self.backend.alone(hidden, bias, picked, votes, thresholds)
         return Answer(logits[:num], self.policy.layers[segment], doubt)
 
-    def _mask(self, length: int, tokens: int) -> tuple[np.ndarray, np.ndarray]:
-        """Return the positions and attention's bias of a sentence in a row; there are few of them."""
-        if (length, tokens) not in self.masks:
-            positions = np.arange(tokens)
-            positions[length:] = 0
-            layout = Layout(1, tokens, np.zeros(1, np.int64), np.array([length]))
-            self.masks[length, tokens] = positions, layout.bias()
-        return self.masks[length, tokens]
-
     def _imposed(self, layer: int) -> np.ndarray:
         """Return thresholds that let everybody leave after `layer`, and nobody before."""
         earlier = self.policy.layers[:-1]
         return np.array([ALWAYS if exit_layer >= layer else NEVER for exit_layer in earlier] or [NEVER], np.float32)
+
+
+@lru_cache(maxsize=64)
+def _mask(length: int, tokens: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the positions and attention's bias of a sentence in a row."""
+    positions = np.arange(tokens)
+    positions[length:] = 0
+    return positions, Layout(1, tokens, np.zeros(1, np.int64), np.array([length])).bias()

@@ -10,9 +10,6 @@ from jaxtyping import Float32, Int, Num
 TABLE, SCALES, POSITIONS = "words.npy", "word-scales.npy", "positions.npy"
 """Files of an exported model: the table (float32, or int8 with a scale for each row), and position embeddings."""
 
-FIRST_POSITION = 2
-"""The position id of a sequence's first token, a habit of fairseq's that XLM-R's weights depend on."""
-
 
 class Embeddings:
     """Sums of word, position and type embeddings, before their layer norm (which the first segment does)."""
@@ -45,12 +42,14 @@ class _Rows:
 
     def __init__(self, path: Path) -> None:
         mapped = np.load(path, mmap_mode="r")
-        self.dtype, self.bytes, self.start = mapped.dtype, mapped.strides[0], mapped.offset
+        self.dtype, self.bytes, self.start, self.rows = mapped.dtype, mapped.strides[0], mapped.offset, len(mapped)
         self.file = os.open(path, os.O_RDONLY)
         weakref.finalize(self, os.close, self.file)
 
     def __call__(self, numbers: Int[np.ndarray, " rows"]) -> Num[np.ndarray, "rows width"]:
         file, size, start = self.file, self.bytes, self.start
+        if numbers.max(initial=0) >= self.rows or numbers.min(initial=0) < 0:
+            raise ValueError(f"ids {numbers.min()} to {numbers.max()}: the vocabulary is 0 to {self.rows - 1}")
         rows = b"".join([os.pread(file, size, start + size * number) for number in numbers.tolist()])
         return np.frombuffer(rows, self.dtype).reshape(len(numbers), -1)
 
@@ -60,8 +59,8 @@ def write_embeddings(
     words: Float32[np.ndarray, "vocabulary width"],
     positions: Float32[np.ndarray, "positions width"],
     precision: str,
-) -> list[str]:
-    """Write the tables and return their names.
+) -> None:
+    """Write the tables.
 
     Args:
         folder: Where to.
@@ -72,9 +71,8 @@ def write_embeddings(
     np.save(folder / POSITIONS, positions)
     if precision == "float32":
         np.save(folder / TABLE, words)
-        return [TABLE, POSITIONS]
+        return
     largest = np.abs(words).max(axis=1)
     scales = np.where(largest > 0, largest, 1).astype(np.float32) / np.float32(127)
     np.save(folder / TABLE, np.round(words / scales[:, None]).astype(np.int8))
     np.save(folder / SCALES, scales)
-    return [TABLE, SCALES, POSITIONS]

@@ -42,14 +42,14 @@ class Prediction:
 
 
 def spans_of(
-    words: Sequence[str], places: Sequence[tuple[int, int]], tags: Sequence[str], sure: Sequence[float]
+    text: str | Sequence[str], places: Sequence[tuple[int, int]], tags: Sequence[str], sure: Sequence[float]
 ) -> tuple[Span, ...]:
     """Return the entities of a sentence, by seqeval's default rules: an I- that follows nothing of its kind begins one.
 
     Args:
-        words: The sentence.
-        places: Where each word begins and ends.
-        tags: An IOB2 tag for each word.
+        text: The sentence, or its words.
+        places: Where each word begins and ends in it.
+        tags: A tag for each word; those that are not IOB2's, as of parts of speech, begin nothing.
         sure: The probability of each tag.
     """
     spans: list[Span] = []
@@ -59,8 +59,9 @@ def spans_of(
         if start is not None and not goes_on:
             where = places[start][0], places[number - 1][1]
             score = float(np.mean(sure[start:number]))
-            spans.append(Span(tags[start][2:], *where, " ".join(words[start:number]), score))
+            part = text[slice(*where)]
+            spans.append(Span(tags[start][2:], *where, part if isinstance(part, str) else " ".join(part), score))
             start = None
-        if tag != "O" and not goes_on:
+        if tag.startswith(("B-", "I-")) and not goes_on:
             start = number
     return tuple(spans)

@@ -55,6 +55,7 @@ class TokenizersPieces:
             self.tokenizer = tokenizers.Tokenizer.from_file(str(path))
         except Exception as error:  # the library raises bare Exception
             raise HalflingError(f"{path}: no tokenizer ({error}): export the model again") from error
+        self.structure = {BOS, PAD, EOS, self.tokenizer.token_to_id("<mask>")}
         self.tokenizer.no_truncation()
         self.tokenizer.no_padding()
 
@@ -62,7 +63,7 @@ class TokenizersPieces:
         """Return XLM-R's ids of each text, without special tokens."""
         encoded = self.tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
         # "<s>" that somebody wrote is text, not structure.
-        return [[UNK if piece in (BOS, PAD, EOS) else piece for piece in each.ids] for each in encoded]
+        return [[UNK if piece in self.structure else piece for piece in each.ids] for each in encoded]
 
 
 def load_pieces(folder: Path, kind: str) -> Pieces:
@@ -70,6 +71,21 @@ def load_pieces(folder: Path, kind: str) -> Pieces:
     if kind == "sentencepiece":
         return SentencePieces(folder / SENTENCEPIECE_FILE)
     return TokenizersPieces(folder / TOKENIZERS_FILE)
+
+
+def require_characters(text: str, number: int) -> None:
+    """Raise where a text holds half a surrogate pair, which no tokenizer reads.
+
+    Raises:
+        HalflingError: It does.
+    """
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise HalflingError(
+            f"text {number}: character {error.start} is half a surrogate pair, as broken bytes or JSON leave it: "
+            "decode the text with errors='replace'"
+        ) from error
 
 
 def join(first: list[int], second: list[int] | None, max_tokens: int) -> tuple[list[int], bool]:

@@ -47,7 +47,7 @@ def tune(
     """Time every backend that is exported in a folder and installed, and write `tuning.json` beside the model.
 
     Chosen is the setting with the shortest time, sentences alone and the batch counting alike: the geometric mean of
-    both, alone being that of its lengths. What `auto` takes without a tuning (the first backend, all cores) stays
+    both, alone being that of its lengths. The first (the first backend, with all cores or the first of `threads`) stays
     unless another is quicker in three quarters of the rounds. All settings take turns within a round, and so do the
     lengths, as sentences come. The ids are random and nobody leaves early: what is measured is how fast layers are,
     not how many are spared.

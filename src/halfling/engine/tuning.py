@@ -1,7 +1,7 @@
 """What `halfling engine tune` found: the setting that `backend="auto"` takes on this machine for this model."""
 
 import warnings
-from importlib import metadata
+from importlib import import_module, metadata
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
@@ -99,4 +99,11 @@ def tuned_setting(folder: Path, exported: Exported) -> Setting | None:
 
 def versions(backends: set[str]) -> dict[str, str]:
     """Return the versions of those backends' libraries that are installed."""
-    return {name: metadata.version(MODULES[name]) for name in MODULES if name in backends and find_spec(MODULES[name])}
+    return {name: _version(MODULES[name]) for name in MODULES if name in backends and find_spec(MODULES[name])}
+
+
+def _version(module: str) -> str:
+    try:
+        return metadata.version(module)
+    except metadata.PackageNotFoundError:  # another distribution brings it, as onnxruntime-gpu does
+        return str(import_module(module).__version__)

@@ -19,12 +19,10 @@ class Sentences:
     """What a model is calibrated and checked on.
 
     Attributes:
-        inputs: As the engine takes them: pairs of texts, or lists of words.
-        ids: The same as token ids with special tokens: what transformers reads.
+        ids: Pairs of texts, or lists of words, as token ids with special tokens: what transformers reads.
         texts: Of six languages, for comparing tokenizers.
     """
 
-    inputs: list[Any]
     ids: list[list[int]]
     texts: list[str]
 
@@ -41,10 +39,9 @@ def sentences(trained: Trained, model: Path, data: str | Path | None) -> Sentenc
         sample = {code: task.read(folder, "dev", code) for code in _LANGUAGES}
     examples = (sample["en"] if data is None else task.read(data, "dev", "en"))[:_NUM_SENTENCES]
     encoded = task.encode(examples, load_tokenizer(model), trained.shape.max_tokens)
-    inputs = [_input(example) for example in examples]
-    texts = [text for some in (*sample.values(), examples) for example in some for text in _input(example)]
-    return Sentences(inputs, [row["input_ids"] for row in encoded.rows], texts)
+    texts = [text for some in (*sample.values(), examples) for example in some for text in _texts(example)]
+    return Sentences([row["input_ids"] for row in encoded.rows], texts)
 
 
-def _input(example: Any) -> Any:
-    return list(example.tokens) if hasattr(example, "tokens") else (example.premise, example.hypothesis)
+def _texts(example: Any) -> Any:
+    return example.tokens if hasattr(example, "tokens") else (example.premise, example.hypothesis)

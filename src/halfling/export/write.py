@@ -18,6 +18,9 @@ from halfling.export.trained import Trained, load_trained
 from halfling.files import sha256
 from halfling.records import ExitPolicy, Progress, silent
 
+_ROUNDING = 1e-2
+"""More than float32's rounding makes of any logit, and less than a wrong graph does."""
+
 
 def export(
     *,
@@ -41,8 +44,9 @@ def export(
         progress: Told of every segment.
 
     Raises:
-        HalflingError: Something cannot be read, or `out` holds something else.
+        HalflingError: Something cannot be read, `out` holds something else, or float32 does not say what torch says.
     """
+    out = out.resolve()  # a link's target is replaced, not the link
     if out.exists() and (not out.is_dir() or (not (out / EXPORTED).is_file() and any(out.iterdir()))):
         raise HalflingError(f"{out}: holds something that is no exported model: name another folder")
     unknown = sorted({*backends} - {*MODULES})
@@ -52,7 +56,7 @@ def export(
     if precision == "int8" and "torch" in backends:
         raise HalflingError("torch: runs float32 only: export int8 for openvino or onnx")
     trained = load_trained(model, policy)
-    if model.resolve() in (out.resolve(), *out.resolve().parents):
+    if model.resolve() in (out, *out.parents):
         raise HalflingError(f"{out}: lies in the model's own folder {model}: name a folder beside it")
     examples = sentences(trained, model, data)
     partial = out.with_name(out.name + ".partial")
@@ -61,6 +65,12 @@ def export(
     try:
         _write(trained, model, examples, partial, chosen, precision, progress)
         agreements = [agreement(trained, examples, partial, backend) for backend in chosen]
+        for one in agreements:
+            if precision == "float32" and one.largest_difference > _ROUNDING:
+                raise HalflingError(
+                    f"{one.backend}: logits differ by {one.largest_difference:.2g} from the trained model's: "
+                    "nothing was written"
+                )
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
         raise
@@ -128,6 +138,9 @@ def _write_segments(
     from halfling.export.graph import Int8, SegmentGraph
     from halfling.export.ranges import largest_inputs
 
+    act = trained.network.config.hidden_act
+    if act != "gelu":
+        raise HalflingError(f"hidden_act {act}: openvino and onnx compute gelu only: export for torch")
     int8 = Int8(largest_inputs(trained, examples.ids)) if exported.precision == "int8" else None
     graph = SegmentGraph(exported.shape, weights, trained.network.config.layer_norm_eps, int8)
     for name in {*exported.backends} - {"torch"}:

@@ -75,7 +75,12 @@ def _curve(manifest: Manifest) -> Table:
         points = [*points, curve[-1]]
     columns = tuple(points[0]) if points else ()
     rows = tuple(tuple(str(point[name]) for name in columns) for point in points)
-    return Table(title="Training curve", columns=columns, rows=rows, note="Losses in nats, means of 25 steps.")
+    return Table(
+        title="Training curve",
+        columns=columns,
+        rows=rows,
+        note="Means of 25 steps; the masked-language-model loss and `kl` in nats.",
+    )
 
 
 def _quality(qualities: Sequence[Quality], task: str) -> Table:

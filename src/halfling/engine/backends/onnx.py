@@ -1,4 +1,4 @@
-"""Segments in ONNX Runtime: a session each, one thread pool for all."""
+"""Segments in ONNX Runtime: a session each, whose threads sleep between runs."""
 
 from pathlib import Path
 from typing import Any
