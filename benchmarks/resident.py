@@ -106,7 +106,11 @@ def _graph(kind: str, place: Path) -> Any:
     else:
         import openvino
 
-        settings = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": THREADS}
+        settings = {
+            "PERFORMANCE_HINT": "LATENCY",
+            "INFERENCE_NUM_THREADS": THREADS,
+            "INFERENCE_PRECISION_HINT": "f32",
+        }
         request = openvino.Core().compile_model(place, "CPU", settings).create_infer_request()
 
         def padded(given: dict[str, np.ndarray]) -> Any:
