@@ -41,7 +41,7 @@ class OpenVinoBackend:
         self.dynamic = [
             self._compile(self._read(path), [path], *(some if number else [])) for number, path in enumerate(self.paths)
         ]
-        self.fixed: dict[int, Any] = {}
+        self.fixed: dict[int, _Bound] = {}
         self.last = len(self.dynamic) - 1
 
     def _read(self, path: Path) -> Any:
@@ -82,19 +82,34 @@ class OpenVinoBackend:
         self, hidden: np.ndarray, bias: np.ndarray, picked: np.ndarray, votes: np.ndarray, thresholds: np.ndarray
     ) -> tuple[np.ndarray, float, int]:
         """Return the logits, the uncertainty and the number of the segment after which a single row leaves."""
-        tokens, answers = bias.shape[-1], len(picked)
+        tokens = bias.shape[-1]
+        given = (hidden, bias, picked, votes, thresholds)
         if tokens not in self.fixed:
             segments = [self._read(path) for path in self.paths]
-            model = chain(segments, self.exported.policy, tokens, answers, self.exported.shape.width)
-            nobody = np.full_like(thresholds, NEVER)
-            self.fixed[tokens] = self._compile(model, self.paths, votes, nobody, tokens=tokens, answers=answers)
-        request = self.fixed[tokens]
-        for place, value in enumerate((hidden, bias, picked, votes, thresholds)):
-            request.set_input_tensor(place, openvino.Tensor(value, shared_memory=True))
-        request.infer()
-        logits, doubt, segment = (request.get_output_tensor(place).data for place in range(3))
+            model = chain(segments, self.exported.policy, tokens, len(picked), self.exported.shape.width)
+            more = [votes, np.full_like(thresholds, NEVER)]
+            request = self._compile(model, self.paths, *more, tokens=tokens, answers=len(picked))
+            self.fixed[tokens] = _Bound(request, given)
+        logits, doubt, segment = self.fixed[tokens](given)
         return logits.copy(), float(doubt.item()), int(segment.item())
 
     def move(self, hidden: Any, source: np.ndarray, target: np.ndarray, rows: int, tokens: int) -> np.ndarray:
         """Return states of [rows, tokens, width] that hold at `target` what `hidden` holds at `source`."""
         return move_rows(hidden.data, source, target, rows, tokens)
+
+
+class _Bound:
+    """A request of fixed shape whose inputs and outputs stay in place: naming them anew costs what an exit does."""
+
+    def __init__(self, request: Any, like: Sequence[np.ndarray]) -> None:
+        self.request, self.inputs = request, [np.empty_like(value) for value in like]
+        for place, value in enumerate(self.inputs):
+            request.set_input_tensor(place, openvino.Tensor(value, shared_memory=True))
+        self.outputs = [request.get_output_tensor(place).data for place in range(3)]
+
+    def __call__(self, given: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """Return the outputs, valid until the next call."""
+        for mine, value in zip(self.inputs, given, strict=True):
+            mine[...] = value
+        self.request.infer()
+        return self.outputs
