@@ -225,7 +225,7 @@ def measure_race(
     whole = {name: other(rival) for name, rival in tuned.items()}
     differences = agreement(own | whole, flat[:BATCH], plan.exits[-1])
     # Sentences alone take little time, and each ratio of a round is less sure.
-    close = race(own, calls, (2 if len(groups[0]) > 1 else 8) * plan.rounds)
+    close = race(own, calls, (2 if len(groups[0]) > 1 else 4) * plan.rounds)
     say("ours have been raced among themselves")
     wide = close if only_exact else race(own | whole | fixed, calls, plan.rounds)
     return {
@@ -354,7 +354,7 @@ def run(plan: Plan, data: Path) -> dict[str, Any]:
 def main() -> None:
     """Measure, print, and write JSON where asked."""
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    options.add_argument("--quick", action="store_true", help="PAN-X, alternatives in int8 only: about four minutes")
+    options.add_argument("--quick", action="store_true", help="PAN-X, alternatives in int8 only: four to five minutes")
     options.add_argument("--json", type=Path, help="write every figure here")
     options.add_argument("--data", type=Path, default=Path("../shared/data"), help="folder with panx/ and xnli/")
     chosen = options.parse_args()
