@@ -30,23 +30,21 @@ def test_the_harness_measures_every_candidate_and_finds_equal_answers(tmp_path, 
     plan = inference.Plan(TINY, (2, 4), ("xnli",), 1, 1, 2, slow=False, memory=False, pieces=600, vocabulary=600)
     found = inference.run(plan, tmp_path / "not there")
     json.dumps(found)
-    others = {"ONNX Runtime int8", "OpenVINO int8, a static graph a shape", "transformers eager"}
-    for size, precision in product(("batch 1", "batch 32"), ("float32", "int8")):
+    rivals_of = {
+        "float32": {"OpenVINO bfloat16 (its default here), dynamic shapes", "transformers, naive early exit"},
+        "int8": {"ONNX Runtime int8", "OpenVINO int8, a static graph a shape"},
+    }
+    for size, precision in product(("batch 1", "batch 32"), rivals_of):
         figures = found["time"]["xnli"][size]
         assert figures["flops_share"] == pytest.approx(0.686, abs=0.1)
         raced = figures[precision]
-        own = {f"ours openvino {precision}, {what}" for what in ("exits off", "none taken", "exits")}
-        assert {*raced["median_ms"]} == (own if precision == "float32" else own | others)
-        assert {*raced["realisation"]} == {f"ours openvino {precision}"}
+        assert {"transformers eager"} | rivals_of[precision] <= {*raced["median_ms"]}
         exact = {name: gap for name, gap in raced["largest_difference"].items() if "float32" in name}
         assert max(exact.values(), default=0) < 1e-4
         assert len(exact) == (2 if precision == "float32" else 0)
-        if precision == "int8":
-            assert raced["ours"]["exits"] == "ours openvino int8, exits"
-            assert raced["fastest_other"] in others
-    shown = capsys.readouterr().out
-    assert shown.count("(>= 8)") == 2
-    assert shown.count("none taken, ours") == 4
+        assert raced["ours"]["exits"] == f"ours openvino {precision}, exits"
+        assert not raced["fastest_other"].startswith("ours")
+    assert capsys.readouterr().out.count("(>= 8)") == 4
 
 
 def test_the_naive_loop_stops_where_the_deepest_leaves(tmp_path):
