@@ -169,8 +169,9 @@ def test_what_was_chosen_must_still_meet_the_wish_when_it_is_measured(early_exit
         calibrated("xnli", early_exit("xnli"), data, tmp_path / "missed", **timed)
 
 
-def test_what_layers_add_up_to_may_be_too_little_everywhere(early_exit, data, tmp_path, monkeypatch):
-    """Every early policy seems to take 0.3 to 0.7 of the time and takes twice that: only the quickest meet 0.7."""
+@pytest.mark.parametrize("really", [lambda time: 2 * time, lambda time: time + 0.35])
+def test_what_layers_add_up_to_may_be_too_little_everywhere(really, early_exit, data, tmp_path, monkeypatch):
+    """Early policies seem to take 0.3 to 0.7 of the time and take twice that, or 0.35 more: few meet 0.7."""
     model, plain = early_exit("xnli"), {"timing": "none", "max_drop": 100.0}
     curve = calibrated("xnli", model, data, tmp_path / "curve", **plain).curve
     least = min(point.mean_exit_layer for point in curve)
@@ -183,7 +184,7 @@ def test_what_layers_add_up_to_may_be_too_little_everywhere(early_exit, data, tm
     monkeypatch.setattr(Clock, "__init__", lambda self, *_: setattr(self, "plain_ms", 10.0))
     monkeypatch.setattr(Clock, "priced", lambda _, options: options)
     monkeypatch.setattr(Clock, "expected", expect)
-    monkeypatch.setattr(Clock, "measured", lambda _, policy: 2 * expected[policy])
+    monkeypatch.setattr(Clock, "measured", lambda _, policy: really(expected[policy]))
     timed = {"timing": "measured", "rounds": 2, "timed_sentences": 2, "latency_ms": 7.0}
     assert calibrated("xnli", model, data, tmp_path / "kept", **timed).chosen.time_share <= 0.7
     assert sum(0.35 < time <= 0.7 for time in expected.values()) > 3

@@ -368,10 +368,11 @@ def test_the_tokenizer_of_transformers_gives_the_same_ids(engine, trained, token
 
 
 @pytest.mark.parametrize(
-    ("kind", "text"), [("token", "Anna \ud800"), ("token", ["Anna", "\udfff"]), ("sequence", ("fine", "\ud800 x"))]
+    ("kind", "text", "place"),
+    [("token", "Anna \ud800", 5), ("token", ["Anna", "\udfff"], 0), ("sequence", ("fine", "x\ud800"), 1)],
 )
-def test_half_a_surrogate_pair_is_refused_in_one_line(kind, text, engine):
-    with pytest.raises(HalflingError, match=r"text 1: character \d is half a surrogate pair"):
+def test_half_a_surrogate_pair_is_refused_in_one_line(kind, text, place, engine):
+    with pytest.raises(HalflingError, match=f"text 1: character {place} is half a surrogate pair"):
         engine(kind).predict(["fine", text])
 
 
@@ -383,7 +384,7 @@ def test_more_tokens_than_the_model_reads_are_refused(engine):
         loaded.answer([Encoded(np.full(most + 1, 5), np.array([1]))])
 
 
-def test_special_tokens_that_somebody_wrote_are_text_to_both_tokenizers(trained, tokenizer):
+def test_special_tokens_that_somebody_wrote_are_text_to_tokenizers(trained, tokenizer):
     for token in ("<s>", "<pad>", "</s>", "<mask>"):
         (ids,) = TokenizersPieces(trained["token"] / "tokenizer.json")([f"a {token} b"])
         assert tokenizer.convert_tokens_to_ids(token) not in ids

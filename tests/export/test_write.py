@@ -10,7 +10,7 @@ from halfling.engine import AdaptiveEngine, Encoded
 from halfling.engine.exported import read_exported
 from halfling.errors import HalflingError
 from halfling.export import write
-from halfling.export.check import Agreement, agreement
+from halfling.export.check import agreement
 from halfling.export.sentences import sentences
 from halfling.export.trained import load_trained
 from halfling.models.folder import weights_sha256
@@ -172,18 +172,23 @@ def test_an_activation_that_the_graphs_do_not_know_is_refused(write_tagger, tmp_
     write.export(model=model, out=tmp_path / "out", backends=("torch",))
 
 
-def test_float32_that_does_not_say_what_torch_says_is_not_written(write_tagger, tmp_path, monkeypatch):
-    def wrong(_, __, ___, backend):
-        return Agreement(backend=backend, num_sentences=1, largest_difference=0.5, equal_labels=1.0)
+@pytest.mark.parametrize("off", [0.5, float("nan")])
+def test_float32_that_does_not_say_what_torch_says_is_not_written(off, write_tagger, tmp_path, monkeypatch):
+    answer = AdaptiveEngine.answer
 
-    monkeypatch.setattr(write, "agreement", wrong)
+    def wrong(self, *given, **more):
+        found = answer(self, *given, **more)
+        object.__setattr__(found[0], "logits", found[0].logits + off)
+        return found
+
+    monkeypatch.setattr(AdaptiveEngine, "answer", wrong)
     model = write_tagger(tmp_path / "model")
-    with pytest.raises(HalflingError, match=r"torch: logits differ by 0\.5 .* nothing was written"):
+    with pytest.raises(HalflingError, match=rf"torch: logits differ by {off} .* nothing was written"):
         write.export(model=model, out=tmp_path / "out", backends=("torch",))
     assert {path.name for path in tmp_path.iterdir()} == {"model"}
 
 
-def test_the_working_folder_and_a_link_can_be_written_to(write_tagger, tmp_path, monkeypatch):
+def test_a_link_can_be_written_to_and_the_working_folder_is_left_alone(write_tagger, tmp_path, monkeypatch):
     model = write_tagger(tmp_path / "model")
     (tmp_path / "real").mkdir()
     (tmp_path / "link").symlink_to("real")
@@ -193,6 +198,8 @@ def test_the_working_folder_and_a_link_can_be_written_to(write_tagger, tmp_path,
     read_exported(tmp_path / "real")
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
-    write.export(model=model, out=Path(), backends=("torch",))
-    read_exported(tmp_path / "here")
+    for out in (Path(), Path("..")):
+        with pytest.raises(HalflingError, match="is the working folder or around it"):
+            write.export(model=model, out=out, backends=("torch",))
+    assert Path.cwd() == tmp_path / "here"
     assert {path.name for path in tmp_path.iterdir()} == {"model", "real", "link", "here"}

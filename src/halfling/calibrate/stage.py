@@ -145,11 +145,14 @@ def _choose(
     while True:
         # What was added up from layers is measured as one before it is taken, and must then still be the one to choose.
         # The others are expected to be off by as much.
-        factor = fmean(slower) if slower else 1.0
+        factor = fmean(slower) if slower and like.granularity == "sentence" else 1.0  # those of tokens are all measured
         known = measured if len(measured) > _MEASURED else _expected(drawing.points, measured, factor)
         curve = sorted(known.values(), key=lambda point: (point is not known[like], -point.flops_share))
         chosen = wish.choose(curve, plain_ms)
         by_time = wish.what == "latency_ms"
+        if chosen is None and by_time:  # what is expected to be quickest is tried before there is said to be nothing
+            known = _expected(drawing.points, measured, factor)
+            curve = [*known.values()]
         least = min(curve, key=lambda one: one.time_share or 1.0 if by_time else one.flops_share)
         policy = next(one for one, point in known.items() if point is (chosen or least))
         if chosen is None and (clock is None or policy in measured):

@@ -112,7 +112,8 @@ class AdaptiveEngine:
                     seconds.append(second)
                 case _:
                     raise HalflingError(f"text {number}: expected a text or a pair of texts, got {type(text).__name__}")
-            require_characters(firsts[-1] + (seconds[-1] or ""), number)
+            require_characters(firsts[-1], number)
+            require_characters(seconds[-1] or "", number)
         one = self.pieces(firsts)
         two = iter(self.pieces([second for second in seconds if second is not None]))
         joined = [

@@ -36,7 +36,7 @@ def agreement(trained: Trained, examples: Sentences, out: Path, backend: Backend
         answers = engine.answer(sequences, leave_after=[layer] * len(sequences))
         for one, answer, logits in zip(sequences, answers, expected, strict=True):
             wanted: Any = logits[layer].numpy().reshape(-1, len(trained.labels))[one.picked]
-            largest = max(largest, float(np.abs(answer.logits - wanted).max()))
+            largest = float(np.maximum(largest, np.abs(answer.logits - wanted).max()))  # a NaN stays
             equal += (answer.logits.argmax(axis=-1) == wanted.argmax(axis=-1)).tolist()
     return Agreement(
         backend=backend, num_sentences=len(sequences), largest_difference=largest, equal_labels=float(np.mean(equal))

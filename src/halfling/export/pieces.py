@@ -27,7 +27,10 @@ def sentencepiece_model(tokenizer: Path) -> bytes:
         raise HalflingError(f"{tokenizer}: not a Unigram tokenizer ({error})") from error
     if names != ["<s>", "<pad>", "</s>", "<unk>"] or vocabulary[-1][0] != "<mask>":
         raise HalflingError(f"{tokenizer}: not XLM-R's layout: its first pieces are {', '.join(map(str, names))}")
-    from sentencepiece.sentencepiece_model_pb2 import ModelProto  # it wants protobuf, which predicting does without
+    try:
+        from sentencepiece.sentencepiece_model_pb2 import ModelProto  # it wants protobuf, which predicting does without
+    except (ImportError, TypeError) as error:  # TypeError: another library brought the same messages
+        raise HalflingError(f"{tokenizer}: SentencePiece's format is not to be had ({error})") from error
 
     model = ModelProto()
     kinds = ModelProto.SentencePiece

@@ -47,6 +47,8 @@ def export(
         HalflingError: Something cannot be read, `out` holds something else, or float32 does not say what torch says.
     """
     out = out.resolve()  # a link's target is replaced, not the link
+    if out in (Path.cwd(), *Path.cwd().parents):
+        raise HalflingError(f"{out}: is the working folder or around it, and would be replaced: name another")
     if out.exists() and (not out.is_dir() or (not (out / EXPORTED).is_file() and any(out.iterdir()))):
         raise HalflingError(f"{out}: holds something that is no exported model: name another folder")
     unknown = sorted({*backends} - {*MODULES})
@@ -66,7 +68,7 @@ def export(
         _write(trained, model, examples, partial, chosen, precision, progress)
         agreements = [agreement(trained, examples, partial, backend) for backend in chosen]
         for one in agreements:
-            if precision == "float32" and one.largest_difference > _ROUNDING:
+            if precision == "float32" and not one.largest_difference <= _ROUNDING:  # NaN too
                 raise HalflingError(
                     f"{one.backend}: logits differ by {one.largest_difference:.2g} from the trained model's: "
                     "nothing was written"
