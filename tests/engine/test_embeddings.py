@@ -31,8 +31,11 @@ def test_an_id_outside_the_vocabulary_is_refused(wrong, tmp_path):
 
 
 def test_a_smaller_batch_after_a_larger_one_sees_nothing_of_it(tmp_path):
-    words = np.arange(40, dtype=np.float32).reshape(10, 4)
-    write_embeddings(tmp_path, words, np.zeros((8, 4), np.float32), "float32")
-    embed = Embeddings(tmp_path, "float32")
-    embed(np.arange(10), np.zeros(10, np.int64))
-    np.testing.assert_array_equal(embed(np.array([7, 2]), np.array([0, 1])), words[[7, 2]])
+    random = np.random.default_rng(0)
+    words, positions = (random.uniform(-1, 1, (rows, 4)).astype(np.float32) for rows in (10, 8))
+    write_embeddings(tmp_path, words, positions, "int8")
+    embed = Embeddings(tmp_path, "int8")
+    embed(np.arange(10), np.full(10, 7))
+    expected = Embeddings(tmp_path, "int8")(np.array([7, 2]), np.array([0, 1]))
+    np.testing.assert_array_equal(embed(np.array([7, 2]), np.array([0, 1])), expected)
+    np.testing.assert_allclose(expected, words[[7, 2]] + positions[[0, 1]], atol=0.5 / 127 + 1e-6)

@@ -141,28 +141,31 @@ def _choose(
         drawing.close_in(wish, settings.max_exits)
     plain_ms = clock.plain_ms if clock else None
     measured = {like: drawing.points[like]}
+    by_time = wish.what == "latency_ms"
+
+    def spent(point: TradeOff) -> float:
+        return point.time_share or 1.0 if by_time else point.flops_share
+
+    cheapest = min(drawing.points, key=lambda policy: spent(drawing.points[policy]))
     slower: list[float] = []
     while True:
         # What was added up from layers is measured as one before it is taken, and must then still be the one to choose.
-        # The others are expected to be off by as much.
-        factor = fmean(slower) if slower and like.granularity == "sentence" else 1.0  # those of tokens are all measured
+        # The others are expected to be off by as much (but for tokens, whose policies were all measured).
+        factor = fmean(slower) if slower and like.granularity == "sentence" else 1.0
         known = measured if len(measured) > _MEASURED else _expected(drawing.points, measured, factor)
-        curve = sorted(known.values(), key=lambda point: (point is not known[like], -point.flops_share))
-        chosen = wish.choose(curve, plain_ms)
-        by_time = wish.what == "latency_ms"
-        if chosen is None and by_time:  # what is expected to be quickest is tried before there is said to be nothing
-            known = _expected(drawing.points, measured, factor)
-            curve = [*known.values()]
-        least = min(curve, key=lambda one: one.time_share or 1.0 if by_time else one.flops_share)
-        policy = next(one for one, point in known.items() if point is (chosen or least))
-        if chosen is None and (clock is None or policy in measured):
+        chosen = wish.choose([*known.values()], plain_ms)
+        if chosen is not None:
+            policy = next(one for one, point in known.items() if point is chosen)
+            if clock is None or policy in measured:
+                return drawing, policy, chosen
+        elif clock is None or not by_time or cheapest in measured:
+            least = min(known.values(), key=spent)
             raise HalflingError(
                 f"calibrate: {wish.what}={wish.limit:g} is out of reach: the cheapest policy has flops_share "
                 f"{least.flops_share:.3f}, time_share {least.time_share}, of {plain_ms} ms"
             )
-        if chosen is not None and (clock is None or policy in measured):
-            return drawing, policy, chosen
-        assert clock is not None
+        else:
+            policy = cheapest  # before there is said to be nothing
         before, share = drawing.points[policy], clock.measured(policy)
         if before.time_share:
             slower.append(share / before.time_share)
