@@ -169,9 +169,9 @@ def test_what_was_chosen_must_still_meet_the_wish_when_it_is_measured(early_exit
         calibrated("xnli", early_exit("xnli"), data, tmp_path / "missed", **timed)
 
 
-@pytest.mark.parametrize("really", [lambda time: 2 * time, lambda time: time + 0.35])
+@pytest.mark.parametrize("really", [lambda time: 2 * time, lambda time: 0.6 if time < 0.31 else 0.9])
 def test_what_layers_add_up_to_may_be_too_little_everywhere(really, early_exit, data, tmp_path, monkeypatch):
-    """Early policies seem to take 0.3 to 0.7 of the time and take twice that, or 0.35 more: few meet 0.7."""
+    """Early policies seem to take 0.3 to 0.7 of the time and take more: only the quickest meet 0.7."""
     model, plain = early_exit("xnli"), {"timing": "none", "max_drop": 100.0}
     curve = calibrated("xnli", model, data, tmp_path / "curve", **plain).curve
     least = min(point.mean_exit_layer for point in curve)
