@@ -160,9 +160,10 @@ def _choose(
                 return drawing, policy, chosen
         elif clock is None or not by_time or cheapest in measured:
             least = min(known.values(), key=spent)
+            took = f", time_share {least.time_share:.3f} of {plain_ms:.2f} ms" if plain_ms and least.time_share else ""
             raise HalflingError(
                 f"calibrate: {wish.what}={wish.limit:g} is out of reach: the cheapest policy has flops_share "
-                f"{least.flops_share:.3f}, time_share {least.time_share}, of {plain_ms} ms"
+                f"{least.flops_share:.3f}{took}"
             )
         else:
             policy = cheapest  # before there is said to be nothing
