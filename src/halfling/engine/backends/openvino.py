@@ -73,7 +73,7 @@ class OpenVinoBackend:
         for place, value in ((BIAS, bias), (PICKED, picked), (QUERIES, queries)):
             if value is not None:
                 request.set_input_tensor(place, openvino.Tensor(value, shared_memory=True))
-        request.infer()
+        request.infer(share_outputs=True)
         if segment == self.last:
             return None, request.get_output_tensor(0).data.copy()
         return request.get_output_tensor(0), request.get_output_tensor(1).data.copy()
@@ -111,5 +111,5 @@ class _Bound:
         """Return the outputs, valid until the next call."""
         for mine, value in zip(self.inputs, given, strict=True):
             mine[...] = value
-        self.request.infer()
+        self.request.infer(share_outputs=True)
         return self.outputs
