@@ -99,12 +99,13 @@ def test_a_ratio_within_rounds_is_what_the_verdicts_read():
     import inference
 
     close = {f"ours x float32, {what}": took for what, took in _TIMES.items()}
-    wide = close | {"transformers eager": [8.0, 16.0], "other": [2.0, 4.0]}
+    wide = close | {inference.EAGER: [8.0, 16.0], inference.GROUPED: [4.0, 8.0], "other": [2.0, 4.0]}
     figures = inference.compare(close, wide, 0.5)
     assert figures["realisation"]["ours x float32"]["median"] == pytest.approx(1.2)
     assert figures["none_taken"]["ours x float32"]["median"] == pytest.approx(1.1)
     assert figures["fastest_other"] == "other"
     assert figures["exits_against_eager"]["median"] == pytest.approx(8 / 0.6)
+    assert figures["exits_against_grouped"]["median"] == pytest.approx(4 / 0.6)
     assert figures["off_against_fastest"]["median"] == pytest.approx(2.0)
 
 
