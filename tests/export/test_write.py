@@ -82,6 +82,14 @@ def test_the_agreement_is_that_of_the_answers(precision, least, most, write_tagg
     assert dishonest.largest_difference == pytest.approx(1, abs=most)
 
 
+def test_a_wide_model_s_inner_layer_in_halves_says_the_same(write_tagger, tmp_path, monkeypatch):
+    monkeypatch.setattr("halfling.export.graph._HALVED_FROM", 0)
+    (honest,) = write.export(model=write_tagger(tmp_path / "model"), out=tmp_path / "out", backends=("onnx",))
+    assert honest.largest_difference < 1e-5
+    (path,) = (tmp_path / "out" / "onnx").glob("*.onnx")
+    assert sum(node.op_type == "Gelu" for node in onnx.load(path).graph.node) == 2 * 2  # layers, halves
+
+
 def test_a_new_export_takes_the_place_of_the_old(write_tagger, tmp_path):
     one, two = write_tagger(tmp_path / "one"), write_tagger(tmp_path / "two", seed=1)
     sequence = Encoded(np.array([0, 5, 6, 2]), np.array([1]))

@@ -19,6 +19,9 @@ _LARGEST_WEIGHT = 63
 """Of an 8-bit weight: processors without VNNI add two products of 8 bits in 16, and 2 x 255 x 64 is the most that
 fits. With 127, logits of a random model were off by up to 1.2 there, in OpenVINO and ONNX Runtime, silently."""
 
+_HALVED_FROM = 768
+"""The width from which float32 products in halves are quicker alone too; below, each product more costs."""
+
 Weights = Mapping[str, np.ndarray]
 """A model's weights by the names that transformers gives them, float32."""
 
@@ -134,10 +137,10 @@ class SegmentGraph:
     def _feed_forward(self, graph: _Graph, here: str, states: str) -> str:
         """Return `states` plus what the two linear layers make of them.
 
-        In float32 the inner layer is computed in halves: in OpenVINO smaller products are quicker (docs/log.md).
+        In float32 a wide model's inner layer is computed in halves: OpenVINO is quicker then (docs/log.md).
         """
         up, down = f"{here}.intermediate.dense", f"{here}.output.dense"
-        halves = 1 if self.int8 else 2
+        halves = 1 if self.int8 or self.shape.width < _HALVED_FROM else 2
         (widen, offset), (narrow, shift) = self._linear_weights(up), self._linear_weights(down)
         total = states
         for weight, bias, back in zip(
