@@ -180,8 +180,16 @@ def test_an_activation_that_the_graphs_do_not_know_is_refused(write_tagger, tmp_
     write.export(model=model, out=tmp_path / "out", backends=("torch",))
 
 
-@pytest.mark.parametrize("off", [0.5, float("nan")])
-def test_float32_that_does_not_say_what_torch_says_is_not_written(off, write_tagger, tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("off", "backend", "precision"),
+    [
+        (0.5, "torch", "float32"),
+        (float("nan"), "torch", "float32"),
+        (float("nan"), "onnx", "int8"),
+        (float("inf"), "onnx", "int8"),
+    ],
+)
+def test_what_does_not_say_what_torch_says_is_not_written(off, backend, precision, write_tagger, tmp_path, monkeypatch):
     answer = AdaptiveEngine.answer
 
     def wrong(self, *given, **more):
@@ -191,8 +199,8 @@ def test_float32_that_does_not_say_what_torch_says_is_not_written(off, write_tag
 
     monkeypatch.setattr(AdaptiveEngine, "answer", wrong)
     model = write_tagger(tmp_path / "model")
-    with pytest.raises(HalflingError, match=rf"torch: logits differ by {off} .* nothing was written"):
-        write.export(model=model, out=tmp_path / "out", backends=("torch",))
+    with pytest.raises(HalflingError, match=rf"{backend}: logits differ by {off} .* nothing was written"):
+        write.export(model=model, out=tmp_path / "out", backends=(backend,), precision=precision)
     assert {path.name for path in tmp_path.iterdir()} == {"model"}
 
 
@@ -211,3 +219,68 @@ def test_a_link_can_be_written_to_and_the_working_folder_is_left_alone(write_tag
             write.export(model=model, out=out, backends=("torch",))
     assert Path.cwd() == tmp_path / "here"
     assert {path.name for path in tmp_path.iterdir()} == {"model", "real", "link", "here"}
+
+
+def test_a_folder_of_the_user_s_own_is_never_replaced(write_tagger, tmp_path):
+    model, out = write_tagger(tmp_path / "model"), tmp_path / "out"
+    write.export(model=model, out=out, backends=("torch",))
+    for name in ("out.before", "out.partial", "out/notes"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "mine.txt").write_text("precious")
+    with pytest.raises(HalflingError, match="holds notes, which no export wrote"):
+        write.export(model=model, out=out, backends=("onnx",))
+    assert (out / "notes/mine.txt").read_text() == "precious"
+    shutil.rmtree(out / "notes")
+    write.export(model=model, out=out, backends=("onnx",))
+    assert {path.name for path in tmp_path.iterdir()} == {"model", "out", "out.before", "out.partial"}
+    assert (tmp_path / "out.before/mine.txt").exists()
+    assert (tmp_path / "out.partial/mine.txt").exists()
+
+
+def test_two_exports_into_one_folder_do_not_mix(write_tagger, tmp_path):
+    model, out = write_tagger(tmp_path / "model"), tmp_path / "out"
+
+    def second(number, *_):
+        if number == 0:
+            with pytest.raises(HalflingError, match="another export is writing it"):
+                write.export(model=model, out=out, backends=("onnx",))
+
+    write.export(model=model, out=out, backends=("onnx",), progress=second)
+    read_exported(out)
+
+
+def test_an_export_killed_while_it_swapped_folders_loses_nothing(write_tagger, tmp_path, monkeypatch):
+    model, out = write_tagger(tmp_path / "model"), tmp_path / "out"
+    write.export(model=model, out=out, backends=("torch",))
+    before = (out / "engine.json").read_bytes()
+    (tmp_path / ".out.export/new/half").mkdir(parents=True)
+    out.replace(tmp_path / ".out.export/old")
+
+    def broken(*_):
+        raise HalflingError("the disk is full")
+
+    monkeypatch.setattr(write, "agreement", broken)
+    with pytest.raises(HalflingError, match="the disk is full"):
+        write.export(model=model, out=out, backends=("onnx",))
+    assert (out / "engine.json").read_bytes() == before
+    assert {path.name for path in tmp_path.iterdir()} == {"model", "out"}
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ([], "config.json: no model's configuration"),
+        ({"architectures": [5]}, "a 5, not an XLM-R"),
+        ({"architectures": 5}, "config.json: no model's configuration"),
+        ({"id2label": {"0": "A", "1": "B", "2": "A"}}, "its labels are A, B, A"),
+    ],
+)
+def test_a_model_whose_configuration_is_broken_is_refused_in_one_line(change, said, write_tagger, tmp_path):
+    model = write_tagger(tmp_path / "model")
+    config = json.loads((model / "config.json").read_text())
+    if "id2label" in change:
+        change = {"id2label": config["id2label"] | change["id2label"]}
+    (model / "config.json").write_text(json.dumps(config | change if change else change))
+    with pytest.raises(HalflingError, match=said):
+        write.export(model=model, out=tmp_path / "out", backends=("torch",))
+    assert not (tmp_path / "out").exists()

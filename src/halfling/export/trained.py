@@ -60,16 +60,21 @@ def load_trained(model: Path, policy: Path | None) -> Trained:
     """
     if not (model / "config.json").is_file():
         raise HalflingError(f"{model}: no model here (no config.json): name a fine-tuned model's folder")
-    config = XLMRobertaEarlyExitConfig.get_config_dict(model)[0]
-    named = (config.get("architectures") or [""])[0]
+    try:
+        config = XLMRobertaEarlyExitConfig.get_config_dict(model)[0]
+        named = str((config.get("architectures") or [""])[0])
+    except (AttributeError, TypeError, LookupError) as error:
+        raise HalflingError(f"{model / 'config.json'}: no model's configuration ({error})") from error
     kind: Kind | None = next(
         (kind for kind in TASK_OF if named.endswith(f"For{kind.capitalize()}Classification")), None
     )
     if kind is None or not named.startswith("XLMRoberta"):
         raise HalflingError(f"{model}: a {named or 'model of no name'}, not an XLM-R that classifies texts or tokens")
-    has_exits = config["model_type"] == XLMRobertaEarlyExitConfig.model_type
+    has_exits = config.get("model_type") == XLMRobertaEarlyExitConfig.model_type
     network = load_model(EARLY_EXIT_MODELS[TASK_OF[kind]] if has_exits else TASKS[TASK_OF[kind]].model_class, model)
     labels = tuple(network.config.id2label[number] for number in range(network.config.num_labels))
+    if len({*labels}) < max(2, len(labels)):
+        raise HalflingError(f"{model}: its labels are {', '.join(labels)}: export needs two at least, all different")
     last = network.config.num_hidden_layers
     if policy is None:
         return Trained(network.eval(), kind, labels, ExitPolicy(layers=(last,), thresholds=()))

@@ -1,15 +1,19 @@
 """The export: a trained model's segments, embeddings and tokenizer, in one folder that the engine runs."""
 
+import contextlib
+import fcntl
+import math
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from halfling.engine.backends import MODULES
-from halfling.engine.embeddings import write_embeddings
+from halfling.engine.embeddings import POSITIONS, SCALES, TABLE, write_embeddings
 from halfling.engine.exported import EXPORTED, FORMAT, BackendName, Exported, Precision, segment_name
 from halfling.engine.text import SENTENCEPIECE_FILE, SentencePieces, TokenizersPieces
+from halfling.engine.tuning import TUNING
 from halfling.errors import HalflingError
 from halfling.export.check import Agreement, agreement
 from halfling.export.pieces import sentencepiece_model
@@ -20,6 +24,9 @@ from halfling.records import ExitPolicy, Progress, silent
 
 _ROUNDING = 1e-2
 """More than float32's rounding makes of any logit, and less than a wrong graph does."""
+
+_OWN = {EXPORTED, TUNING, TABLE, SCALES, POSITIONS, SENTENCEPIECE_FILE, "tokenizer.json", *MODULES}
+"""What may stand in an exported model's folder, and goes with it."""
 
 
 def export(
@@ -44,13 +51,17 @@ def export(
         progress: Told of every segment.
 
     Raises:
-        HalflingError: Something cannot be read, `out` holds something else, or float32 does not say what torch says.
+        HalflingError: Something cannot be read, `out` holds something else, another export is writing it, or float32
+            does not say what torch says.
     """
     out = out.resolve()  # a link's target is replaced, not the link
     if out in (Path.cwd(), *Path.cwd().parents):
         raise HalflingError(f"{out}: is the working folder or around it, and would be replaced: name another")
     if out.exists() and (not out.is_dir() or (not (out / EXPORTED).is_file() and any(out.iterdir()))):
         raise HalflingError(f"{out}: holds something that is no exported model: name another folder")
+    foreign = sorted({path.name for path in out.iterdir()} - _OWN) if out.exists() else []
+    if foreign:
+        raise HalflingError(f"{out}: holds {foreign[0]}, which no export wrote: move it, or name another folder")
     unknown = sorted({*backends} - {*MODULES})
     if unknown:
         raise HalflingError(f"unknown backend {unknown[0]!r}: choose from {', '.join(MODULES)}")
@@ -61,28 +72,46 @@ def export(
     if model.resolve() in (out, *out.parents):
         raise HalflingError(f"{out}: lies in the model's own folder {model}: name a folder beside it")
     examples = sentences(trained, model, data)
-    partial = out.with_name(out.name + ".partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    try:
-        _write(trained, model, examples, partial, chosen, precision, progress)
-        agreements = [agreement(trained, examples, partial, backend) for backend in chosen]
+    with _replacing(out) as new:
+        _write(trained, model, examples, new, chosen, precision, progress)
+        agreements = [agreement(trained, examples, new, backend) for backend in chosen]
         for one in agreements:
-            if precision == "float32" and not one.largest_difference <= _ROUNDING:  # NaN too
+            off = one.largest_difference
+            if not math.isfinite(off) or (precision == "float32" and off > _ROUNDING):
                 raise HalflingError(
-                    f"{one.backend}: logits differ by {one.largest_difference:.2g} from the trained model's: "
-                    "nothing was written"
+                    f"{one.backend}: logits differ by {off:.2g} from the trained model's: nothing was written"
                 )
-    except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise
-    before = out.with_name(out.name + ".before")
-    shutil.rmtree(before, ignore_errors=True)
-    if out.exists():
-        out.replace(before)  # a folder cannot take the place of another: the old one goes when the new one is there
-    partial.replace(out)
-    shutil.rmtree(before, ignore_errors=True)
     return agreements
+
+
+@contextlib.contextmanager
+def _replacing(out: Path) -> Iterator[Path]:
+    """Yield an empty folder, which takes `out`'s place only when the block ends well; one process at a time.
+
+    What a killed export left is cleared away; an old folder that it had just moved aside is put back.
+    """
+    aside = out.with_name(f".{out.name}.export")
+    new, old = aside / "new", aside / "old"
+    aside.mkdir(parents=True, exist_ok=True)
+    with (aside / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise HalflingError(f"{out}: another export is writing it: wait, or name another folder") from None
+        try:
+            if old.exists() and not out.exists():
+                old.replace(out)
+            for left in (new, old):
+                shutil.rmtree(left, ignore_errors=True)
+            new.mkdir()
+            yield new
+            if out.exists():
+                out.replace(old)  # a folder cannot take the place of another
+            new.replace(out)
+        finally:
+            if old.exists() and not out.exists():
+                old.replace(out)
+            shutil.rmtree(aside, ignore_errors=True)
 
 
 def _write(
