@@ -2,6 +2,7 @@ import os
 import shutil
 import subprocess
 import sys
+import unicodedata
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +11,10 @@ import torch
 from transformers import AutoModelForSequenceClassification, AutoModelForTokenClassification, AutoTokenizer
 
 from halfling.engine import AdaptiveEngine
-from halfling.engine.text import Encoded, TokenizersPieces
+from halfling.engine.adaptive import _row_lengths
+from halfling.engine.text import Encoded, SentencePieces, TokenizersPieces
 from halfling.errors import HalflingError
+from halfling.export.pieces import sentencepiece_model
 from halfling.records import ExitPolicy
 from halfling.tasks.encode import encode_wikiann, encode_xnli
 from halfling.tasks.wikiann import NerExample
@@ -365,6 +368,46 @@ def test_the_tokenizer_of_transformers_gives_the_same_ids(engine, trained, token
     ]
     expected = [reference(line, add_special_tokens=False)["input_ids"] for line in lines]
     assert loaded.pieces(lines) == expected
+
+
+def test_letters_with_marks_apart_are_put_together_as_sentencepiece_does(tmp_path):
+    # `tokenizers`, and so transformers, leave some of them apart: docs/method.md says so.
+    teacher = Path(__file__).parents[2] / "models/halfling-mini/teacher"
+    composed = ["Tiếng Việt", "한국어", "ガ"]
+    apart = [unicodedata.normalize("NFD", text) for text in composed]
+    assert apart != composed
+    (tmp_path / "pieces.model").write_bytes(sentencepiece_model(teacher / "tokenizer.json"))
+    cut = SentencePieces(tmp_path / "pieces.model")
+    assert cut(apart) == cut(composed)
+    theirs = TokenizersPieces(teacher / "tokenizer.json")
+    assert theirs(composed) == cut(composed)
+    assert theirs(apart) != cut(apart)
+
+
+@pytest.mark.parametrize("wrong", [8, [7.5], "8", [0], [-8, 8]])
+def test_lengths_that_are_none_are_refused(wrong):
+    with pytest.raises(HalflingError, match=r"^lengths "):
+        _row_lengths(wrong, 64)
+
+
+def test_lengths_beyond_what_the_model_reads_are_left_out(exported):
+    loaded = AdaptiveEngine.from_pretrained(exported("token"), "openvino", 1, [8, 4096])
+    assert loaded.backend.lengths == (8,)
+
+
+def test_places_and_layers_that_do_not_belong_to_the_sequences_are_refused(engine):
+    loaded = engine("token")
+    one, two = (Encoded(np.array([0, 5, 6, 2]), np.array([place])) for place in (1, 5))
+    for wrong in ([one, two], [two], [Encoded(one.ids, np.array([-1]))]):
+        with pytest.raises(ValueError, match="a place picked lies outside its sequence"):
+            loaded.answer(wrong)
+    with pytest.raises(ValueError, match="leave_after has 1 layers for 2 sequences"):
+        loaded.answer([one, one], leave_after=[2])
+
+
+def test_a_tagger_reads_what_a_generator_gives(engine):
+    loaded = engine("token")
+    assert loaded.predict(text for text in ("Anna lives", "here")) == loaded.predict(["Anna lives", "here"])
 
 
 @pytest.mark.parametrize(

@@ -127,3 +127,16 @@ def test_a_runtime_that_another_distribution_brings_has_a_version_too(monkeypatc
 
     monkeypatch.setattr(tuning.metadata, "version", absent)
     assert tuning.versions({"onnx"}) == {"onnx": onnxruntime.__version__}
+
+
+def test_a_folder_that_cannot_be_written_to_is_refused_before_anything_is_timed(folder, monkeypatch):
+    def full(**_):
+        raise OSError(28, "No space left on device")
+
+    def timed(*_, **__):
+        raise AssertionError("it was timed")
+
+    monkeypatch.setattr("halfling.engine.tune.TemporaryFile", full)
+    monkeypatch.setattr("halfling.engine.tune.interleaved", timed)
+    with pytest.raises(OSError, match="No space left"):
+        tune(folder)

@@ -1,6 +1,7 @@
 """The engine: texts in, answers out."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from operator import index
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -52,13 +53,14 @@ class AdaptiveEngine:
                 where nothing was tuned, or (with a `TuningWarning`) for another machine or model.
             threads: How many threads compute; None for as many as this process may use. In PyTorch it holds for the
                 whole process, and None leaves it as it is.
-            lengths: Lengths of row (8, 16, ... 64, or every one) for which a sentence alone gets a graph of that very
-                shape that decides by itself where to stop, made at the first such sentence; none when absent. Exits
-                are then free, at the price of the layers' memory for each length. OpenVINO only, and not for the
-                criterion patience.
+            lengths: Lengths of row (8, 16, ... 64, or every one; those above what the model reads are left out) for
+                which a sentence alone gets a graph of that very shape that decides by itself where to stop, made at
+                the first such sentence; none when absent. Exits are then free, at the price of the layers' memory for
+                each length. OpenVINO only, and not for the criterion patience.
 
         Raises:
-            HalflingError: The folder is no exported model, or damaged, its tuning is, or the backend is not to be had.
+            HalflingError: The folder is no exported model, or damaged, its tuning is, the backend is not to be had, or
+                a length is no whole number from 1.
         """
         place = Path(folder)
         exported = read_exported(place)
@@ -66,9 +68,9 @@ class AdaptiveEngine:
         if tuned:
             backend, threads = tuned.backend, threads or tuned.threads
             lengths = tuned.lengths if lengths is None else lengths
-        return cls(place, exported, backend, threads, lengths or ())
+        return cls(place, exported, backend, threads, _row_lengths(lengths, exported.shape.max_tokens))
 
-    def predict(self, texts: Sequence[Any]) -> list[Prediction]:
+    def predict(self, texts: Iterable[Any]) -> list[Prediction]:
         """Return an answer for each text, in their order.
 
         For a classifier each is a text or a pair of texts, for a tagger a text or a list of words.
@@ -81,17 +83,22 @@ class AdaptiveEngine:
         """
         if isinstance(texts, str):
             raise HalflingError("predict takes a list of texts, not one text: put it into a list")
-        return self._classify(texts) if self.exported.kind == "sequence" else self._tag(texts)
+        given = list(texts)
+        return self._classify(given) if self.exported.kind == "sequence" else self._tag(given)
 
     def answer(self, sequences: Sequence[Encoded], leave_after: Sequence[int] | None = None) -> list[Answer]:
         """Return the network's answers to token ids; see `AdaptiveLoop.answer`.
 
         Raises:
-            ValueError: A sequence is longer than the model reads, or an id is none of its vocabulary.
+            ValueError: A sequence is longer than the model reads, an id is none of its vocabulary, a place picked is
+                none of its sequence's, or `leave_after` is not one for each.
         """
+        if leave_after is not None and len(leave_after) != len(sequences):
+            raise ValueError(f"leave_after has {len(leave_after)} layers for {len(sequences)} sequences")
         longest = max((len(one.ids) for one in sequences), default=0)
         if longest > self.exported.shape.max_tokens:
             raise ValueError(f"{longest} tokens: the model reads {self.exported.shape.max_tokens} at most")
+        _require_places(sequences)
         with self._turn:  # backends compute into arrays that they use again
             if len(sequences) == 1:
                 answer = self.alone.answer(sequences[0], None if leave_after is None else leave_after[0])
@@ -153,6 +160,27 @@ class AdaptiveEngine:
     @staticmethod
     def _shares(answers: list[Answer]) -> Iterator[np.ndarray]:
         return (share for answer in answers for share in _softmax(answer.logits))
+
+
+def _row_lengths(lengths: Any, longest: int) -> tuple[int, ...]:
+    """Return lengths of row, without those that are longer than any sequence."""
+    try:
+        wanted = [] if lengths is None else [index(length) for length in lengths]
+    except TypeError as error:
+        raise HalflingError(f"lengths {lengths!r}: expected whole numbers, as in [8, 16, 24]") from error
+    if min(wanted, default=1) < 1:
+        raise HalflingError(f"lengths {min(wanted)}: at least 1")
+    return tuple(length for length in wanted if length <= longest)
+
+
+def _require_places(sequences: Sequence[Encoded]) -> None:
+    """Refuse places that lie outside their sequence: there may be a neighbour's answer."""
+    if not sequences:
+        return
+    places = np.concatenate([one.picked for one in sequences])
+    ends = np.repeat([len(one.ids) for one in sequences], [len(one.picked) for one in sequences])
+    if ((places < 0) | (places >= ends)).any():
+        raise ValueError("a place picked lies outside its sequence: they count from 0")
 
 
 def _words(text: Any, number: int) -> tuple[list[str], list[tuple[int, int]]]:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from statistics import fmean, median
+from tempfile import TemporaryFile
 from typing import TypeVar
 
 import numpy as np
@@ -64,6 +65,8 @@ def tune(
         HalflingError: The folder is no exported model or damaged, or none of its backends is installed.
     """
     exported = read_exported(folder)
+    with TemporaryFile(dir=folder):
+        pass  # a folder that cannot be written to is refused now, not after all rounds
     settings = _settings(folder, exported, threads, lengths)
     engines = {one: AdaptiveEngine.from_pretrained(folder, one.backend, one.threads, one.lengths) for one in settings}
     random = np.random.default_rng(0)
