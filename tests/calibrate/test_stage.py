@@ -206,6 +206,15 @@ def test_thresholds_are_fitted_to_one_half_of_dev_and_their_drop_is_bounded_on_t
     assert drawing.draws[:, ~fitted].any()
 
 
+def test_a_model_that_answers_with_no_numbers_is_refused(early_exit, data):
+    model, task = early_exit("wikiann"), TASKS["wikiann"]
+    encoded = task.encode(task.read(data, "dev", "en"), load_tokenizer(model), 24)
+    network = EARLY_EXIT_MODELS["wikiann"].from_pretrained(model)
+    network.classifier.bias.data[0] = float("nan")
+    with pytest.raises(HalflingError, match="logits are not all finite"):
+        Trial("wikiann", network, encoded, ExitPolicy(layers=(3,), thresholds=()), batch_size=8)
+
+
 @pytest.mark.parametrize("task", ["xnli", "wikiann"])
 def test_times_can_be_those_of_the_engine(task, early_exit, data, tmp_path, monkeypatch):
     model = early_exit(task)

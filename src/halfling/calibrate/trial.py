@@ -12,6 +12,7 @@ from halfling import criteria
 from halfling.calibrate.score import Tally, tally
 from halfling.calibrate.search import Options, taken
 from halfling.cost.flops import Head, flops
+from halfling.errors import HalflingError
 from halfling.models.shapes import shape_of
 from halfling.records import ExitPolicy, TaskName
 from halfling.tasks import TASKS, Encoded
@@ -47,6 +48,9 @@ class Trial:
         like: A policy whose criterion, pooling and granularity all others share.
         batch_size: Examples at a time.
         seed: Draws the half of the examples that thresholds are fitted to; the other half tells their drop's bound.
+
+    Raises:
+        HalflingError: The model answers with something that is no number.
     """
 
     def __init__(
@@ -63,6 +67,8 @@ class Trial:
         answers = predict(network, encoded, batch_size, all_exits=True)
         assert answers.exit_logits is not None
         self.logits = [[one.numpy() for one in per_exit] for per_exit in answers.exit_logits]
+        if not all(np.isfinite(one).all() for per_exit in self.logits for one in per_exit):
+            raise HalflingError("the model's logits are not all finite: its weights are broken, train it again")
         self.labels = [
             [_labels(one, encoded, number) for number, one in enumerate(per_exit)] for per_exit in answers.exit_logits
         ]
