@@ -190,7 +190,7 @@ def test_an_interruption_is_one_line_and_status_130(halfling, write, write_maske
     encoder = write_masked_lm(tmp_path / "encoder")
     said = halfling("finetune", encoder, tmp_path / "data", tmp_path / "out", "task=xnli", "max_tokens=16")
     assert said.status == 130
-    assert said.err == "error: interrupted: the same command goes on where this one stopped\n"
+    assert said.err == "error: interrupted: the same command goes on from what is finished\n"
     assert not (tmp_path / "out").exists()
 
 

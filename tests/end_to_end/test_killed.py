@@ -85,7 +85,7 @@ def test_ctrl_c_is_one_line_and_the_same_command_goes_on(whole_run, write_recipe
     command = ("run", write_recipe("wikiann"), "--runs", tmp_path)
     ended = halfling(*command, stop=["teacher", 30, signal.SIGINT])
     assert ended.status == 130
-    assert ended.err.splitlines()[-1] == "error: interrupted: the same command goes on where this one stopped"
+    assert ended.err.splitlines()[-1] == "error: interrupted: the same command goes on from what is finished"
     assert "Traceback" not in ended.err
     assert not (tmp_path / "tiny/teacher").exists()
     halfling(*command, stop=["distill/uniform", 1, signal.SIGKILL])

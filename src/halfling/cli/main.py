@@ -47,11 +47,11 @@ def main() -> None:
         _interrupted()
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
-        _fail(f"{where}{error.strerror or error}: mend it and run the same command again; finished work is kept")
+        _fail(f"{where}{error.strerror or error}: mend it and run the same command again")
 
 
 def _interrupted() -> None:
-    _fail("interrupted: the same command goes on where this one stopped", status=INTERRUPTED)
+    _fail("interrupted: the same command goes on from what is finished", status=INTERRUPTED)
 
 
 def _fail(message: str, status: int = 1) -> None:
