@@ -57,7 +57,7 @@ class Rival:
             logits = self.padded(ids, (ids != PAD).astype(np.int64))
             for row, number in enumerate(group):
                 picked = sequences[number].picked
-                answers[number] = logits[row, picked] if logits.ndim == 3 else logits[row : row + 1]
+                answers[number] = logits[row, picked] if logits.ndim == 3 else logits[[row]]  # copies
         return [answers[number] for number in range(len(sequences))]
 
     def best_setting(self, batches: Sequence[Sequence[Encoded]]) -> None:
@@ -188,7 +188,7 @@ def openvino_dynamic(path: Path, precision: str = "f32") -> Padded:
     request = _compile(path, precision).create_infer_request()
 
     def run(ids: np.ndarray, mask: np.ndarray) -> np.ndarray:
-        return request.infer({"input_ids": ids, "attention_mask": mask}, share_inputs=True)[0]
+        return request.infer({"input_ids": ids, "attention_mask": mask}, share_inputs=True, share_outputs=True)[0]
 
     return run
 
@@ -200,7 +200,9 @@ def openvino_static(path: Path) -> Padded:
     def run(ids: np.ndarray, mask: np.ndarray) -> np.ndarray:
         if ids.shape not in requests:
             requests[ids.shape] = _compile(path, "f32", ids.shape).create_infer_request()
-        return requests[ids.shape].infer({"input_ids": ids, "attention_mask": mask}, share_inputs=True)[0]
+        return requests[ids.shape].infer(
+            {"input_ids": ids, "attention_mask": mask}, share_inputs=True, share_outputs=True
+        )[0]
 
     return run
 

@@ -38,7 +38,8 @@ def test_the_harness_measures_every_candidate_and_finds_equal_answers(tmp_path, 
         figures = found["time"]["xnli"][size]
         assert figures["flops_share"] == pytest.approx(0.686, abs=0.1)
         raced = figures[precision]
-        assert {"transformers eager"} | rivals_of[precision] <= {*raced["median_ms"]}
+        assert {inference.EAGER} | rivals_of[precision] <= {*raced["median_ms"]}
+        assert raced["settings"][inference.EAGER] == str(inference.rivals.Setting(group=32, multiple=1))
         exact = {name: gap for name, gap in raced["largest_difference"].items() if "float32" in name}
         assert max(exact.values(), default=0) < 1e-4
         assert len(exact) == (2 if precision == "float32" else 0)
