@@ -111,8 +111,9 @@ def engines(model: Path, plan: Plan, data: Path, precision: Precision, lengths: 
     mark = f"ours {backend} {precision}"
     as_it_comes: dict[str, Candidate] = {}
     if plan.slow and lengths:
-        plain = AdaptiveEngine.from_pretrained(folder, backend, rivals.THREADS, ())
-        as_it_comes[f"{mark} without lengths, exits"] = ours(plain, leave=True, exits=plan.exits)
+        early = model.parent / f"{model.name}-{precision}-exits"
+        dynamic = AdaptiveEngine.from_pretrained(early, backend, rivals.THREADS, ())
+        as_it_comes[f"{mark} without lengths, exits"] = ours(dynamic, leave=True, exits=plan.exits)
     return as_it_comes | {
         f"{mark}, exits off": ours(loaded["off"], leave=False, exits=plan.exits),
         f"{mark}, none taken": ours(loaded["exits"], leave=False, exits=plan.exits),

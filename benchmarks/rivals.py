@@ -57,7 +57,8 @@ class Rival:
             logits = self.padded(ids, (ids != PAD).astype(np.int64))
             for row, number in enumerate(group):
                 picked = sequences[number].picked
-                answers[number] = logits[row, picked] if logits.ndim == 3 else logits[[row]]  # copies
+                # A copy either way: a rival's next call may compute into the same array.
+                answers[number] = logits[row, picked] if logits.ndim == 3 else logits[[row]]
         return [answers[number] for number in range(len(sequences))]
 
     def best_setting(self, batches: Sequence[Sequence[Encoded]]) -> None:
