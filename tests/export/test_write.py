@@ -33,6 +33,16 @@ def write_policy(tmp_path):
     return make
 
 
+@pytest.fixture
+def fill_disk(monkeypatch):
+    """A function after which an export fails when all but its check is done."""
+
+    def broken(*_):
+        raise HalflingError("the disk is full")
+
+    return lambda: monkeypatch.setattr(write, "agreement", broken)
+
+
 def files_of(folder):
     return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
 
@@ -104,15 +114,11 @@ def test_a_new_export_takes_the_place_of_the_old(write_tagger, tmp_path):
     assert not list(tmp_path.glob("*.partial"))
 
 
-def test_an_export_that_fails_leaves_the_old_one_and_nothing_else(write_tagger, tmp_path, monkeypatch):
+def test_an_export_that_fails_leaves_the_old_one_and_nothing_else(write_tagger, fill_disk, tmp_path):
     model, out = write_tagger(tmp_path / "model"), tmp_path / "out"
     write.export(model=model, out=out, backends=("torch",))
     before = (out / "engine.json").read_bytes()
-
-    def broken(*_):
-        raise HalflingError("the disk is full")
-
-    monkeypatch.setattr(write, "agreement", broken)
+    fill_disk()
     with pytest.raises(HalflingError, match="the disk is full"):
         write.export(model=model, out=out, backends=("onnx",))
     assert (out / "engine.json").read_bytes() == before
@@ -249,17 +255,13 @@ def test_two_exports_into_one_folder_do_not_mix(write_tagger, tmp_path):
     read_exported(out)
 
 
-def test_an_export_killed_while_it_swapped_folders_loses_nothing(write_tagger, tmp_path, monkeypatch):
+def test_an_export_killed_while_it_swapped_folders_loses_nothing(write_tagger, fill_disk, tmp_path):
     model, out = write_tagger(tmp_path / "model"), tmp_path / "out"
     write.export(model=model, out=out, backends=("torch",))
     before = (out / "engine.json").read_bytes()
     (tmp_path / ".out.export/new/half").mkdir(parents=True)
     out.replace(tmp_path / ".out.export/old")
-
-    def broken(*_):
-        raise HalflingError("the disk is full")
-
-    monkeypatch.setattr(write, "agreement", broken)
+    fill_disk()
     with pytest.raises(HalflingError, match="the disk is full"):
         write.export(model=model, out=out, backends=("onnx",))
     assert (out / "engine.json").read_bytes() == before
