@@ -64,7 +64,7 @@ def bare(documents: list[str], tokenizer: Path) -> None:
 def ours(source: Path, codes: tuple[str, ...] | str, tokenizer: Path, out: Path) -> None:
     """Run the corpus and the pack stage."""
     from halfling.corpus.build import CorpusSettings, build_corpus
-    from halfling.corpus.pack import PackSettings, pack_corpus
+    from halfling.tokens.pack import PackSettings, pack_corpus
 
     for name in ("corpus", "packed"):
         (out / name).mkdir(parents=True)
@@ -148,9 +148,9 @@ def compare(tokenizer: Path, mine: Path, theirs: Path) -> dict[str, int]:
     """
     from datasets import load_from_disk
 
-    from halfling.corpus.blocks import PackedBlocks
-    from halfling.corpus.encode import load_tokenizer
     from halfling.corpus.store import read_texts
+    from halfling.tokens.blocks import PackedBlocks
+    from halfling.tokens.encode import load_tokenizer
 
     model, _ = load_tokenizer(tokenizer)
     num_documents = num_tokens = num_script = 0
@@ -183,7 +183,7 @@ def compare(tokenizer: Path, mine: Path, theirs: Path) -> dict[str, int]:
 def train(source: Path, codes: tuple[str, ...] | str, out: Path) -> Path:
     """Return the folder of a tokenizer trained on the same text."""
     from halfling.corpus.build import CorpusSettings, build_corpus
-    from halfling.teacher.tokenizer import TokenizerSettings, build_tokenizer
+    from halfling.tokens.tokenizer import TokenizerSettings, build_tokenizer
 
     for name in ("text", "tokenizer"):
         (out / name).mkdir(parents=True)

@@ -16,9 +16,9 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from halfling.corpus.encode import TextEncoder, load_tokenizer
 from halfling.corpus.read import read_documents
 from halfling.corpus.sources.folder import find_sources
+from halfling.tokens.encode import TextEncoder, load_tokenizer
 
 _BATCH = 500
 

@@ -26,9 +26,9 @@ import numpy as np
 import pyarrow as pa
 
 from halfling.corpus.clean import digest64
-from halfling.corpus.pack import PackSettings, pack_corpus
 from halfling.corpus.read import read_documents
 from halfling.corpus.store import ChunkWriter
+from halfling.tokens.pack import PackSettings, pack_corpus
 
 PIECES = 250_002
 CODES = ("en", "de", "fr", "es", "ru", "zh-Hans", "ja", "ar")

@@ -22,13 +22,13 @@ import torch
 from halfling.calibrate import CalibrateSettings
 from halfling.calibrate.curve import Drawing, Wish
 from halfling.calibrate.score import resamples
-from halfling.calibrate.trial import Trial
+from halfling.calibrate.simulate import Trial
 from halfling.cost.latency import interleaved_medians
 from halfling.evaluate.network import mean_gflops
+from halfling.exits.policy import ExitPolicy
 from halfling.languages import SETS
 from halfling.models import EARLY_EXIT_MODELS
-from halfling.models.folder import load_model, load_tokenizer
-from halfling.records import ExitPolicy
+from halfling.models.load import load_model, load_tokenizer
 from halfling.tasks import TASKS
 from halfling.tasks.predict import predict
 

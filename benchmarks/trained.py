@@ -21,11 +21,11 @@ from halfling.cost.flops import Head, flops
 from halfling.cost.latency import interleaved, paired_ratio
 from halfling.engine import AdaptiveEngine, Encoded
 from halfling.engine.exported import Precision
+from halfling.exits.policy import Calibration
 from halfling.export.write import export
 from halfling.models import XLMRobertaEarlyExitConfig
-from halfling.models.folder import load_tokenizer
+from halfling.models.load import load_tokenizer
 from halfling.models.shapes import shape_of
-from halfling.records import Calibration
 
 BATCH = 32
 PRECISIONS: tuple[Precision, ...] = ("float32", "int8")

@@ -19,8 +19,8 @@ import torch
 from torch import Tensor
 
 from halfling.evaluate.network import load_network
-from halfling.models.folder import load_tokenizer, weights_sha256
-from halfling.records import Calibration
+from halfling.exits.policy import Calibration
+from halfling.models.load import load_tokenizer, weights_sha256
 
 
 def grow(weight: Tensor, rows: Tensor, columns: Tensor) -> Tensor:

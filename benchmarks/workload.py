@@ -17,15 +17,16 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from halfling.cost.flops import Head, flops
 from halfling.engine import Encoded
+from halfling.exits.policy import Calibration, ExitPolicy
 from halfling.languages import SETS
 from halfling.models import EARLY_EXIT_MODELS, XLMRobertaEarlyExitConfig
-from halfling.models.folder import weights_sha256
+from halfling.models.load import weights_sha256
 from halfling.models.shapes import config_for
-from halfling.records import Calibration, EncoderShape, ExitPolicy, TaskName
+from halfling.records import EncoderShape, TaskName
 from halfling.sample.write import SampleSettings, write_sample
 from halfling.tasks import TASKS
 from halfling.tasks.encode import ABSENT
-from halfling.teacher.unigram import tokenizer_of
+from halfling.tokens.unigram import tokenizer_of
 
 LANGUAGES = SETS["thesis-6"]
 SHARE = 0.686

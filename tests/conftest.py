@@ -1,6 +1,8 @@
 """What all tests share: annotations are checked as the code runs, and one thread computes."""
 
+import lzma
 import os
+import random
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -79,7 +81,7 @@ def write_tagger(tiny_tokenizer: Any) -> Callable[..., Path]:
 @pytest.fixture
 def write_packed() -> Callable[..., Path]:
     """A function that writes chunks of blocks of token ids as the pack stage does; a sequence begins at each 0."""
-    from halfling.corpus.blocks import BlocksWriter, PackedSummary, Run, block_schema, blocks_file
+    from halfling.tokens.blocks import BlocksWriter, PackedSummary, Run, block_schema, blocks_file
 
     def write(folder: Path, chunks: list[list[list[int]]], vocab_size: int = 42) -> Path:
         block_tokens = len(chunks[0][0])
@@ -114,3 +116,140 @@ def full_blocks() -> Callable[..., list[list[list[int]]]]:
         return [[block() for _ in range(num_blocks)] for _ in range(num_chunks)]
 
     return make
+
+
+@pytest.fixture
+def tiny_config(tiny_tokenizer: Any) -> Any:
+    """The configuration of two layers, 16 wide, 40 tokens."""
+    from transformers import XLMRobertaConfig
+
+    return XLMRobertaConfig(
+        vocab_size=len(tiny_tokenizer),
+        hidden_size=16,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=32,
+        max_position_embeddings=42,
+        type_vocab_size=1,
+        # Wide enough that random models disagree with themselves from input to input.
+        initializer_range=0.5,
+        bos_token_id=0,
+        pad_token_id=1,
+        eos_token_id=2,
+    )
+
+
+@pytest.fixture
+def encoder(tmp_path: Path, tiny_tokenizer: Any, tiny_config: Any) -> Path:
+    """A folder with a random masked language model and its tokenizer."""
+    from transformers import XLMRobertaForMaskedLM, set_seed
+
+    set_seed(0)
+    folder = tmp_path / "encoder"
+    tiny_config.initializer_range = 0.1
+    XLMRobertaForMaskedLM(tiny_config).save_pretrained(folder)
+    tiny_tokenizer.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def write_xz() -> Callable[[Path, str], Path]:
+    """A function that writes a text as .xz, and its folder."""
+
+    def write(path: Path, text: str) -> Path:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(lzma.compress(text.encode()))
+        return path
+
+    return write
+
+
+WORDS = {
+    "en": "the river runs past an old mill and the children watch boats carry grain to market town",
+    "ru": "река течёт мимо старой мельницы и дети смотрят как лодки везут зерно на рынок города",
+    "sw": "mto unapita karibu na kinu cha zamani na watoto wanatazama mashua zikibeba nafaka sokoni",
+    "hi": "नदी पुरानी चक्की के पास से बहती है और बच्चे नावों को देखते हैं जो अनाज ले जाती हैं",
+}
+
+
+def made_documents(code: str, number: int) -> list[str]:
+    """Documents of one to four paragraphs, all different."""
+    chance = random.Random(f"{code}{number}")
+    return [
+        "\n".join(
+            f"{i} {j} " + " ".join(chance.choices(WORDS[code].split(), k=chance.randint(4, 40)))
+            for j in range(chance.randint(1, 4))
+        )
+        for i in range(number)
+    ]
+
+
+def write_source(folder: Path, documents: dict[str, list[str]]) -> Path:
+    """Write CC100-format files."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for code, texts in documents.items():
+        with lzma.open(folder / f"{code}.txt.xz", "wt", encoding="utf-8", preset=1) as file:
+            file.write("".join(f"{text}\n\n" for text in texts))
+    return folder
+
+
+def build(source: Path, out: Path, **settings) -> dict[str, Any]:
+    from halfling.corpus.build import CorpusSettings, build_corpus
+
+    out.mkdir(exist_ok=True)
+    return build_corpus(settings=CorpusSettings(**settings), source=source, out=out)
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """Every file's bytes, by its path in the folder."""
+    return {p.relative_to(folder).as_posix(): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+@pytest.fixture(scope="session")
+def documents() -> dict[str, list[str]]:
+    """Every document of `source`, by language."""
+    return {code: made_documents(code, n) for code, n in {"en": 300, "ru": 120, "sw": 40, "hi": 60}.items()}
+
+
+@pytest.fixture(scope="session")
+def source(documents, tmp_path_factory) -> Path:
+    """CC100's files of four languages."""
+    return write_source(tmp_path_factory.mktemp("source"), documents)
+
+
+@pytest.fixture(scope="session")
+def corpus(source, tmp_path_factory) -> Path:
+    """Five chunks of four languages, one language at a time: read it, do not change it."""
+    out = tmp_path_factory.mktemp("corpus")
+    build(source, out, workers=1)
+    return out
+
+
+@pytest.fixture(scope="session")
+def tokenizer_folder(tmp_path_factory) -> Path:
+    """A tokenizer of XLM-R's layout that knows a few words and every character of them."""
+    from transformers import XLMRobertaTokenizer
+
+    known = [word for words in WORDS.values() for word in words.split()]
+    characters = sorted({character for word in known for character in word} | set("0123456789<>/▁"))
+    scores = {f"▁{word}": -3.0 for word in known} | dict.fromkeys(characters, -9.0)
+    vocab = [(token, 0.0) for token in ("<s>", "<pad>", "</s>", "<unk>")]
+    vocab += [*scores.items(), ("<mask>", 0.0)]
+    folder = tmp_path_factory.mktemp("tokenizer")
+    XLMRobertaTokenizer(vocab=vocab).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(name="write_source", scope="session")
+def _write_source():
+    return write_source
+
+
+@pytest.fixture(name="build", scope="session")
+def _build():
+    return build
+
+
+@pytest.fixture(name="contents")
+def _contents():
+    return contents

@@ -2,7 +2,8 @@ import pytest
 from pydantic import ValidationError
 
 from halfling.errors import HalflingError
-from halfling.records import Calibration, EncoderShape, ExitPolicy, Quality, TradeOff
+from halfling.exits.policy import Calibration, ExitPolicy, TradeOff
+from halfling.records import EncoderShape, Quality
 
 CALIBRATION = Calibration(
     task="wikiann",

@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from halfling.corpus.encode import TextEncoder
 from halfling.corpus.read import read_documents
-from halfling.teacher.unigram import as_xlm_roberta, train_unigram
+from halfling.tokens.encode import TextEncoder
+from halfling.tokens.unigram import as_xlm_roberta, train_unigram
 
 DATA = Path(__file__).parents[3] / "shared" / "data" / "cc100-mini"
 

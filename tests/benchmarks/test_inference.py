@@ -118,7 +118,7 @@ def test_a_trained_model_s_own_exits_are_measured_in_six_languages(tmp_path, wri
     import trained
     import workload
 
-    from halfling.records import Calibration, ExitPolicy
+    from halfling.exits.policy import Calibration, ExitPolicy
 
     monkeypatch.setattr(trained, "THREADS", 1)
     model, data = write_tagger(tmp_path / "model"), workload.data_folder(tmp_path / "absent", tmp_path / "data")

@@ -24,7 +24,7 @@ def test_scores_are_those_of_the_model_in_torch(write_tagger, data, tmp_path):
     import int8_quality
 
     from halfling.models import XLMRobertaEarlyExitForTokenClassification
-    from halfling.models.folder import load_tokenizer
+    from halfling.models.load import load_tokenizer
     from halfling.tasks.predict import predict
 
     model = write_tagger(tmp_path / "model")

@@ -38,8 +38,8 @@ def test_the_policy_goes_along(write_tagger, tmp_path, monkeypatch, capsys):
     import widen
 
     from halfling.evaluate.network import load_network
-    from halfling.models.folder import load_tokenizer
-    from halfling.records import Calibration, ExitPolicy
+    from halfling.exits.policy import Calibration, ExitPolicy
+    from halfling.models.load import load_tokenizer
 
     write_tagger(tmp_path / "model")
     (tmp_path / "calibration").mkdir()

@@ -6,12 +6,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from halfling.calibrate.clock import Clock
 from halfling.calibrate.curve import Drawing, Wish
 from halfling.calibrate.score import Tally, drop_bound, resamples, tally
 from halfling.calibrate.search import Options, search, taken
-from halfling.calibrate.trial import Trial
-from halfling.records import ExitPolicy, TradeOff
+from halfling.calibrate.simulate import Trial
+from halfling.calibrate.timing import Clock
+from halfling.exits.policy import ExitPolicy, TradeOff
 from halfling.tasks import TASKS
 
 

@@ -9,18 +9,18 @@ from pydantic import ValidationError
 from transformers import set_seed
 
 from halfling.calibrate import CalibrateSettings, calibrate, head_of
-from halfling.calibrate.clock import Clock, spread
 from halfling.calibrate.curve import Drawing
 from halfling.calibrate.in_engine import InEngine
 from halfling.calibrate.score import resamples
-from halfling.calibrate.trial import Trial
+from halfling.calibrate.simulate import Trial
+from halfling.calibrate.timing import Clock, spread
 from halfling.cost.flops import flops
 from halfling.errors import HalflingError
 from halfling.evaluate.network import load_network
+from halfling.exits.policy import Calibration, ExitPolicy
 from halfling.models import EARLY_EXIT_MODELS, XLMRobertaEarlyExitConfig
-from halfling.models.folder import load_tokenizer, weights_sha256
+from halfling.models.load import load_tokenizer, weights_sha256
 from halfling.models.shapes import Dimensions, config_for, shape_of
-from halfling.records import Calibration, ExitPolicy
 from halfling.tasks import TASKS
 from halfling.tasks.predict import predict
 

@@ -6,10 +6,10 @@ from typer.testing import CliRunner
 
 from halfling.cli.corpus import corpus as commands
 from halfling.corpus.card import push
-from halfling.corpus.pack import PackSettings, pack_corpus
 from halfling.corpus.store import read_batches
 from halfling.errors import HalflingError
 from halfling.records import Manifest
+from halfling.tokens.pack import PackSettings, pack_corpus
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +34,7 @@ def test_the_text_loads_by_chunk(corpus, streaming):
 
 @pytest.mark.parametrize("streaming", [False, True])
 def test_the_blocks_load_by_chunk(packed, streaming):
-    from halfling.corpus.blocks import PackedBlocks
+    from halfling.tokens.blocks import PackedBlocks
 
     rows = list(datasets.load_dataset(str(packed), "chunk-3", split="train", streaming=streaming))
     blocks = PackedBlocks(packed / "chunk-3")

@@ -15,7 +15,7 @@ import pytest
 from halfling.corpus.build import CorpusSettings, build_corpus
 from halfling.corpus.sources import SourceSettings, open_source
 from halfling.errors import HalflingError
-from halfling.run import Stage, run_stage
+from halfling.stage import Stage, run_stage
 
 BAD_DAY = ["429", "503", "500", "refused", "dropped", "truncated", "too large", "too small"]
 

@@ -7,10 +7,11 @@ import pytest
 from halfling import files
 from halfling.corpus import repeats
 from halfling.corpus.build import CorpusSettings
-from halfling.corpus.pack import PackSettings, pack_corpus
 from halfling.corpus.verify import verify
 from halfling.files import digest
 from halfling.records import Manifest
+from halfling.tokens.pack import PackSettings, pack_corpus
+from halfling.tokens.verify import verify_packed
 
 
 def manifest_of(folder, counts, settings):
@@ -73,7 +74,7 @@ def rewrite(path, change):
 
 
 def one_fault(corpus, *parts, packed=None):
-    faults = verify(corpus, packed)
+    faults = verify_packed(packed, corpus) if packed else verify(corpus)
     assert len(faults) == 1, faults
     assert "\n" not in faults[0]
     for part in parts:
@@ -82,7 +83,7 @@ def one_fault(corpus, *parts, packed=None):
 
 def test_a_whole_corpus_has_no_faults(whole, corpus, packed):
     assert verify(whole) == []
-    assert verify(corpus, packed) == []
+    assert verify_packed(packed, corpus) == []
 
 
 def test_a_document_twice_in_a_chunk_is_found(bare):
@@ -168,14 +169,14 @@ def test_a_flipped_byte_in_a_huge_file_is_found(corpus, packed, monkeypatch):
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
     path.write_bytes(content)
-    assert any("chunk-3/en.arrow: its content is not" in fault for fault in verify(corpus, packed))
+    assert any("chunk-3/en.arrow: its content is not" in fault for fault in verify_packed(packed, corpus))
 
 
 @pytest.mark.parametrize("name", ["README.md", "corpus.json"])
 def test_a_changed_figure_beside_the_blocks_is_found(corpus, packed, name):
     path = packed / name
     path.write_text(path.read_text(encoding="utf-8").replace("2", "3", 1), encoding="utf-8")
-    assert any(f"{name}: its content is not" in fault for fault in verify(corpus, packed))
+    assert any(f"{name}: its content is not" in fault for fault in verify_packed(packed, corpus))
 
 
 def test_a_truncated_file_is_found(bare):
@@ -222,7 +223,7 @@ def test_a_document_without_text_is_found(bare):
 def test_damage_to_the_blocks_is_found(corpus, packed):
     path = packed / "chunk-3" / "en.arrow"
     path.write_bytes(path.read_bytes()[:-10])
-    faults = verify(corpus, packed)
+    faults = verify_packed(packed, corpus) if packed else verify(corpus)
     assert any("bytes, but the manifest says" in fault for fault in faults)
     assert any("chunk-3/en.arrow: cannot be read" in fault for fault in faults)
 
@@ -232,7 +233,7 @@ def test_a_flipped_byte_in_the_blocks_is_found(corpus, packed):
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
     path.write_bytes(content)
-    assert any("chunk-3/en.arrow: its content is not" in fault for fault in verify(corpus, packed))
+    assert any("chunk-3/en.arrow: its content is not" in fault for fault in verify_packed(packed, corpus))
 
 
 def change_block(path, change):
@@ -258,7 +259,7 @@ def change_block(path, change):
 def test_wrong_blocks_are_found(corpus, packed, change, fault):
     change_block(packed / "chunk-3" / "en.arrow", change)
     (packed / "manifest.json").unlink()
-    assert any("chunk-3/en.arrow" in each and fault in each for each in verify(corpus, packed))
+    assert any("chunk-3/en.arrow" in each and fault in each for each in verify_packed(packed, corpus))
 
 
 def test_a_block_too_few_is_found(corpus, packed):

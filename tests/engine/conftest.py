@@ -18,7 +18,7 @@ LAYERS = (1, 2, 3)
 def tokenizer() -> Any:
     """A tokenizer of XLM-R's kind, trained on the embedded sample's languages."""
     from halfling.sample.write import LANGUAGES
-    from halfling.teacher.unigram import as_xlm_roberta, train_unigram
+    from halfling.tokens.unigram import as_xlm_roberta, train_unigram
 
     texts = [text for language in LANGUAGES for text in (*language.plain, *language.ner)]
     model = train_unigram(iter(texts * 2), vocab_size=800, character_coverage=0.9995, num_threads=1)
@@ -65,7 +65,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory, tokenizer: Any) -> dict[st
 @pytest.fixture(scope="session")
 def write_policy(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
     """A function that writes a calibration with one threshold for all exits."""
-    from halfling.records import Calibration, ExitPolicy
+    from halfling.exits.policy import Calibration, ExitPolicy
 
     def write(kind: str, threshold: float, **more: Any) -> Path:
         folder = tmp_path_factory.mktemp("policy")

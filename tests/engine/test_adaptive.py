@@ -14,8 +14,8 @@ from halfling.engine import AdaptiveEngine
 from halfling.engine.adaptive import _row_lengths
 from halfling.engine.text import Encoded, SentencePieces, TokenizersPieces
 from halfling.errors import HalflingError
+from halfling.exits.policy import ExitPolicy
 from halfling.export.pieces import sentencepiece_model
-from halfling.records import ExitPolicy
 from halfling.tasks.encode import encode_wikiann, encode_xnli
 from halfling.tasks.wikiann import NerExample
 from halfling.tasks.xnli import NliExample

@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 from transformers import set_seed
 
+from halfling.exits.policy import Calibration, ExitPolicy
 from halfling.models import EARLY_EXIT_MODELS, XLMRobertaEarlyExitConfig
 from halfling.models.shapes import Dimensions, config_for
-from halfling.records import Calibration, ExitPolicy, TaskName
+from halfling.records import TaskName
 from halfling.tasks import TASKS
 
 LANGUAGES = ("en", "sw")

@@ -5,7 +5,7 @@ from halfling.cost.flops import flops
 from halfling.errors import HalflingError
 from halfling.evaluate.network import load_network
 from halfling.evaluate.quality import QualitySettings, measure_quality
-from halfling.models.folder import load_tokenizer
+from halfling.models.load import load_tokenizer
 from halfling.models.shapes import shape_of
 from halfling.records import Quality
 from halfling.tasks import TASKS

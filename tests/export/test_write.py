@@ -9,12 +9,12 @@ import pytest
 from halfling.engine import AdaptiveEngine, Encoded
 from halfling.engine.exported import read_exported
 from halfling.errors import HalflingError
+from halfling.exits.policy import Calibration, ExitPolicy
 from halfling.export import write
 from halfling.export.check import agreement
 from halfling.export.sentences import sentences
 from halfling.export.trained import load_trained
-from halfling.models.folder import weights_sha256
-from halfling.records import Calibration, ExitPolicy
+from halfling.models.load import weights_sha256
 
 
 @pytest.fixture

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from halfling.distill.build import DistillSettings, distill
 from halfling.models.shapes import Dimensions
-from halfling.teacher.pretrain import TeacherSettings, build_teacher
+from halfling.training.distill import DistillSettings, distill
+from halfling.training.pretrain import TeacherSettings, build_teacher
 
 # Runs a stage that kills itself: after a step, or while it writes a checkpoint, whose weights are then
 # whole, its optimizer half there, and nothing else.
@@ -34,10 +34,10 @@ torch.save = write_half
 after = lambda done, total, note: kill() if str(done) == at else None
 places = {"packed": Path(packed), "out": Path(out), "progress": after}
 if stage == "distill":
-    from halfling.distill.build import DistillSettings, distill
+    from halfling.training.distill import DistillSettings, distill
     distill(settings=DistillSettings.model_validate_json(settings), teacher=Path(source), **places)
 else:
-    from halfling.teacher.pretrain import TeacherSettings, build_teacher
+    from halfling.training.pretrain import TeacherSettings, build_teacher
     build_teacher(settings=TeacherSettings.model_validate_json(settings), tokenizer=Path(source), **places)
 """
 

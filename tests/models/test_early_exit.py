@@ -14,8 +14,9 @@ from transformers import (
     set_seed,
 )
 
-from halfling import criteria
 from halfling.cost.flops import Head, flops
+from halfling.exits import criteria
+from halfling.exits.policy import ExitPolicy
 from halfling.models import (
     XLMRobertaEarlyExitConfig,
     XLMRobertaEarlyExitForSequenceClassification,
@@ -23,7 +24,6 @@ from halfling.models import (
 )
 from halfling.models.packing import packed_attention, packed_positions
 from halfling.models.shapes import Dimensions, config_for, shape_of
-from halfling.records import ExitPolicy
 
 EVERY = (1, 2, 3, 4)
 

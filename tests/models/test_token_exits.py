@@ -6,15 +6,15 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import XLMRobertaForTokenClassification, set_seed
 
-from halfling import criteria
 from halfling.cost.flops import Head, flops
+from halfling.exits import criteria
+from halfling.exits.policy import ExitPolicy
 from halfling.models import (
     XLMRobertaEarlyExitConfig,
     XLMRobertaEarlyExitForSequenceClassification,
     XLMRobertaEarlyExitForTokenClassification,
 )
 from halfling.models.shapes import Dimensions, config_for, shape_of
-from halfling.records import ExitPolicy
 
 LENGTHS = [12, 3, 7, 11, 5, 9, 4, 10, 8, 6, 2, 12]
 EVERY = (1, 2, 3, 4)

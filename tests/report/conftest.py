@@ -2,7 +2,8 @@
 
 import pytest
 
-from halfling.records import Calibration, Cost, ExitPolicy, Quality, TradeOff
+from halfling.exits.policy import Calibration, ExitPolicy, TradeOff
+from halfling.records import Cost, Quality
 
 LANGUAGES = ("en", "ru", "hi", "tr", "sw", "ur")
 # model -> (gflops, gmacs_linear, score in English, ms at batch 1, ms at batch 32, bytes, mean exit layer)

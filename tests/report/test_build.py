@@ -165,6 +165,6 @@ def test_a_report_of_nothing_is_refused(tmp_path):
 
 def test_the_report_and_what_it_reads_load_without_torch():
     cost = ", ".join(f"halfling.cost.{name}" for name in ("flops", "latency", "memory"))
-    modules = f"halfling.report.build, halfling.criteria, {cost}"
+    modules = f"halfling.report.build, halfling.exits.criteria, {cost}"
     code = f"import sys, {modules}; sys.exit(bool({{'torch', 'transformers'}} & sys.modules.keys()))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

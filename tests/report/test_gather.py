@@ -1,7 +1,7 @@
 import pytest
 
 from halfling.errors import HalflingError
-from halfling.records import Calibration, ExitPolicy
+from halfling.exits.policy import Calibration, ExitPolicy
 from halfling.report.gather import gather, join
 
 

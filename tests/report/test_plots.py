@@ -3,7 +3,7 @@ import xml.etree.ElementTree as ET
 
 import pytest
 
-from halfling.records import Calibration, ExitPolicy, TradeOff
+from halfling.exits.policy import Calibration, ExitPolicy, TradeOff
 from halfling.report import plots
 from halfling.report.gather import join
 

@@ -6,11 +6,11 @@ from typing import Literal
 
 import numpy as np
 
-from halfling.calibrate.clock import Clock
 from halfling.calibrate.score import drop_bound
 from halfling.calibrate.search import Options, search
-from halfling.calibrate.trial import Trial
-from halfling.records import ExitPolicy, TradeOff
+from halfling.calibrate.simulate import Trial
+from halfling.calibrate.timing import Clock
+from halfling.exits.policy import ExitPolicy, TradeOff
 
 _HIGHEST_PRICE = 300.0  # points for the whole arithmetic: above it everything leaves at the first exit
 

@@ -10,8 +10,9 @@ from halfling.engine import AdaptiveEngine
 from halfling.engine import Encoded as Tokens
 from halfling.engine.exported import BackendName, Precision, read_exported
 from halfling.engine.tune import FIXED
+from halfling.exits.policy import Calibration, ExitPolicy
 from halfling.export.write import export
-from halfling.records import Calibration, ExitPolicy, TaskName
+from halfling.records import TaskName
 from halfling.tasks import Encoded
 from halfling.tasks.encode import ABSENT
 

@@ -9,17 +9,18 @@ from statistics import fmean
 import torch
 from transformers import PreTrainedModel
 
-from halfling.calibrate.clock import Clock, InTorch, spread
 from halfling.calibrate.curve import Drawing
 from halfling.calibrate.in_engine import InEngine
 from halfling.calibrate.score import resamples
 from halfling.calibrate.settings import CalibrateSettings
-from halfling.calibrate.trial import Trial
+from halfling.calibrate.simulate import Trial
+from halfling.calibrate.timing import Clock, InTorch, spread
 from halfling.errors import HalflingError
+from halfling.exits.policy import Calibration, ExitPolicy, TradeOff
 from halfling.models import EARLY_EXIT_MODELS
-from halfling.models.folder import load_model, load_tokenizer, weights_sha256
+from halfling.models.load import load_model, load_tokenizer, weights_sha256
 from halfling.models.shapes import require_room
-from halfling.records import Calibration, Counts, ExitPolicy, Progress, TradeOff, silent
+from halfling.records import Counts, Progress, silent
 from halfling.tasks import TASKS, Encoded
 
 _MEASURED = 3

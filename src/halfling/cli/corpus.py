@@ -77,8 +77,11 @@ def verify(
 ) -> None:
     """Prove that chunks are disjoint, complete and aligned; each fault is a line, and status 1."""
     from halfling.corpus.verify import verify as find_faults
+    from halfling.tokens.verify import verify_packed
 
-    faults = find_faults(folder, packed)
+    faults = find_faults(folder)
+    if packed is not None:
+        faults = [*dict.fromkeys([*faults, *verify_packed(packed, folder)])]
     if as_json:
         typer.echo(json.dumps({"faults": faults}, ensure_ascii=False, indent=1))
     for fault in [] if as_json else faults:

@@ -9,7 +9,7 @@ from halfling.cli.app import STAGES, AsJson, Overrides, app
 def exits(finetuned: Path, data: str, out: Path, overrides: Overrides = None, as_json: AsJson = False) -> None:
     """Give FINETUNED exits, trained on the English train split in DATA: task=xnli or task=wikiann."""
     from halfling.cli.one_stage import place, run_one
-    from halfling.exits.train import ExitsSettings, train_exits
+    from halfling.training.exits import ExitsSettings, train_exits
 
     run_one(
         train_exits,

@@ -22,8 +22,8 @@ def finetune(
 ) -> None:
     """Fine-tune ENCODER on the English train split in DATA (a folder, or hub): task=xnli or task=wikiann."""
     from halfling.cli.one_stage import place, run_one
-    from halfling.tasks.finetune import FinetuneSettings
-    from halfling.tasks.finetune import finetune as work
+    from halfling.training.finetune import FinetuneSettings
+    from halfling.training.finetune import finetune as work
 
     inputs = {"encoder": encoder, "data": place(data)}
     inputs |= {name: folder for name, folder in {"teacher": teacher, "packed": packed}.items() if folder}

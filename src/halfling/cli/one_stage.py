@@ -8,8 +8,8 @@ import typer
 
 from halfling.cli.view import LiveView
 from halfling.records import Counts, Settings
-from halfling.run import Input, Stage, run_stage
 from halfling.settings import read_settings
+from halfling.stage import Input, Stage, run_stage
 
 
 def run_one(

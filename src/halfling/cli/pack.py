@@ -9,6 +9,6 @@ from halfling.cli.app import STAGES, AsJson, Overrides, app
 def pack(corpus: Path, tokenizer: Path, out: Path, overrides: Overrides = None, as_json: AsJson = False) -> None:
     """Tokenise CORPUS with TOKENIZER and pack it into blocks in OUT."""
     from halfling.cli.one_stage import run_one
-    from halfling.corpus.pack import PackSettings, pack_corpus
+    from halfling.tokens.pack import PackSettings, pack_corpus
 
     run_one(pack_corpus, PackSettings, out, overrides, {"corpus": corpus, "tokenizer": tokenizer}, as_json=as_json)

@@ -26,11 +26,11 @@ def run(
     from rich.console import Console
 
     from halfling.cli.view import LiveView
-    from halfling.plan import plan
-    from halfling.recipe import read_recipe
+    from halfling.pipeline.recipe import read_recipe
+    from halfling.pipeline.stages import plan
     from halfling.records import Result
     from halfling.report.tables import print_table
-    from halfling.run import run_stages
+    from halfling.stage import run_stages
 
     resolved = read_recipe(recipe, overrides or ())
     folder = runs / resolved.name

@@ -15,7 +15,7 @@ from rich.progress import (
 )
 
 from halfling import records
-from halfling.run import Stage
+from halfling.stage import Stage
 
 console = Console(stderr=True, highlight=False)
 """Progress and errors go to stderr; stdout is for results."""

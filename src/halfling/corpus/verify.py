@@ -1,4 +1,4 @@
-"""Proof that a corpus is whole: chunks disjoint, complete and aligned, and its packed blocks in order."""
+"""Proof that a corpus is whole: chunks disjoint, complete and aligned."""
 
 from collections.abc import Iterator
 from itertools import pairwise
@@ -6,9 +6,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import numpy as np
-
-from halfling.corpus.blocks import PackedBlocks, PackedSummary, Run, blocks_file
 from halfling.corpus.clean import digest64
 from halfling.corpus.repeats import Repeats
 from halfling.corpus.store import chunk_folder, chunk_languages, chunk_numbers, document_id, read_batches
@@ -17,19 +14,18 @@ from halfling.files import sha256
 from halfling.records import Manifest
 
 
-def verify(corpus: Path, packed: Path | None = None) -> list[str]:
+def verify(corpus: Path) -> list[str]:
     """Return the faults of a corpus, a line each; an empty list says that it is whole.
 
     Args:
         corpus: Folder that `build_corpus` wrote. With a `manifest.json`, files and counts must be as it says.
-        packed: Folder that `pack_corpus` made of it, checked as well.
     """
     faults: list[str] = []
     manifest = None
     try:
         if (corpus / "manifest.json").exists():
             manifest = Manifest.read(corpus / "manifest.json")
-            faults += _file_faults(corpus, manifest)
+            faults += file_faults(corpus, manifest)
         numbers = chunk_numbers(corpus)
     except HalflingError as error:
         return [*faults, str(error)]
@@ -51,12 +47,11 @@ def verify(corpus: Path, packed: Path | None = None) -> list[str]:
     ]
     for code in sorted(codes | set(counted)):
         faults += _language_faults(corpus, code, numbers, counted.get(code))
-    if packed is not None:
-        faults += _packed_faults(packed, {n: chunk_languages(chunk_folder(corpus, n)) for n in numbers})
     return faults
 
 
-def _file_faults(folder: Path, manifest: Manifest) -> Iterator[str]:
+def file_faults(folder: Path, manifest: Manifest) -> Iterator[str]:
+    """Yield a line for each file of a stage's folder that is not what its manifest says."""
     hashes = manifest.counts.get("sha256", {})
     for name, size in manifest.files.items():
         path = folder / name
@@ -108,52 +103,3 @@ def _language_faults(corpus: Path, code: str, numbers: list[int], counted: dict[
             said = {number: counted[what][number - 1] for number in numbers if number <= len(counted[what])}
             if found != said:
                 yield f"{corpus}: {code}: {what} by chunk {found}, but the manifest says {said}"
-
-
-def _packed_faults(packed: Path, languages: dict[int, list[str]]) -> Iterator[str]:
-    try:
-        if (packed / "manifest.json").exists():
-            yield from _file_faults(packed, Manifest.read(packed / "manifest.json"))
-        summary = PackedSummary.read(packed / "corpus.json")
-    except HalflingError as error:
-        yield str(error)
-        return
-    for number, codes in languages.items():
-        for code in codes:
-            path = blocks_file(packed, number, code)
-            said = summary.blocks.get(path.parent.name, {}).get(code)
-            if not path.exists():
-                yield f"{path}: missing: chunk {number} is short of a language"
-                continue
-            try:
-                blocks = PackedBlocks(path)
-            except HalflingError as error:
-                yield str(error)
-                continue
-            if len(blocks) != said:
-                yield f"{path}: {len(blocks)} blocks, but corpus.json says {said}"
-            if len(blocks) and blocks.block_tokens != summary.block_tokens:
-                yield f"{path}: {blocks.block_tokens} tokens a block, corpus.json says {summary.block_tokens}"
-            if set(blocks.languages) - {code}:
-                yield f"{path}: holds blocks of another language"
-            # One line a kind of fault, though a file has many runs.
-            yield from dict.fromkeys(
-                fault for run in blocks.runs() for fault in _run_faults(path, run, len(blocks), summary.vocab_size)
-            )
-
-
-def _run_faults(path: Path, run: Run, num_blocks: int, vocab_size: int) -> Iterator[str]:
-    """Check the ids themselves; 0, 1 and 2 are `<s>`, `<pad>` and `</s>`."""
-    ids = run.input_ids
-    if ids.min() < 0 or ids.max() >= vocab_size:
-        yield f"{path}: ids outside 0..{vocab_size - 1}"
-    begins = np.zeros(ids.shape, dtype=bool)
-    begins[run.begins()] = True
-    if not (np.array_equal(begins, ids == 0) and begins[:, 0].all()):
-        yield f"{path}: sequences do not begin where `starts` says"
-    # What stands before a beginning, or before padding, ends a sequence.
-    ends = ids[:, :-1][begins[:, 1:] | ((ids[:, 1:] == 1) & (ids[:, :-1] != 1))]
-    if not ((ends == 2).all() and np.isin(ids[:, -1], (1, 2)).all()):
-        yield f"{path}: a sequence without `</s>` at its end"
-    if num_blocks > 1 and (ids == 1).any():
-        yield f"{path}: padding, though the language fills a block"

@@ -7,8 +7,9 @@ from typing import Literal
 from pydantic import Field
 
 from halfling.errors import HalflingError
+from halfling.exits.policy import ExitPolicy
 from halfling.files import sha256
-from halfling.records import EncoderShape, ExitPolicy, Record
+from halfling.records import EncoderShape, Record
 
 EXPORTED = "engine.json"
 """The file that makes a folder an exported model."""

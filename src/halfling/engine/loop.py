@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float32, Int
 
-from halfling import criteria
 from halfling.engine import packing
 from halfling.engine.backends import Backend
 from halfling.engine.embeddings import Embeddings
 from halfling.engine.exported import Exported
 from halfling.engine.text import PAD, Encoded
+from halfling.exits import criteria
 
 TOKENS_AT_ONCE = 2048
 """Tokens of one pass: what is computed together stays in the caches, and memory stays bounded."""

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float32, Int32
 
-from halfling import criteria
 from halfling.engine import packing
 from halfling.engine.loop import REPACK_GAIN, AdaptiveLoop, Answer
 from halfling.engine.text import Encoded
+from halfling.exits import criteria
 
 
 @dataclass

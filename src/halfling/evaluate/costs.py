@@ -17,7 +17,7 @@ from halfling.cost.memory import peak_bytes
 from halfling.evaluate.network import load_network, mean_gflops
 from halfling.files import write_text
 from halfling.languages import SETS
-from halfling.models.folder import load_tokenizer
+from halfling.models.load import load_tokenizer
 from halfling.models.shapes import require_room
 from halfling.records import Cost, Counts, Progress, Settings, TaskName, silent
 from halfling.tasks import TASKS, Encoded

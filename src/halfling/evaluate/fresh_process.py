@@ -7,7 +7,7 @@ from typing import Any
 
 from halfling.cost.memory import peak_bytes_of_this_process
 from halfling.evaluate.network import load_network
-from halfling.models.folder import load_tokenizer
+from halfling.models.load import load_tokenizer
 from halfling.tasks import TASKS
 from halfling.tasks.predict import predict
 from halfling.tasks.wikiann import NerExample

@@ -7,14 +7,14 @@ import torch
 from pydantic import Field
 from torch.utils.data import default_collate
 
-from halfling.corpus.blocks import PackedBlocks, PackedSummary
 from halfling.errors import HalflingError
 from halfling.files import write_text
-from halfling.models.folder import load_model, load_tokenizer
+from halfling.models.load import load_model, load_tokenizer
 from halfling.models.masked_lm import PackedMaskedLM
 from halfling.models.shapes import require_room
 from halfling.records import Counts, MaskedLoss, Progress, Seed, Settings, silent
-from halfling.teacher.masked_blocks import mask_block
+from halfling.tokens.blocks import PackedBlocks, PackedSummary
+from halfling.tokens.masking import mask_block
 
 
 class MaskedLMSettings(Settings):

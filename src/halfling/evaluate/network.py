@@ -8,10 +8,11 @@ from transformers import PreTrainedModel
 from halfling.calibrate import head_of
 from halfling.cost.flops import flops
 from halfling.errors import HalflingError
+from halfling.exits.policy import Calibration
 from halfling.models import EARLY_EXIT_MODELS
-from halfling.models.folder import load_model, weights_sha256
+from halfling.models.load import load_model, weights_sha256
 from halfling.models.shapes import shape_of
-from halfling.records import Calibration, TaskName
+from halfling.records import TaskName
 from halfling.tasks import TASKS
 from halfling.tasks.predict import Predictions
 

@@ -9,7 +9,7 @@ from halfling.cost.flops import gmacs_linear
 from halfling.evaluate.network import load_network, mean_gflops
 from halfling.files import write_text
 from halfling.languages import SETS
-from halfling.models.folder import load_tokenizer
+from halfling.models.load import load_tokenizer
 from halfling.models.shapes import require_room, shape_of
 from halfling.records import Counts, Progress, Quality, Seed, Settings, TaskName, silent
 from halfling.tasks import TASKS

@@ -1,1 +1,1 @@
-"""Exits: classifiers after intermediate layers, put on a fine-tuned model and trained."""
+"""Exits: the policy (where an input may leave, and how sure it must be) and the criteria of being sure."""

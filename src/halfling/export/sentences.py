@@ -7,7 +7,7 @@ from typing import Any
 
 from halfling.errors import HalflingError
 from halfling.export.trained import TASK_OF, Trained
-from halfling.models.folder import load_tokenizer
+from halfling.models.load import load_tokenizer
 from halfling.sample.write import SampleSettings, write_sample
 from halfling.tasks import TASKS
 

@@ -8,10 +8,11 @@ import torch
 from transformers import PreTrainedModel, XLMRobertaConfig
 
 from halfling.errors import HalflingError
+from halfling.exits.policy import Calibration, ExitPolicy
 from halfling.models import EARLY_EXIT_MODELS, XLMRobertaEarlyExitConfig
-from halfling.models.folder import load_model, weights_sha256
+from halfling.models.load import load_model, weights_sha256
 from halfling.models.shapes import shape_of
-from halfling.records import Calibration, EncoderShape, ExitPolicy, TaskName
+from halfling.records import EncoderShape, TaskName
 from halfling.tasks import TASKS
 
 Kind = Literal["sequence", "token"]

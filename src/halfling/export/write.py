@@ -15,12 +15,13 @@ from halfling.engine.exported import EXPORTED, FORMAT, BackendName, Exported, Pr
 from halfling.engine.text import SENTENCEPIECE_FILE, SentencePieces, TokenizersPieces
 from halfling.engine.tuning import TUNING
 from halfling.errors import HalflingError
+from halfling.exits.policy import ExitPolicy
 from halfling.export.check import Agreement, agreement
 from halfling.export.pieces import sentencepiece_model
 from halfling.export.sentences import Sentences, sentences
 from halfling.export.trained import Trained, load_trained
 from halfling.files import sha256
-from halfling.records import ExitPolicy, Progress, silent
+from halfling.records import Progress, silent
 
 _ROUNDING = 1e-2
 """More than float32's rounding makes of any logit, and less than a wrong graph does."""
@@ -167,7 +168,7 @@ def _write_segments(
     import onnx
 
     from halfling.export.graph import Int8, SegmentGraph
-    from halfling.export.ranges import largest_inputs
+    from halfling.export.int8 import largest_inputs
 
     act = trained.network.config.hidden_act
     if act != "gelu":

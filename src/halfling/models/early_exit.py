@@ -17,9 +17,9 @@ from transformers.models.xlm_roberta.modeling_xlm_roberta import (
     XLMRobertaPreTrainedModel,
 )
 
-from halfling import criteria
+from halfling.exits import criteria
+from halfling.exits.policy import ExitPolicy
 from halfling.models.exit_loops import EarlyExitOutput, leave_by_sentence, leave_by_token
-from halfling.records import ExitPolicy
 
 
 @no_type_check  # transformers makes an __init__ that takes any keyword; its signature, which is checked, names fields

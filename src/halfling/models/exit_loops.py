@@ -13,9 +13,9 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from transformers.utils import ModelOutput
 
-from halfling import criteria
+from halfling.exits import criteria
+from halfling.exits.policy import ExitPolicy
 from halfling.models.token_layer import Places, layer_of_some, places
-from halfling.records import ExitPolicy
 
 
 @dataclass

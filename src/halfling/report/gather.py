@@ -7,7 +7,8 @@ from typing import NamedTuple, TypeVar
 from pydantic import ValidationError
 
 from halfling.errors import HalflingError
-from halfling.records import Calibration, Cost, MaskedLoss, Quality, Record, Result
+from halfling.exits.policy import Calibration
+from halfling.records import Cost, MaskedLoss, Quality, Record, Result
 
 QUALITY_FILE = "quality.jsonl"
 MASKED_LM_FILE = "masked_lm.jsonl"

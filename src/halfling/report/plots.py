@@ -7,7 +7,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
-from halfling.records import Calibration, Quality, Result
+from halfling.exits.policy import Calibration
+from halfling.records import Quality, Result
 from halfling.report import summary
 from halfling.report.svg import PALETTE, SERIES, WIDTH_INCHES, house_style, themed_svg
 from halfling.report.tables import SCORE_TITLES, language_name

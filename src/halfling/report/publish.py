@@ -13,7 +13,7 @@ from safetensors.numpy import save_file
 from halfling.errors import HalflingError
 from halfling.files import MANIFEST, write_json, write_text
 from halfling.records import Counts, Manifest, Progress, Settings, silent
-from halfling.report.card import card
+from halfling.report.cards import card
 from halfling.report.gather import gather
 
 WEIGHTS, CONFIG = "model.safetensors", "config.json"

@@ -12,7 +12,7 @@ import numpy as np
 from openvino import Model, Output, Type
 from openvino import opset13 as ops
 
-from halfling.records import ExitPolicy
+from halfling.exits.policy import ExitPolicy
 
 
 def chain(segments: Sequence[Model], policy: ExitPolicy, tokens: int, answers: int, width: int) -> Model:
@@ -88,7 +88,7 @@ def _narrowness(logits: Output) -> Output:
 
 
 _CRITERIA = {"entropy": _entropy, "max_probability": _improbability, "margin": _narrowness}
-"""`halfling.criteria` of the same names, in a graph: they differ by rounding."""
+"""`halfling.exits.criteria` of the same names, in a graph: they differ by rounding."""
 
 
 def _classes(logits: Output) -> int:

@@ -14,7 +14,7 @@ from transformers import AutoModelForSequenceClassification, AutoModelForTokenCl
 from halfling.engine.backends.torch_graphs import Recordings
 from halfling.engine.exported import Exported
 from halfling.models import XLMRobertaEarlyExitConfig
-from halfling.models.folder import load_model
+from halfling.models.load import load_model
 
 MOST_TOKENS = 1024
 """Tokens up to which a segment is recorded on a GPU. A guess: of more, launches should no longer be what counts."""

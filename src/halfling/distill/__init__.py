@@ -1,1 +1,0 @@
-"""Distillation: a student learns its teacher's layers and its guesses at masked positions."""

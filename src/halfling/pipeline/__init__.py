@@ -1,0 +1,1 @@
+"""The pipeline: a recipe, and the stages that follow from it."""

@@ -1,0 +1,189 @@
+"""The typed recipe: what a whole run does, in one file."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field, model_validator
+
+from halfling.calibrate import CalibrateSettings
+from halfling.corpus.build import CorpusSettings
+from halfling.evaluate.costs import CostSettings
+from halfling.evaluate.quality import QualitySettings
+from halfling.models.shapes import SHAPES, Dimensions, Shape
+from halfling.records import EncoderShape, Seed, Settings, TaskName
+from halfling.report.build import ReportSettings
+from halfling.sample.write import SampleSettings
+from halfling.settings import check, read_yaml
+from halfling.tokens.pack import PackSettings
+from halfling.tokens.tokenizer import TokenizerSettings
+from halfling.training.distill import DistillSettings
+from halfling.training.exits import ExitsSettings
+from halfling.training.finetune import FinetuneSettings
+from halfling.training.layer_maps import LayerMapName
+from halfling.training.pretrain import TeacherSettings
+
+_SEEDED = ("sample", "corpus", "tokenizer", "teacher", "distill")
+_PER_TASK = ("finetune", "exits", "calibrate", "quality", "costs")
+# What the run itself says in a task's section; a recipe that could say it too would not be heard.
+_SAID_ELSEWHERE = {
+    "task": "the section's own name says it",
+    "model": "every model is evaluated under its own name",
+    "from_scratch": "set models.scratch",
+    "seed": "set models.seeds",
+}
+
+
+class Distillations(DistillSettings):
+    """One distillation for each layer map."""
+
+    layer_maps: tuple[LayerMapName, ...] = Field(("uniform",), min_length=1, description="a student for each")
+
+    @model_validator(mode="after")
+    def _maps_are_many(self) -> "Distillations":
+        if "layer_map" in self.model_fields_set:
+            raise ValueError(f"layer_map is of a single distillation: write layer_maps: [{self.layer_map}]")
+        return self
+
+    def each(self) -> dict[str, DistillSettings]:
+        """Return the settings of every distillation by the name of its layer map."""
+        shared = {name: getattr(self, name) for name in DistillSettings.model_fields}
+        return {
+            name: DistillSettings(
+                **{**shared, "layer_map": name, "layer_pairs": self.layer_pairs if name == "custom" else ()}
+            )
+            for name in self.layer_maps
+        }
+
+
+class Models(Settings):
+    """Which models are fine-tuned, which of them get exits."""
+
+    scratch: bool = Field(False, description="also fine-tune the teacher's shape without pretraining")
+    student_epochs: tuple[int, ...] | None = Field(
+        None, min_length=1, description="fine-tune students saved after these epochs; the last only"
+    )
+    exits_on: tuple[LayerMapName, ...] | None = Field(
+        None, description="give exits to the last students of these layer maps; of all"
+    )
+    seeds: tuple[Seed, ...] = Field((0,), min_length=1, description="fine-tune every model once with each")
+
+
+class Recipe(Settings):
+    """A whole run. `{data}` in a string stands for the data folder."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="the run's folder is runs/{name}")
+    data: str = Field(min_length=1, description='a data folder, "hub", or "sample" for the data that halfling brings')
+    text: str = Field(min_length=1, description="where text comes from: a folder of CC100's files, or a URL")
+    seed: Seed = Field(0, description="of every stage that does not name its own")
+    sample: SampleSettings = SampleSettings()
+    corpus: CorpusSettings = CorpusSettings()
+    tokenizer: TokenizerSettings = TokenizerSettings()
+    pack: PackSettings = PackSettings()
+    teacher: TeacherSettings = TeacherSettings()
+    distill: Distillations = Distillations()
+    models: Models = Models()
+    finetune: dict[TaskName, FinetuneSettings] = Field(min_length=1, description="the tasks, by name")
+    exits: dict[TaskName, ExitsSettings] = Field(default_factory=dict)
+    calibrate: dict[TaskName, CalibrateSettings] = Field(default_factory=dict)
+    quality: dict[TaskName, QualitySettings] = Field(default_factory=dict)
+    costs: dict[TaskName, CostSettings] = Field(default_factory=dict)
+    report: ReportSettings = ReportSettings()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_in(cls, raw: Any) -> Any:
+        """Tell each task's section its task, and each stage the seed; sections left out take their defaults."""
+        if not isinstance(raw, dict):
+            return raw
+        filled = {**raw}
+        named = raw.get("finetune")
+        tasks = named if isinstance(named, dict) else {}
+        for section in _PER_TASK:
+            given = raw.get(section) or {}
+            if isinstance(given, dict):
+                filled[section] = {
+                    task: _with_defaults(_of_task(section, task, given.get(task)), given.get(task))
+                    for task in {**tasks, **given}
+                }
+        seed = raw.get("seed", 0)
+        for section in _SEEDED:
+            filled[section] = _with_defaults({"seed": seed}, raw.get(section))
+        filled["models"] = _with_defaults({"seeds": [seed]}, raw.get("models"))
+        return filled
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> "Recipe":
+        unknown = {*self.exits, *self.calibrate, *self.quality, *self.costs} - {*self.finetune}
+        if unknown:
+            raise ValueError(f"{sorted(unknown)[0]} is not under finetune, so there is no model for it")
+        there = range(1, self.distill.epochs + 1)
+        for epoch in self.distill.save_epochs if "save_epochs" in self.distill.model_fields_set else ():
+            if epoch not in there:
+                raise ValueError(f"distill.save_epochs: epoch {epoch} outside 1..{self.distill.epochs}")
+        saved = {epoch for epoch in self.distill.save_epochs if epoch in there} | {self.distill.epochs}
+        if self.distill.layer_pairs and "custom" not in self.distill.layer_maps:
+            raise ValueError("distill.layer_pairs: read by the layer map custom only, which layer_maps does not name")
+        for task in self.finetune:
+            if {*self.quality[task].languages} != {*self.costs[task].languages}:
+                raise ValueError(f"quality.{task}.languages and costs.{task}.languages differ: the report joins them")
+        self._shapes_fit()
+        for epoch in self.models.student_epochs or ():
+            if epoch not in saved:
+                raise ValueError(
+                    f"models.student_epochs: epoch {epoch} is not saved (distill.save_epochs {sorted(saved)})"
+                )
+        for name in self.models.exits_on or ():
+            if name not in self.distill.layer_maps:
+                raise ValueError(f"models.exits_on: {name} is not among distill.layer_maps {self.distill.layer_maps}")
+        return self
+
+    def _shapes_fit(self) -> None:
+        """Refuse now what would fail after hours, as far as shapes are known before anything is loaded."""
+        teacher = _known(self.teacher.shape) if self.teacher.source == "scratch" else None
+        student = _known(self.distill.student)
+        if teacher and student and student.num_layers > teacher.num_layers:
+            raise ValueError(
+                f"distill.student has {student.num_layers} layers, more than the teacher's {teacher.num_layers}"
+            )
+        for name, shape in {"teacher": teacher, "distill": student}.items():
+            if shape and self.pack.block_tokens > shape.max_tokens:
+                raise ValueError(
+                    f"pack.block_tokens {self.pack.block_tokens}: the {name} reads {shape.max_tokens} tokens"
+                )
+        room = min((shape.max_tokens for shape in (teacher, student) if shape), default=None)
+        for section in _PER_TASK:
+            for task, settings in getattr(self, section).items():
+                if room and settings.max_tokens > room:
+                    raise ValueError(
+                        f"{section}.{task}.max_tokens {settings.max_tokens}: the models read {room} tokens"
+                    )
+        for task, settings in self.exits.items():
+            if student and settings.layers and not all(1 <= layer <= student.num_layers for layer in settings.layers):
+                raise ValueError(f"exits.{task}.layers {settings.layers} outside 1..{student.num_layers}")
+
+
+def _known(shape: Shape) -> Dimensions | EncoderShape:
+    return shape if isinstance(shape, Dimensions) else SHAPES[shape]
+
+
+def _of_task(section: str, task: str, given: Any) -> dict[str, Any]:
+    """Return what a task's section need not say, and refuse what it cannot say."""
+    for key, instead in _SAID_ELSEWHERE.items():
+        if isinstance(given, dict) and key in given:
+            raise ValueError(f"{section}.{task}.{key} is not for a recipe: {instead}")
+    return {"task": task, "model": ""} if section == "quality" else {"task": task}
+
+
+def _with_defaults(defaults: dict[str, Any], given: Any) -> Any:
+    """Return a section with its defaults; what is no section stays as it is, for the check to refuse."""
+    return {**defaults, **given} if isinstance(given, dict) else defaults if given is None else given
+
+
+def read_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
+    """Return a recipe, with `key=value` overrides (`teacher.epochs=2`) put in before it is checked.
+
+    Raises:
+        HalflingError: The file is missing or is no recipe, or a key or value is not understood.
+    """
+    return check(Recipe, read_yaml(path, overrides), str(path))

@@ -1,0 +1,292 @@
+"""The pack stage: documents in, blocks of token ids out."""
+
+import os
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from itertools import accumulate, chain, groupby
+from operator import itemgetter
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+from jaxtyping import Int32, Int64
+from pydantic import Field
+
+from halfling.corpus.card import CARD, write_packed_card
+from halfling.corpus.store import chunk_folder, chunk_languages, chunk_numbers, read_texts
+from halfling.errors import HalflingError
+from halfling.files import sha256, whole_file
+from halfling.records import Counts, Progress, Record, Settings, silent
+from halfling.tokens.blocks import BlocksWriter, PackedSummary, Run, block_schema, blocks_file
+from halfling.tokens.encode import Encoded, SpecialIds, TextEncoder, load_tokenizer
+
+_ALL_CHUNKS_TOGETHER = 64 * 2**20
+"""Bytes of a language's files below which one task packs all its chunks and learns its words once."""
+_ENCODED_TOGETHER = 4 * 2**20
+"""Bytes of text, of one chunk or several; a new word is cut faster among many."""
+
+
+class PackSettings(Settings):
+    """How documents become blocks."""
+
+    block_tokens: int = Field(128, ge=8, description="tokens of a block, special tokens included")
+    workers: int | None = Field(
+        None, ge=1, exclude=True, description="languages at the same time, the same bytes for any; null: one a core"
+    )
+
+
+class Packed(Record):
+    """What packing one language of one chunk came to; the file stands beside the blocks while the stage works."""
+
+    blocks: int
+    tokens: int = Field(description="special tokens left out")
+    unknown: int
+    literal_specials: int = Field(description="special tokens that stood in a text as text")
+    left_over: int = Field(description="tokens at the end that fill no block")
+
+
+class Packer:
+    """Fills the blocks of one language, document by document.
+
+    Each document is one or more sequences `<s> ... </s>`. Blocks are filled to the last token: where a document
+    does not fit, the rest of it goes on in the next block as a sequence of its own. One or two places, too few for
+    a sequence, are filled with further `</s>`, which belong to the sequence before.
+
+    Attributes:
+        num_blocks: Blocks so far.
+    """
+
+    def __init__(self, language: str, block_tokens: int, special: SpecialIds) -> None:
+        """Begin with an empty block."""
+        self.num_blocks = 0
+        self._language, self._width, self._special = language, block_tokens, special
+        self._open_ids = np.zeros(0, np.int32)
+        self._open_starts = np.zeros(0, np.int64)
+
+    def add(self, ids: Int32[np.ndarray, " tokens"], lengths: Int64[np.ndarray, " documents"]) -> Run:
+        """Return the blocks that these documents complete; `ids` holds them one after the other."""
+        places, taken, filled = self._places(lengths.tolist())
+        size = -(-filled // self._width) * self._width
+        flat = np.full(size, self._special.end, np.int32)
+        flat[: len(self._open_ids)] = self._open_ids
+        # Tokens come right after each sequence's beginning: a step up, and a step down where it ends.
+        change = np.zeros(size + 1, np.int8)
+        change[places + 1] += 1
+        change[places + 1 + taken] -= 1
+        is_token = change[:-1].cumsum(dtype=np.int8).view(bool)
+        flat[is_token] = ids
+        flat[places] = self._special.start
+        starts = np.concatenate([self._open_starts, places])
+        whole = filled // self._width
+        is_whole = starts < whole * self._width
+        self._open_ids, self._open_starts = flat[whole * self._width : filled], starts[~is_whole] - whole * self._width
+        self.num_blocks += whole
+        return self._run(flat[: whole * self._width], starts[is_whole])
+
+    def _places(
+        self, lengths: list[int]
+    ) -> tuple[Int64[np.ndarray, " sequences"], Int64[np.ndarray, " sequences"], int]:
+        """Return where sequences begin, counted from the open block, their tokens, and how far all of it goes."""
+        places: list[int] = []
+        taken: list[int] = []
+        filled, width = len(self._open_ids), self._width
+        room = width - filled - 2
+        for left in lengths:
+            while left:
+                part = left if left < room else room
+                places.append(filled)
+                taken.append(part)
+                left -= part
+                filled += part + 2
+                room -= part + 2
+                if room < 1:
+                    filled += room + 2  # places too few for a sequence
+                    room = width - 2
+        return np.array(places, np.int64), np.array(taken, np.int64), filled
+
+    def end(self) -> tuple[Run, int]:
+        """Return the last block, if it is the only one, and the tokens that are left over.
+
+        A block that is not full is left out, so that there is no padding; but a language with less than a block of
+        text keeps it, padded, so that no chunk is short of a language.
+        """
+        if self.num_blocks or not len(self._open_ids):
+            left_over = int(((self._open_ids != self._special.start) & (self._open_ids != self._special.end)).sum())
+            return self._run(np.zeros(0, np.int32), np.zeros(0, np.int64)), left_over
+        padded = np.full(self._width, self._special.pad, np.int32)
+        padded[: len(self._open_ids)] = self._open_ids
+        self.num_blocks = 1
+        return self._run(padded, self._open_starts), 0
+
+    def _run(self, flat: Int32[np.ndarray, " _"], starts: Int64[np.ndarray, " sequences"]) -> Run:
+        blocks = flat.reshape(-1, self._width)
+        offsets = np.searchsorted(starts, np.arange(len(blocks) + 1) * self._width)
+        return Run(self._language, blocks, starts % self._width, offsets)
+
+
+class _Task(NamedTuple):
+    """One language in some chunks, smallest first."""
+
+    code: str
+    numbers: list[int]
+    source_bytes: int
+
+
+def pack_corpus(
+    *, settings: PackSettings, corpus: Path, tokenizer: Path, out: Path, progress: Progress = silent
+) -> Counts:
+    """Write `chunk-{n}/{code}.arrow` for every language and chunk, and `corpus.json` (a `PackedSummary`).
+
+    Documents stay in the corpus's order, and no block holds two languages. What is whole is not packed again.
+    The bytes do not depend on the number of workers.
+
+    Args:
+        settings: How to pack.
+        corpus: Folder that `build_corpus` wrote.
+        tokenizer: Folder with a `tokenizer.json` of XLM-R's layout.
+        out: Folder of the result; may hold an interrupted try's work.
+        progress: Told of languages packed, over all chunks.
+
+    Returns:
+        The summary's fields; `unknown`, `literal_specials` and `left_over` (tokens per language), `sha256` by path.
+
+    Raises:
+        HalflingError: The corpus or the tokenizer is missing or damaged, or there is no text.
+    """
+    model, special = load_tokenizer(tokenizer)
+    encoder = TextEncoder(model, special)
+    schema = block_schema(settings.block_tokens, model.get_vocab_size())
+    numbers = chunk_numbers(corpus)
+    for number in numbers:
+        chunk_folder(out, number).mkdir(exist_ok=True)
+    tasks = _tasks(corpus, numbers)
+    if not tasks:
+        raise HalflingError(f"{corpus}: holds no {{code}}.parquet: build the corpus first")
+    progress(0, len(tasks), "packing")
+    found: dict[tuple[int, str], Packed] = {}
+    # Threads: the tokenizer, Arrow and numpy let go of Python's lock, and a large vocabulary is in memory once.
+    with ThreadPoolExecutor(min(settings.workers or os.cpu_count() or 1, len(tasks))) as pool:
+        waiting = {pool.submit(_pack, task, settings, encoder, special, schema, corpus, out): task for task in tasks}
+        try:
+            for done, future in enumerate(as_completed(waiting), start=1):
+                found |= future.result()
+                progress(done, len(tasks), f"packed {waiting[future].code}")
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+    codes = sorted({code for _, code in found})
+    by_language = {code: [found[number, code] for number in numbers if (number, code) in found] for code in codes}
+    summary = PackedSummary(
+        block_tokens=settings.block_tokens,
+        vocab_size=model.get_vocab_size(),
+        blocks={
+            chunk_folder(out, number).name: {
+                code: found[number, code].blocks for code in codes if (number, code) in found
+            }
+            for number in numbers
+        },
+        tokens={code: sum(each.tokens for each in parts) for code, parts in by_language.items()},
+    )
+    summary.write(out / "corpus.json")
+    counts = {
+        **summary.model_dump(),
+        "unknown": {code: sum(each.unknown for each in parts) for code, parts in by_language.items()},
+        "literal_specials": {
+            code: number
+            for code, parts in by_language.items()
+            if (number := sum(each.literal_specials for each in parts))
+        },
+        "left_over": {code: sum(each.left_over for each in parts) for code, parts in by_language.items()},
+    }
+    write_packed_card(out, counts, settings.model_dump(mode="json"))
+    files = [out / CARD, out / "corpus.json", *sorted(out.glob("*/*.arrow"))]
+    counts["sha256"] = {path.relative_to(out).as_posix(): sha256(path) for path in files}
+    # The last step: until here, whoever is killed finds what was packed.
+    for number, code in found:
+        _note(out, number, code).unlink(missing_ok=True)
+    return counts
+
+
+def _tasks(corpus: Path, numbers: list[int]) -> list[_Task]:
+    """Return what can be done side by side, the largest first: a small one fills the gap at the end."""
+    files: dict[str, dict[int, int]] = {}
+    for number in numbers:
+        for code in chunk_languages(chunk_folder(corpus, number)):
+            size = (chunk_folder(corpus, number) / f"{code}.parquet").stat().st_size
+            files.setdefault(code, {})[number] = size
+    tasks: list[_Task] = []
+    for code, sizes in files.items():
+        if sum(sizes.values()) < _ALL_CHUNKS_TOGETHER:
+            tasks.append(_Task(code, list(sizes), sum(sizes.values())))
+        else:
+            tasks += [_Task(code, [number], size) for number, size in sizes.items()]
+    return sorted(tasks, key=lambda task: (-task.source_bytes, task.code, task.numbers))
+
+
+def _note(out: Path, number: int, code: str) -> Path:
+    return blocks_file(out, number, code).with_suffix(".json")
+
+
+def _pack(
+    task: _Task,
+    settings: PackSettings,
+    encoder: TextEncoder,
+    special: SpecialIds,
+    schema: pa.Schema,
+    corpus: Path,
+    out: Path,
+) -> dict[tuple[int, str], Packed]:
+    missing = [number for number in task.numbers if not _note(out, number, task.code).exists()]
+    parts = _encoded(corpus, task.code, missing, encoder.with_own_words())
+    for number, encoded in groupby(parts, itemgetter(0)):
+        packer = Packer(task.code, settings.block_tokens, special)
+        path = blocks_file(out, number, task.code)
+        packed = _pack_file((each for _, each in encoded), packer, special, schema, path)
+        packed.write(_note(out, number, task.code))
+    return {(number, task.code): Packed.read(_note(out, number, task.code)) for number in task.numbers}
+
+
+def _encoded(corpus: Path, code: str, numbers: list[int], encoder: TextEncoder) -> Iterator[tuple[int, Encoded]]:
+    """Yield chunk after chunk as it is read; little text is encoded at once, over all chunks, so words meet once."""
+    waiting: list[tuple[int, pa.StringArray]] = []
+    size = 0
+    for number in numbers:
+        path = chunk_folder(corpus, number) / f"{code}.parquet"
+        for texts in chain(read_texts(path), [pa.array([], pa.string())]):  # a chunk may hold no document
+            if waiting and size + texts.nbytes > _ENCODED_TOGETHER:
+                yield from _encode_together(waiting, encoder)
+                waiting, size = [], 0
+            waiting.append((number, texts))
+            size += texts.nbytes
+    if waiting:
+        yield from _encode_together(waiting, encoder)
+
+
+def _encode_together(waiting: list[tuple[int, pa.StringArray]], encoder: TextEncoder) -> Iterator[tuple[int, Encoded]]:
+    encoded = encoder.encode(pa.concat_arrays([texts for _, texts in waiting]))
+    ends = list(accumulate(len(texts) for _, texts in waiting))
+    for (number, _), part in zip(waiting, encoded.cut(ends), strict=True):
+        yield number, part
+
+
+def _pack_file(parts: Iterator[Encoded], packer: Packer, special: SpecialIds, schema: pa.Schema, path: Path) -> Packed:
+    counts: Counter[str] = Counter()
+    with whole_file(path) as partial, BlocksWriter(partial, schema) as writer:
+        for encoded in parts:
+            if not len(encoded.lengths):
+                continue
+            writer.write(packer.add(encoded.ids, encoded.lengths))
+            counts["tokens"] += len(encoded.ids)
+            counts["unknown"] += int((encoded.ids == special.unknown).sum())
+            counts["literal_specials"] += len(encoded.literals)
+        last, left_over = packer.end()
+        writer.write(last)
+    return Packed(
+        blocks=packer.num_blocks,
+        tokens=counts["tokens"] - left_over,
+        unknown=counts["unknown"],
+        literal_specials=counts["literal_specials"],
+        left_over=left_over,
+    )

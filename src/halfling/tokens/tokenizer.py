@@ -1,0 +1,142 @@
+"""The tokenizer stage: XLM-R's own from the hub or a folder, or one of its kind trained here."""
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydantic import Field
+from transformers import AutoTokenizer
+
+from halfling.corpus.chunk import choose, seeded_order
+from halfling.corpus.mix import Bytes, share_out
+from halfling.corpus.store import (
+    Document,
+    chunk_folder,
+    chunk_languages,
+    chunk_numbers,
+    digest_of,
+    read_batches,
+)
+from halfling.errors import HalflingError
+from halfling.files import whole_file
+from halfling.records import Counts, Progress, Seed, Settings, silent
+from halfling.tokens.encode import load_tokenizer
+from halfling.tokens.unigram import as_xlm_roberta, train_unigram
+
+SENTENCEPIECE_FILE = "sentencepiece.bpe.model"  # XLM-R's name for it, though its kind is Unigram
+
+
+class TokenizerSettings(Settings):
+    """Where the tokenizer comes from and, if it is trained here, how."""
+
+    source: str = Field("train", description='"train", a hub id ("FacebookAI/xlm-roberta-large") or a folder')
+    vocab_size: int = Field(16_000, ge=10, description="pieces, special tokens included")
+    max_training_bytes: Bytes = Field(20_000_000, gt=0, description="text to train on, bytes or 20MB")
+    alpha: float = Field(0.3, ge=0, le=10, description="each language's share of it follows its size to this power")
+    character_coverage: float = Field(0.9995, gt=0.9, le=1, description="share of characters that get a piece")
+    max_tokens: int = Field(512, ge=8, description="longest input, special tokens included")
+    num_threads: int = Field(2, ge=1, description="for training; sums are rounded per thread, so it is a setting")
+    seed: Seed = Field(0, description="decides which documents are trained on")
+
+
+def build_tokenizer(
+    *,
+    settings: TokenizerSettings,
+    corpus: Path,
+    out: Path,
+    source: Path | None = None,
+    progress: Progress = silent,
+) -> Counts:
+    """Write a Hugging Face folder whose tokenizer has XLM-R's special tokens and ids.
+
+    Args:
+        settings: Where it comes from.
+        corpus: Folder that `build_corpus` wrote; read only to train.
+        out: Folder of the result.
+        source: The folder that `settings.source` names, if it is one.
+        progress: Told when training begins and ends.
+
+    Returns:
+        `vocab_size` and, when trained here, `training_bytes` per language.
+
+    Raises:
+        HalflingError: The source or the corpus cannot be read, the layout is not XLM-R's, or the text is too
+            small for the vocabulary.
+    """
+    counts: dict[str, Any] = {}
+    if settings.source == "train":
+        progress(0, 1, "choosing text")
+        chosen = _choose_documents(settings, corpus)
+        counts["training_bytes"] = {code: size for code, (_, size) in chosen.items()}
+        progress(0, 1, "training")
+        model = train_unigram(
+            _paragraphs(corpus, {code: digests for code, (digests, _) in chosen.items()}),
+            vocab_size=settings.vocab_size,
+            character_coverage=settings.character_coverage,
+            num_threads=settings.num_threads,
+        )
+        _save(as_xlm_roberta(model, settings.max_tokens), out)
+        with whole_file(out / SENTENCEPIECE_FILE) as partial:
+            partial.write_bytes(model)
+    else:
+        progress(0, 1, f"loading {settings.source}")
+        _save(_load(str(source or settings.source)), out)
+    tokenizer, _ = load_tokenizer(out)
+    progress(1, 1, "done")
+    return {"vocab_size": tokenizer.get_vocab_size(), **counts}
+
+
+def _documents(corpus: Path, code: str) -> Iterator[Document]:
+    for number in chunk_numbers(corpus):
+        path = chunk_folder(corpus, number) / f"{code}.parquet"
+        if path.exists():
+            for batch in read_batches(path):
+                yield from batch
+
+
+def _choose_documents(settings: TokenizerSettings, corpus: Path) -> dict[str, tuple[set[int], int]]:
+    """Return, per language, the digests of the documents to train on and their bytes."""
+    codes = sorted({code for n in chunk_numbers(corpus) for code in chunk_languages(chunk_folder(corpus, n))})
+    digests: dict[str, np.ndarray] = {}
+    sizes: dict[str, np.ndarray] = {}
+    for code in codes:
+        found = [(digest_of(document.id), len(document.text.encode())) for document in _documents(corpus, code)]
+        if found:
+            digests[code] = np.array([digest for digest, _ in found], np.uint64)
+            sizes[code] = np.array([size for _, size in found], np.int64)
+    if not sizes:
+        raise HalflingError(f"{corpus}: holds no text: build the corpus first")
+    whole = {code: int(each.sum()) for code, each in sizes.items()}
+    quotas = share_out(whole, total=settings.max_training_bytes, alpha=settings.alpha)
+    chosen = {}
+    for code, quota in quotas.items():
+        taken = choose(seeded_order(digests[code], settings.seed), sizes[code], quota)
+        chosen[code] = (set(digests[code][taken].tolist()), int(sizes[code][taken].sum()))
+    return chosen
+
+
+def _paragraphs(corpus: Path, chosen: dict[str, set[int]]) -> Iterator[str]:
+    for code, digests in chosen.items():
+        for document in _documents(corpus, code):
+            if digest_of(document.id) in digests:
+                yield from document.text.split("\n")
+
+
+def _load(source: str) -> Any:
+    try:
+        return AutoTokenizer.from_pretrained(source)
+    except Exception as error:  # a damaged tokenizer.json raises no narrower kind
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise HalflingError(f"tokenizer: {source!r} cannot be loaded ({reason}): name a hub id or a folder") from error
+
+
+def _save(tokenizer: Any, out: Path) -> None:
+    """Save into `out` so that each file is whole or absent."""
+    beside = out / "saving"
+    shutil.rmtree(beside, ignore_errors=True)
+    tokenizer.save_pretrained(beside)
+    for path in sorted(beside.iterdir()):
+        path.replace(out / path.name)
+    beside.rmdir()

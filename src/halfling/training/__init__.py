@@ -1,0 +1,1 @@
+"""Training: pretraining, distillation, fine-tuning and exits on one Trainer, with losses that are functions."""

@@ -1,0 +1,96 @@
+"""The distillation stage: a teacher and a packed corpus in, a student after chosen epochs out."""
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+from torch.utils.data import default_collate
+from transformers import XLMRobertaForMaskedLM, set_seed
+
+from halfling.errors import HalflingError
+from halfling.models.load import load_model, load_tokenizer
+from halfling.models.shapes import Dimensions, Shape, config_for, require_room, resolve_shape
+from halfling.records import Counts, Progress, silent
+from halfling.training.distiller import DistillationTrainer, SaveAfterEpochs
+from halfling.training.initialise import embeddings_from, layers_from
+from halfling.training.layer_maps import LayerMapName, LayerPair, layer_map
+from halfling.training.masked import MaskedTraining, masked_blocks
+from halfling.training.student import DistilledMaskedLM
+from halfling.training.trainer import remove_checkpoints, train_resumably, training_arguments
+
+
+class DistillSettings(MaskedTraining):
+    """What the student looks like and how it learns."""
+
+    student: Shape = Field(Dimensions(num_layers=4, width=128, num_heads=4), description="the student's shape")
+    layer_map: LayerMapName = Field("uniform", description="which teacher layer each student layer learns from")
+    layer_pairs: tuple[LayerPair, ...] = Field((), description="(student, teacher) pairs of a `custom` map")
+    start: Literal["random", "embeddings", "layers"] = Field(
+        "embeddings",
+        description="the student begins at random, with its teacher's words turned to its width, "
+        "or (of equal width) with the mapped layers",
+    )
+    freeze_embeddings: bool = Field(
+        False, description="word embeddings, and with them the output layer, stay as they began"
+    )
+    save_epochs: tuple[int, ...] = Field((1, 3, 5), description="the student is written after these; the last always")
+    hidden_weight: float = Field(1.0, ge=0, description="of the hidden-state loss")
+    kl_weight: float = Field(1.0, ge=0, description="of the Kullback-Leibler divergence at masked positions")
+    temperature: float = Field(1.0, gt=0, description="of both sides of the divergence")
+    dropout: float = Field(0.1, ge=0, lt=1)
+
+
+def distill(
+    *, settings: DistillSettings, teacher: Path, packed: Path, out: Path, progress: Progress = silent
+) -> Counts:
+    """Write `epoch-{e}/` for each saved epoch, each a plain `XLMRobertaForMaskedLM` with its tokenizer.
+
+    Returns:
+        The layer pairs, steps, tokens read, and the curve of the loss and its two parts.
+
+    Raises:
+        HalflingError: Teacher, student, layer map or corpus do not fit each other.
+    """
+    model = load_model(XLMRobertaForMaskedLM, teacher)
+    words = load_tokenizer(teacher)
+    shape = resolve_shape(settings.student, model.config.vocab_size)
+    set_seed(settings.seed)
+    config = config_for(shape, dropout=settings.dropout)
+    config.update({"hidden_weight": settings.hidden_weight, "kl_weight": settings.kl_weight})
+    # Not `temperature`: transformers keeps that name for text generation and refuses to save it.
+    config.update({"kl_temperature": settings.temperature})
+    try:
+        pairs = layer_map(settings.layer_map, shape.num_layers, model.config.num_hidden_layers, settings.layer_pairs)
+        config.update({"layer_pairs": pairs, "teacher_width": model.config.hidden_size})
+        student = DistilledMaskedLM(config)
+        if settings.start == "layers":
+            layers_from(student, model, pairs)
+        elif settings.start == "embeddings":
+            embeddings_from(student, model)
+    except ValueError as error:
+        raise HalflingError(f"distill: {error}") from error
+    student.get_input_embeddings().weight.requires_grad_(not settings.freeze_embeddings)
+    arguments = training_arguments(out, settings, gradient_accumulation_steps=settings.gradient_accumulation)
+    blocks = masked_blocks(packed, settings, arguments, vocab_size=len(words), mask_id=words.mask_token_id)
+    for name, reader in (("teacher", model), ("student", student)):
+        require_room(reader.config, blocks.block_tokens, f"distill: the {name}", "block_tokens")
+    trainer = DistillationTrainer(
+        teacher=model,
+        model=student,
+        args=arguments,
+        train_dataset=blocks,
+        data_collator=default_collate,
+        processing_class=words,
+    )
+    wanted = {*settings.save_epochs, settings.epochs}
+    ends = {step: epoch for epoch, step in enumerate(blocks.steps_at_epoch_end, start=1) if epoch in wanted}
+    trainer.add_callback(SaveAfterEpochs(trainer, out, ends))
+    curve = train_resumably(trainer, progress)
+    remove_checkpoints(out)
+    return {
+        "layer_pairs": pairs,
+        "parameters": student.num_parameters() - sum(weight.numel() for weight in student.projections.parameters()),
+        "steps": trainer.state.global_step,
+        "tokens": len(blocks) * blocks.block_tokens,
+        "curve": [{key: round(entry[key], 4) for key in ("step", "loss", "hidden", "kl")} for entry in curve],
+    }

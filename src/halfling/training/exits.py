@@ -1,0 +1,133 @@
+"""The exits stage: a fine-tuned model in, the same model with trained exits out."""
+
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor
+from transformers import set_seed
+
+from halfling.errors import HalflingError
+from halfling.exits.policy import ExitPolicy
+from halfling.models import EARLY_EXIT_MODELS, XLMRobertaEarlyExitConfig
+from halfling.models.load import load_model, load_tokenizer
+from halfling.models.shapes import require_room
+from halfling.records import Counts, Progress, silent
+from halfling.tasks import TASKS
+from halfling.training.exit_losses import exits_loss
+from halfling.training.labelled import EnglishTraining, train_on_english
+from halfling.training.trainer import BatchMeanTrainer, remove_checkpoints
+
+
+class _ExitsTrainer(BatchMeanTrainer):
+    """A Trainer whose loss is that of all exits; in the second half of all steps inputs may leave."""
+
+    def __init__(self, *, soft_share: float, leaving: bool, **arguments: Any) -> None:
+        super().__init__(**arguments)
+        self.soft_share, self.leaving = soft_share, leaving
+
+    def compute_loss(self, model: Any, inputs: dict[str, Tensor], *_: Any, **__: Any) -> Tensor:
+        """Return the loss of a batch."""
+        second_half = 2 * self.state.global_step >= self.state.max_steps
+        # A threshold of its own for every batch: which one calibration will choose is not known yet.
+        leave_below = torch.rand(()).item() if self.leaving and second_half else None
+        output = model(**inputs, all_exits=True, leave_below=leave_below)
+        labels = inputs["labels"]
+        return exits_loss(
+            output.exit_logits,
+            labels,
+            model.config.exit_loss_weights,
+            soft_share=self.soft_share,
+            soft_on=inputs["attention_mask"].bool() if labels.dim() == 2 else None,
+            reached=output.reached,
+        )
+
+
+class ExitsSettings(EnglishTraining):
+    """Where the exits are and how they are trained."""
+
+    layers: tuple[int, ...] | None = Field(None, description="exit after these layers; after every one")
+    method: Literal["two_stage", "joint", "leaving"] = Field(
+        "joint",
+        description="two_stage: the fine-tuned model is frozen, so its last exit stays what it was; "
+        "joint: everything moves, exit k weighs k; "
+        "leaving: joint, and in the second half of all steps an exit learns from those alone who come as far",
+    )
+    soft_share: float = Field(
+        0.5, ge=0, le=1, description="of an exit's loss: imitate the last exit; the rest: the labels"
+    )
+    granularity: Literal["sentence", "token"] = Field(
+        "sentence", description="who leaves in the second half of leaving: sentences, or (taggers) single tokens"
+    )
+    epochs: int = Field(1, gt=0, description="passes over the train split, after those of fine-tuning")
+    learning_rate: float = Field(2e-4, gt=0, description="two_stage, which moves classifiers alone, wants 1e-3")
+
+
+def train_exits(
+    *, settings: ExitsSettings, finetuned: Path, data: str | Path, out: Path, progress: Progress = silent
+) -> Counts:
+    """Write an early-exit model (`AutoModel` loads it after `import halfling.models`) with its tokenizer.
+
+    Two-stage training follows DeeBERT (https://arxiv.org/abs/2004.12993), joint training with linear weights
+    MSDNet as PABEE applies it (https://arxiv.org/abs/2006.04152), imitation of the last exit FastBERT
+    (https://arxiv.org/abs/2004.02178), and training on those who will be there "Accelerating BERT Inference for
+    Sequence Labeling via Early-Exit" (https://arxiv.org/abs/2105.13878); that one samples exits from a window's
+    uncertainty, we draw a threshold for each batch. Nobody leaves early yet: calibration says when.
+
+    Returns:
+        The exits, steps, and the training curve (summed cross-entropy, nats).
+
+    Raises:
+        HalflingError: An exit lies outside the model, or model or data cannot be read.
+    """
+    if settings.granularity == "token" and (settings.task != "wikiann" or settings.method != "leaving"):
+        raise HalflingError("exits: granularity=token is for taggers (wikiann) and method=leaving")
+    task = TASKS[settings.task]
+    plain = load_model(task.model_class, finetuned)
+    require_room(plain.config, settings.max_tokens, finetuned)
+    tokenizer = load_tokenizer(finetuned)
+    tokenizer.save_pretrained(out)
+    two_stage = settings.method == "two_stage"
+    try:
+        config = XLMRobertaEarlyExitConfig(
+            **{
+                **plain.config.to_dict(),
+                "exit_layers": list(settings.layers or range(1, plain.config.num_hidden_layers + 1)),
+                "freeze_backbone": two_stage,
+            }
+        )
+    except ValueError as error:
+        raise HalflingError(f"exits: {error}") from error
+    if len(config.exit_layers) < 2:
+        raise HalflingError(
+            f"exits: {config.exit_layers} leaves no early exit: name a layer below {plain.config.num_hidden_layers}"
+        )
+    if two_stage:
+        config.exit_loss_weights = [1.0] * (len(config.exit_layers) - 1) + [0.0]
+    else:
+        total = sum(config.exit_layers)
+        config.exit_loss_weights = [layer / total for layer in config.exit_layers]
+    set_seed(settings.seed)  # of the exits' first weights
+    model = load_model(EARLY_EXIT_MODELS[settings.task], finetuned, new=("exits",), config=config)
+    if two_stage:
+        model.requires_grad_(False)
+        model.exits.requires_grad_(True)
+    if settings.method == "leaving" and settings.granularity == "token":
+        model.config.leave_by(ExitPolicy.uniform(tuple(config.exit_layers), 0.0, granularity="token"))
+    counts = train_on_english(
+        model,
+        tokenizer,
+        settings,
+        data,
+        out,
+        progress,
+        trainer_class=_ExitsTrainer,
+        soft_share=settings.soft_share,
+        leaving=settings.method == "leaving",
+    )
+    model.config.freeze_backbone = False
+    model.config.leave_by(None)
+    model.save_pretrained(out)
+    remove_checkpoints(out)
+    return {"exit_layers": config.exit_layers, **counts}

@@ -1,0 +1,121 @@
+"""The teacher: from the hub, from a folder, or trained here by masked-language modelling."""
+
+from pathlib import Path
+from typing import Literal
+
+import torch
+from pydantic import Field
+from torch.utils.data import default_collate
+from transformers import set_seed
+
+from halfling.errors import HalflingError
+from halfling.models.load import load_model, load_tokenizer, save_masked_lm
+from halfling.models.masked_lm import PackedMaskedLM
+from halfling.models.shapes import Dimensions, Shape, config_for, require_room, resolve_shape
+from halfling.records import Counts, Progress, silent
+from halfling.training.cooccurrence import count_words, embeddings_from_counts, log_frequency
+from halfling.training.masked import MaskedTraining, masked_blocks
+from halfling.training.trainer import BatchMeanTrainer, remove_checkpoints, train_resumably, training_arguments
+
+# Twice the spread of random embeddings: what counting knows should outlast the first, coarse steps of training.
+_COUNTED_SPREAD = 0.04
+
+
+class TeacherSettings(MaskedTraining):
+    """Where the teacher comes from and how long it is trained here."""
+
+    source: str = Field("scratch", description='"scratch", a hub id, or a folder with a masked language model')
+    shape: Shape = Field(
+        Dimensions(num_layers=8, width=192, num_heads=6), description='of a teacher made from "scratch"'
+    )
+    embeddings: Literal["random", "cooccurrence"] = Field(
+        "random",
+        description='of a teacher made from "scratch"; cooccurrence: begin with what counting the corpus tells of its '
+        "words, for a teacher that will read little",
+    )
+    freeze_embeddings: bool = Field(
+        False, description="word embeddings, and with them the output layer, stay as they began"
+    )
+    epochs: int = Field(5, ge=0, description="passes of one chunk each; 0 takes the source as it is")
+    dropout: float = Field(0.1, ge=0, lt=1, description="of a teacher made from scratch")
+
+
+def build_teacher(
+    *,
+    settings: TeacherSettings,
+    packed: Path,
+    tokenizer: Path,
+    out: Path,
+    source: Path | None = None,
+    progress: Progress = silent,
+) -> Counts:
+    """Write the teacher as a plain `XLMRobertaForMaskedLM` with its tokenizer.
+
+    Args:
+        settings: Where it comes from and how it is trained.
+        packed: What it reads.
+        tokenizer: The tokenizer that made `packed`.
+        out: Folder of the result; may hold an interrupted try's work.
+        source: The folder that `settings.source` names, if it is one.
+        progress: Told of every step.
+
+    Returns:
+        Steps, tokens read, and the training curve (loss in nats per masked token).
+
+    Raises:
+        HalflingError: The source cannot be loaded, or does not fit the tokenizer.
+    """
+    words = load_tokenizer(tokenizer)
+    set_seed(settings.seed)
+    if settings.source == "scratch":
+        if settings.epochs == 0:
+            raise HalflingError('teacher: source "scratch" with epochs 0 is a random model: train it, or name a source')
+        shape = resolve_shape(settings.shape, len(words))
+        model = PackedMaskedLM(config_for(shape, dropout=settings.dropout))
+        if settings.embeddings == "cooccurrence":
+            progress(0, 1, "counting words")
+            _begin_with_counts(model, packed, settings)
+    else:
+        model = load_model(PackedMaskedLM, source or settings.source)
+    if model.config.vocab_size != len(words):
+        raise HalflingError(
+            f"teacher: {settings.source} has {model.config.vocab_size} pieces, the corpus was tokenised with "
+            f"{len(words)}: set tokenizer.source to {settings.source}"
+        )
+    counts: Counts = {"parameters": model.num_parameters()}
+    if settings.epochs:
+        counts |= _train(settings, model, packed, words.mask_token_id, out, progress)
+    save_masked_lm(model.config, model.state_dict(), words, out)
+    remove_checkpoints(out)
+    return counts
+
+
+def _begin_with_counts(model: PackedMaskedLM, packed: Path, settings: TeacherSettings) -> None:
+    words = count_words(packed, chunks=settings.epochs)  # what training will not read is not counted either
+    embeddings = embeddings_from_counts(words, model.config.hidden_size, _COUNTED_SPREAD, settings.seed)
+    with torch.no_grad():
+        table = model.get_input_embeddings().weight
+        table.copy_(torch.from_numpy(embeddings))
+        table[model.config.pad_token_id] = 0
+        model.lm_head.bias.copy_(torch.from_numpy(log_frequency(words)))
+
+
+def _train(
+    settings: TeacherSettings,
+    model: PackedMaskedLM,
+    packed: Path,
+    mask_id: int,
+    out: Path,
+    progress: Progress,
+) -> Counts:
+    model.get_input_embeddings().weight.requires_grad_(not settings.freeze_embeddings)
+    arguments = training_arguments(out, settings, gradient_accumulation_steps=settings.gradient_accumulation)
+    blocks = masked_blocks(packed, settings, arguments, vocab_size=model.config.vocab_size, mask_id=mask_id)
+    require_room(model.config, blocks.block_tokens, "teacher", "block_tokens")
+    trainer = BatchMeanTrainer(model=model, args=arguments, train_dataset=blocks, data_collator=default_collate)
+    curve = train_resumably(trainer, progress)
+    return {
+        "steps": trainer.state.global_step,
+        "tokens": len(blocks) * blocks.block_tokens,
+        "curve": [{"step": entry["step"], "loss": round(entry["loss"], 4)} for entry in curve],
+    }

@@ -1,0 +1,151 @@
+from pathlib import Path
+
+import pytest
+import yaml
+
+from halfling.errors import HalflingError
+from halfling.pipeline.recipe import read_recipe
+from halfling.settings import read_settings
+from halfling.training.finetune import FinetuneSettings
+
+SMALL = {
+    "name": "small",
+    "data": "some/folder",
+    "text": "{data}/cc100",
+    "teacher": {"shape": {"num_layers": 2, "width": 16, "num_heads": 2}, "epochs": 1},
+    "distill": {"student": {"num_layers": 2, "width": 8, "num_heads": 2}},
+    "finetune": {"xnli": {"epochs": 2}, "wikiann": None},
+}
+
+
+@pytest.fixture
+def recipe(tmp_path):
+    """A function that writes a recipe with some sections replaced."""
+
+    def write(**changes) -> Path:
+        path = tmp_path / "small.yaml"
+        path.write_text(yaml.safe_dump(SMALL | changes), encoding="utf-8")
+        return path
+
+    return write
+
+
+@pytest.mark.parametrize(
+    ("key", "nearest"),
+    [
+        ("teecher", "teacher"),
+        ("Teacher", "teacher"),
+        ("teacher.epoch", "epochs"),
+        ("teacher.Epochs", "epochs"),
+        ("teacher.shape.widht", "width"),
+        ("distill.student.heads", "num_heads"),
+        ("models.seed", "seeds"),
+        ("finetune.xnli.learning_rat", "learning_rate"),
+        ("costs.wikiann.round", "rounds"),
+        ("finetune.xnl", "xnli"),
+        ("calibrate.wikian.max_drop", "wikiann"),
+    ],
+)
+def test_an_unknown_key_is_refused_with_its_whole_path_and_the_nearest_known(key, nearest, recipe):
+    unknown = key.removesuffix(".max_drop")
+    with pytest.raises(HalflingError, match=rf"small.yaml: unknown key {unknown}: the nearest known is {nearest}$"):
+        read_recipe(recipe(), [f"{key}=1"])
+
+
+def test_overrides_reach_nested_keys_and_keep_their_neighbours(recipe):
+    read = read_recipe(
+        recipe(),
+        ["teacher.shape.width=32", "finetune.wikiann.epochs=7", "distill.save_epochs=[2, 5]", "data=elsewhere"],
+    )
+    assert (read.teacher.shape.width, read.teacher.shape.num_layers) == (32, 2)
+    assert (read.finetune["wikiann"].epochs, read.finetune["xnli"].epochs) == (7, 2)
+    assert read.distill.save_epochs == (2, 5)
+    assert read.text == "elsewhere/cc100"
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("teacher.epochs=two", "small.yaml: teacher.epochs: Input should be a valid integer"),
+        ("teacher=3", "small.yaml: teacher: Input should be a valid dictionary"),
+        ("finetune.xnli=3", "small.yaml: finetune.xnli: Input should be a valid dictionary"),
+        ("teacher.shape.num_layers=0", "small.yaml: teacher.shape.num_layers: Input should be greater than 0"),
+        ("teacher.shape.width=15", "small.yaml: teacher.shape: width 15 is not a multiple of num_heads 2"),
+        ("teacher.shape=xlm-roberta-bas", "teacher.shape: Input should be 'xlm-roberta-large' or 'xlm-roberta-base'"),
+        ("seed=x", "small.yaml: seed: Input should be a valid integer"),
+        ("name=a/b", "small.yaml: name: String should match"),
+        ("models.student_epochs=[2]", r"epoch 2 is not saved \(distill.save_epochs \[1, 3, 5\]\)"),
+        ("models.exits_on=[top]", "models.exits_on: top is not among distill.layer_maps"),
+        ("distill.layer_map=top", r"distill: layer_map is of a single distillation: write layer_maps: \[top\]"),
+        ("finetune.xnli.task=wikiann", "finetune.xnli.task is not for a recipe"),
+        ("exits.xnli.seed=3", "exits.xnli.seed is not for a recipe: set models.seeds"),
+        ("teacher.epochs.x=1", "epochs is a value, not a section"),
+        ("teacher.epochs", "'teacher.epochs': expected key=value"),
+        ("teacher.shape=[", "'teacher.shape=\\[': the value is not YAML"),
+    ],
+)
+def test_a_value_that_does_not_fit_is_one_line_that_names_its_key(override, said, recipe):
+    with pytest.raises(HalflingError, match=said) as raised:
+        read_recipe(recipe(), [override])
+    assert "\n" not in str(raised.value)
+
+
+def test_a_task_without_fine_tuning_is_refused(recipe):
+    with pytest.raises(HalflingError, match="wikiann is not under finetune"):
+        read_recipe(recipe(finetune={"xnli": {}}, exits={"wikiann": {}}))
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (None, "no such recipe"),
+        (b"name: [\n", "not YAML"),
+        (b"\xff\xfe", "not YAML"),
+        (b"- name\n", "expected a recipe of `key: value` lines"),
+        (b"", "expected a recipe of `key: value` lines"),
+    ],
+)
+def test_a_file_that_is_no_recipe_is_one_line_that_names_it(content, said, tmp_path):
+    path = tmp_path / "other.yaml"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(HalflingError, match=said) as raised:
+        read_recipe(path)
+    assert str(raised.value).startswith(str(path))
+    assert "\n" not in str(raised.value)
+
+
+def test_data_stands_in_every_string(recipe):
+    read = read_recipe(recipe(tokenizer={"source": "{data}/words"}))
+    assert (read.text, read.tokenizer.source) == ("some/folder/cc100", "some/folder/words")
+
+
+def test_the_seed_flows_to_every_stage_that_does_not_name_its_own(recipe):
+    read = read_recipe(recipe(distill={**SMALL["distill"], "seed": 5}), ["seed=3"])
+    assert [read.sample.seed, read.corpus.seed, read.tokenizer.seed, read.teacher.seed] == [3] * 4
+    assert read.distill.each()["uniform"].seed == 5
+    assert read.models.seeds == (3,)
+    assert read_recipe(recipe(models={"seeds": [1, 2]}), ["seed=3"]).models.seeds == (1, 2)
+
+
+def test_each_layer_map_has_its_own_distillation_and_only_custom_has_pairs(recipe):
+    given = {**SMALL["distill"], "layer_maps": ["top", "custom"], "layer_pairs": [[1, 2]], "epochs": 2}
+    each = read_recipe(recipe(distill=given)).distill.each()
+    assert {name: (one.layer_map, one.layer_pairs, one.epochs) for name, one in each.items()} == {
+        "top": ("top", (), 2),
+        "custom": ("custom", ((1, 2),), 2),
+    }
+
+
+def test_sections_left_out_take_their_defaults_for_every_task(recipe):
+    read = read_recipe(recipe())
+    assert [*read.calibrate] == [*read.quality] == [*read.costs] == ["wikiann", "xnli"]
+    assert all(read.costs[task].task == task for task in read.costs)
+
+
+def test_a_stages_own_settings_are_checked_as_a_recipes_are():
+    assert read_settings(FinetuneSettings, ["task=xnli", "epochs=2"]).epochs == 2
+    with pytest.raises(HalflingError, match="FinetuneSettings: unknown key epoch: the nearest known is epochs"):
+        read_settings(FinetuneSettings, ["task=xnli", "epoch=2"])
+    with pytest.raises(HalflingError, match="FinetuneSettings: task: Field required"):
+        read_settings(FinetuneSettings, [])

@@ -1,0 +1,161 @@
+from pathlib import Path
+
+import pytest
+import yaml
+
+from halfling.pipeline.recipe import read_recipe
+from halfling.pipeline.stages import plan
+from halfling.stage import Stage
+
+RECIPES = sorted((Path(__file__).parents[2] / "recipes").glob("*.yaml"))
+TINY = {
+    "name": "tiny",
+    "data": "data",
+    "text": "{data}/cc100",
+    "finetune": {"xnli": {}, "wikiann": {}},
+    "exits": {"xnli": {}, "wikiann": {}},
+}
+
+
+@pytest.fixture
+def stages(tmp_path):
+    """A function that plans a small recipe with some sections replaced: stages by name, in their order."""
+
+    def planned(**changes) -> dict[str, Stage]:
+        path = tmp_path / "tiny.yaml"
+        path.write_text(yaml.safe_dump(TINY | changes, sort_keys=False), encoding="utf-8")
+        return by_name(plan(read_recipe(path), tmp_path / "run"))
+
+    return planned
+
+
+def by_name(planned: list[Stage]) -> dict[str, Stage]:
+    assert len({stage.name for stage in planned}) == len({stage.out for stage in planned}) == len(planned)
+    return {stage.name: stage for stage in planned}
+
+
+def folders(value) -> list[Path]:
+    if isinstance(value, dict):
+        return [folder for inner in value.values() for folder in folders(inner)]
+    return [value] if isinstance(value, Path) else []
+
+
+def assert_in_order(planned: list[Stage], folder: Path) -> None:
+    made: list[Path] = []
+    for stage in planned:
+        for read in [one for value in stage.inputs.values() for one in folders(value)]:
+            if read.is_relative_to(folder):
+                assert any(read.is_relative_to(out) for out in made), f"{stage.name} reads {read} before it is made"
+        made.append(stage.out)
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.stem)
+def test_every_recipe_resolves_and_its_stages_read_only_what_earlier_ones_made(recipe):
+    planned = plan(read_recipe(recipe), Path("runs/any"))
+    by_name(planned)
+    assert_in_order(planned, Path("runs/any"))
+    assert planned[-1].name == "report"
+
+
+def test_a_source_that_is_a_folder_is_an_input_so_that_its_content_counts(stages, tmp_path):
+    here, hub = {"source": str(tmp_path)}, {"source": "some/hub-id"}
+    planned = stages(teacher={**here, "epochs": 0}, tokenizer=here)
+    assert planned["teacher"].inputs["source"] == planned["tokenizer"].inputs["source"] == tmp_path
+    planned = stages(teacher={**hub, "epochs": 0}, tokenizer=hub)
+    assert "source" not in planned["teacher"].inputs | planned["tokenizer"].inputs
+
+
+def test_students_alone_imitate_the_teacher_of_their_task_and_seed(stages, tmp_path):
+    learn = {"soft_share": 0.5, "text_sequences": 7}
+    planned = stages(finetune={"xnli": {}, "wikiann": learn}, models={"scratch": True, "seeds": [3]})
+    student = planned["finetune/student-uniform-wikiann-3"]
+    assert student.settings.soft_share == 0.5
+    assert student.inputs["teacher"] == planned["finetune/teacher-wikiann-3"].out
+    assert student.inputs["packed"] == planned["pack"].out
+    for name in ("teacher-wikiann-3", "scratch-wikiann-3", "student-uniform-xnli-3"):
+        stage = planned[f"finetune/{name}"]
+        assert (stage.settings.soft_share, stage.settings.text_sequences) == (0.0, 0)
+        assert not {"teacher", "packed"} & {*stage.inputs}
+
+
+def test_a_chunk_that_nobody_reads_is_held_out(stages):
+    assert not any(name.startswith("masked-lm") for name in stages(corpus={"chunks": 5}))
+    planned = stages(corpus={"chunks": 6}, models={"scratch": True})
+    held_out = [stage for name, stage in planned.items() if name.startswith("masked-lm")]
+    assert [stage.settings.model for stage in held_out] == ["teacher", "student-uniform"]
+    assert {stage.settings.chunk for stage in held_out} == {6}
+    assert {stage.out for stage in held_out} <= set(planned["report"].inputs.values())
+
+
+def test_the_thesis_has_every_map_checkpoint_task_and_seed():
+    stages = by_name(plan(read_recipe(RECIPES[0].with_name("thesis.yaml")), Path("runs/thesis")))
+    maps, epochs, seeds = ("uniform", "top", "bottom", "single"), (1, 3, 5), (0, 1, 2)
+    students = {f"student-{name}-e{epoch}" for name in maps for epoch in epochs}
+    assert {name for name in stages if name.startswith("distill/")} == {f"distill/{name}" for name in maps}
+    for kind in ("finetune", "quality"):
+        for task in ("xnli", "wikiann"):
+            expected = {f"{kind}/{name}-{task}-{seed}" for name in {*students, "teacher"} for seed in seeds}
+            assert expected <= set(stages)
+    assert {name for name in stages if name.startswith("exits/")} == {
+        f"exits/student-uniform-e5-{task}-{seed}" for task in ("xnli", "wikiann") for seed in seeds
+    }
+
+
+def test_stages_of_a_small_recipe_stand_in_the_order_of_the_flow(stages):
+    assert list(stages())[:7] == [
+        "corpus",
+        "tokenizer",
+        "pack",
+        "teacher",
+        "distill/uniform",
+        "finetune/teacher-xnli-0",
+        "quality/teacher-xnli-0",
+    ]
+    names = [name for name in stages() if "student-uniform" in name and "wikiann" in name]
+    assert names == [
+        "finetune/student-uniform-wikiann-0",
+        "quality/student-uniform-wikiann-0",
+        "exits/student-uniform-wikiann-0",
+        "calibrate/student-uniform-wikiann-0",
+        "quality/student-uniform-exits-wikiann-0",
+    ]
+
+
+def test_the_sample_is_a_stage_of_its_own_that_text_and_data_are_read_from(stages, tmp_path):
+    planned = stages(data="sample")
+    assert next(iter(planned)) == "sample"
+    assert planned["corpus"].inputs["source"] == tmp_path / "run/sample/cc100"
+    assert planned["finetune/teacher-xnli-0"].inputs["data"] == tmp_path / "run/sample"
+    assert "sample" not in stages()
+
+
+def test_the_hub_stays_a_word_and_is_no_path(stages):
+    planned = stages(data="hub", text="cc100")
+    assert planned["finetune/teacher-xnli-0"].inputs["data"] == "hub"
+    assert planned["corpus"].inputs["source"] == Path("cc100")
+
+
+def test_a_tasks_seed_and_model_name_reach_its_stages(stages):
+    planned = stages(models={"seeds": [3, 4], "scratch": True})
+    for seed in (3, 4):
+        assert planned[f"finetune/scratch-xnli-{seed}"].settings.from_scratch
+        assert not planned[f"finetune/teacher-xnli-{seed}"].settings.from_scratch
+        assert planned[f"finetune/teacher-xnli-{seed}"].settings.seed == seed
+        quality = planned[f"quality/student-uniform-exits-xnli-{seed}"]
+        assert (quality.settings.model, quality.settings.seed) == ("student-uniform-exits", seed)
+        assert quality.inputs["model"].name == quality.inputs["policy"].name == f"student-uniform-xnli-{seed}"
+
+
+def test_exits_go_to_the_layer_maps_that_are_named_and_all_models_are_measured_side_by_side(stages):
+    maps = {"layer_maps": ["uniform", "top"]}
+    for named, expected in ((None, {"uniform", "top"}), (["top"], {"top"}), ([], set())):
+        costs = stages(distill=maps, models={"exits_on": named})["costs/xnli"].inputs
+        assert set(costs["policies"]) == {f"student-{name}-exits" for name in expected}
+        assert set(costs["models"]) == {"teacher", "student-uniform", "student-top", *costs["policies"]}
+
+
+def test_the_report_reads_every_measurement_and_nothing_else(stages):
+    planned = stages()
+    measured = {name for name in planned if name.startswith(("quality/", "calibrate/", "costs/"))}
+    assert set(planned["report"].inputs) == measured
+    assert len(measured) == 2 * (3 + 1 + 1)

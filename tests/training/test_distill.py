@@ -1,0 +1,131 @@
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+from transformers import AutoTokenizer, XLMRobertaForMaskedLM
+
+from halfling.errors import HalflingError
+from halfling.models.shapes import Dimensions
+from halfling.training.distill import distill
+from halfling.training.initialise import embeddings_from
+
+BARE = """
+import json, sys
+from transformers import XLMRobertaForMaskedLM
+for folder in sys.argv[1:]:
+    model, info = XLMRobertaForMaskedLM.from_pretrained(folder, output_loading_info=True)
+    assert not any(info.values()), info
+    print(json.dumps({"layers": model.config.num_hidden_layers, "sum": float(model.lm_head.dense.weight.sum())}))
+assert not any(name.split(".")[0] == "halfling" for name in sys.modules)
+"""
+
+
+@pytest.fixture
+def out(tmp_path):
+    (tmp_path / "out").mkdir()
+    return tmp_path / "out"
+
+
+def test_bare_transformers_loads_the_student_after_epochs_one_three_and_five(settings, teacher, packed, out):
+    seen = {}
+
+    def look(done, total, note):
+        for path in out.glob("epoch-?"):
+            seen.setdefault(path.name, done)
+
+    counts = distill(settings=settings(learning_rate=1e-2), teacher=teacher, packed=packed, out=out, progress=look)
+    assert seen == {"epoch-1": 2, "epoch-3": 6, "epoch-5": 10}, "two steps of eight blocks are an epoch"
+    assert sorted(path.name for path in out.iterdir()) == ["epoch-1", "epoch-3", "epoch-5"]
+    assert counts["layer_pairs"] == [(1, 2), (2, 4)]
+    assert (counts["steps"], counts["tokens"]) == (10, 80 * 24)
+    folders = [out / name for name in ("epoch-1", "epoch-3", "epoch-5")]
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    found = subprocess.run(
+        [sys.executable, "-c", BARE, *map(str, folders)], env=environment, capture_output=True, text=True, check=False
+    )
+    assert found.returncode == 0, found.stderr
+    loaded = [json.loads(line) for line in found.stdout.splitlines()]
+    assert [each["layers"] for each in loaded] == [2, 2, 2]
+    assert len({each["sum"] for each in loaded}) == 3, "each epoch's student is another"
+    for folder in folders:
+        config = json.loads((folder / "config.json").read_text())
+        assert config["model_type"] == "xlm-roberta"
+        ours = {"layer_pairs", "teacher_width", "hidden_weight", "kl_weight", "kl_temperature"}
+        assert not ours & config.keys()
+        student = XLMRobertaForMaskedLM.from_pretrained(folder)
+        assert student.num_parameters() == counts["parameters"]
+        tokenizer = AutoTokenizer.from_pretrained(folder)
+        assert tokenizer.encode("Anna lives") == AutoTokenizer.from_pretrained(teacher).encode("Anna lives")
+
+
+def test_the_last_epoch_is_saved_though_nobody_asked(settings, teacher, packed, out):
+    distill(settings=settings(epochs=2), teacher=teacher, packed=packed, out=out)
+    assert sorted(path.name for path in out.iterdir()) == ["epoch-1", "epoch-2"]
+
+
+def test_training_twice_gives_the_same_bytes(settings, teacher, packed, tmp_path):
+    for number, name in enumerate(("one", "two")):
+        (tmp_path / name).mkdir()
+        torch.manual_seed(number)  # what ran before does not matter
+        distill(settings=settings(epochs=1), teacher=teacher, packed=packed, out=tmp_path / name)
+    files = sorted(path.name for path in (tmp_path / "one/epoch-1").iterdir())
+    for name in files:
+        assert (tmp_path / "one/epoch-1" / name).read_bytes() == (tmp_path / "two/epoch-1" / name).read_bytes()
+
+
+@pytest.mark.parametrize("start", ["random", "embeddings", "layers"])
+def test_a_student_begins_as_it_was_told(start, settings, teacher, packed, out):
+    alike = Dimensions(num_layers=2, width=16, num_heads=2, max_tokens=64)
+    still = settings(start=start, student=alike, epochs=1, learning_rate=1e-12, weight_decay=0.0)
+    distill(settings=still, teacher=teacher, packed=packed, out=out)
+    student, model = (XLMRobertaForMaskedLM.from_pretrained(folder) for folder in (out / "epoch-1", teacher))
+    own, theirs = (each.get_input_embeddings().weight[4:].detach() for each in (student, model))
+    layers = [student.roberta.encoder.layer[1], model.roberta.encoder.layer[3]]
+    same_layer = torch.allclose(*(layer.output.dense.weight for layer in layers), atol=1e-6)
+    # Distances between words, which a rotation leaves alone, up to one scale.
+    distances = torch.stack([torch.pdist(own), torch.pdist(theirs)])
+    alike_words = torch.corrcoef(distances)[0, 1].item() > 0.99
+    assert (same_layer, alike_words) == {
+        "random": (False, False),
+        "embeddings": (False, True),
+        "layers": (True, True),
+    }[start]
+
+
+def test_the_student_comes_nearer_to_its_teacher(settings, teacher, packed, out):
+    counts = distill(settings=settings(epochs=25, learning_rate=3e-3), teacher=teacher, packed=packed, out=out)
+    first, last = counts["curve"]
+    assert last["hidden"] < first["hidden"]
+    assert last["kl"] < first["kl"]
+    assert last["loss"] == pytest.approx(last["hidden"] + last["kl"], abs=2e-4)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"layer_map": "custom", "layer_pairs": ((1, 9),)}, r"distill: layer pair 1 -> 9"),
+        ({"layer_pairs": ((1, 2),)}, r"distill: layer map 'uniform' finds its own pairs"),
+        ({"start": "layers"}, r"distill: expected a student with its teacher's hidden_size \(16\)"),
+        ({"student": Dimensions(num_layers=9, width=8, num_heads=2)}, r"distill: expected a student no deeper"),
+        ({"student": Dimensions(num_layers=2, width=32, num_heads=2)}, r"distill: expected a student with its"),
+        ({"batch_size": 99}, r"16 blocks do not fill one step of 99"),
+    ],
+)
+def test_what_does_not_fit_is_one_line(changes, message, settings, teacher, packed, out):
+    with pytest.raises(HalflingError, match=message) as error:
+        distill(settings=settings(**changes), teacher=teacher, packed=packed, out=out)
+    assert "\n" not in str(error.value)
+
+
+def test_frozen_words_are_the_teachers_turned_to_the_students_width(settings, teacher, packed, out):
+    distill(
+        settings=settings(freeze_embeddings=True, epochs=1, learning_rate=1e-2), teacher=teacher, packed=packed, out=out
+    )
+    student, taught_by = (XLMRobertaForMaskedLM.from_pretrained(folder) for folder in (out / "epoch-1", teacher))
+    expected = XLMRobertaForMaskedLM(student.config)
+    embeddings_from(expected, taught_by)
+    assert torch.equal(student.get_input_embeddings().weight, expected.get_input_embeddings().weight)
+    assert torch.equal(student.lm_head.decoder.weight, student.get_input_embeddings().weight)

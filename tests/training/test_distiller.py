@@ -1,0 +1,99 @@
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch.utils.data import default_collate
+from transformers import XLMRobertaForMaskedLM, set_seed
+
+from halfling.models.shapes import Dimensions, config_for
+from halfling.tokens.masking import MaskedBlocks
+from halfling.training.distill import DistillSettings, distill
+from halfling.training.distiller import DistillationTrainer
+from halfling.training.student import DistilledMaskedLM
+from halfling.training.trainer import train_resumably, training_arguments
+
+
+@pytest.fixture
+def trainer(tmp_path, teacher, packed):
+    set_seed(0)
+    config = config_for(Dimensions(num_layers=2, width=8, num_heads=2, max_tokens=64).with_vocabulary(42))
+    config.update({"layer_pairs": [(1, 2), (2, 4)], "teacher_width": 16})
+    config.update({"hidden_weight": 1.0, "kl_weight": 1.0, "kl_temperature": 1.0})
+    settings = DistillSettings(batch_size=8, learning_rate=1e-2, warmup_share=0.1, weight_decay=0.1, save_steps=25)
+    arguments = training_arguments(tmp_path / "out", settings)
+    blocks = MaskedBlocks(packed, epochs=2, blocks_per_step=8, vocab_size=42, mask_id=41, seed=0)
+    return DistillationTrainer(
+        teacher=XLMRobertaForMaskedLM.from_pretrained(teacher).train(),
+        model=DistilledMaskedLM(config),
+        args=arguments,
+        train_dataset=blocks,
+        data_collator=default_collate,
+    )
+
+
+def test_the_teacher_stays_as_it_was_and_in_evaluation_mode(trainer):
+    before = {name: weight.clone() for name, weight in trainer.teacher.state_dict().items()}
+    own = trainer.model.roberta.encoder.layer[0].output.dense.weight.clone()
+    train_resumably(trainer, lambda *_: None)
+    assert not torch.equal(trainer.model.roberta.encoder.layer[0].output.dense.weight, own)
+    assert not any(part.training for part in trainer.teacher.modules())
+    for name, weight in trainer.teacher.state_dict().items():
+        assert torch.equal(weight, before[name]), name
+    assert all(weight.grad is None and not weight.requires_grad for weight in trainer.teacher.parameters())
+
+
+def test_a_teacher_says_the_same_twice_for_it_has_no_dropout(trainer):
+    batch = default_collate([trainer.train_dataset[n] for n in range(4)])
+    first, again = trainer.targets(batch), trainer.targets(batch)
+    assert torch.equal(first.features, again.features)
+    assert not first.features.requires_grad
+
+
+def test_the_teachers_states_are_those_of_the_mapped_layers(trainer):
+    batch = default_collate([trainer.train_dataset[n] for n in range(2)])
+    ids, sequence_ids = batch["input_ids"], batch["sequence_ids"]
+    second = int((sequence_ids[0] == 2).nonzero()[0])
+    with torch.no_grad():
+        plain = trainer.teacher.roberta(ids[:1, :second], output_hidden_states=True).hidden_states
+    states = trainer.targets(batch).hidden_states
+    assert len(states) == 2
+    for found, layer in zip(states, (2, 4), strict=True):
+        torch.testing.assert_close(found[:1, :second], plain[layer], atol=1e-5, rtol=0)
+
+
+def test_eight_by_one_and_one_by_eight_are_one_trajectory(settings, teacher, packed, tmp_path):
+    weights, curves = [], []
+    for name, batch_size, accumulation in (("batch", 8, 1), ("parts", 1, 8)):
+        out = tmp_path / name
+        out.mkdir()
+        # 13 epochs of two steps: one log, after 25. Without dropout, whose draws follow the batches.
+        now = settings(batch_size=batch_size, gradient_accumulation=accumulation, dropout=0.0, epochs=13)
+        counts = distill(settings=now, teacher=teacher, packed=packed, out=out)
+        weights.append(load_file(out / "epoch-13" / "model.safetensors"))
+        curves.append(counts["curve"])
+    assert counts["steps"] == 26
+    assert [entry["step"] for entry in curves[0]] == [25]
+    for name, weight in weights[0].items():
+        if name.endswith("key.bias"):
+            continue  # softmax does not see it: its gradient is rounding, which Adam blows up to a step
+        torch.testing.assert_close(weights[1][name], weight, atol=1e-6, rtol=0, msg=name)
+    for part in ("loss", "hidden", "kl"):
+        assert curves[0][0][part] == pytest.approx(curves[1][0][part], abs=2e-4), part
+
+
+def test_logged_parts_are_means_since_the_last_log(trainer):
+    seen = []
+    compute = trainer.compute_loss
+
+    def watched(*arguments, **options):
+        loss, outputs = compute(arguments[0], arguments[1], return_outputs=True)
+        seen.append([outputs[part].item() for part in ("loss", "hidden", "kl")])
+        return loss
+
+    trainer.compute_loss = watched
+    trainer.args.logging_steps = 2
+    curve = train_resumably(trainer, lambda *_: None)
+    assert [entry["step"] for entry in curve] == [2, 4]
+    for entry, steps in zip(curve, (seen[:2], seen[2:]), strict=True):
+        logged = [entry[part] for part in ("loss", "hidden", "kl")]
+        np.testing.assert_allclose(logged, np.mean(steps, axis=0), atol=1e-4)

@@ -1,0 +1,136 @@
+import pytest
+import torch
+from transformers import AutoModelForSequenceClassification, AutoModelForTokenClassification, AutoTokenizer
+
+from halfling.errors import HalflingError
+from halfling.exits.policy import ExitPolicy
+from halfling.tasks import TASKS
+from halfling.tasks.predict import predict
+from halfling.training.exits import ExitsSettings, train_exits
+
+AUTO = {"xnli": AutoModelForSequenceClassification, "wikiann": AutoModelForTokenClassification}
+
+
+@pytest.fixture(params=["xnli", "wikiann"])
+def task(request):
+    return request.param
+
+
+@pytest.fixture
+def train(tmp_path, data):
+    def make(finetuned, name="out", progress=lambda *_: None, **changes):
+        (tmp_path / name).mkdir(exist_ok=True)
+        values = {
+            "method": "two_stage",
+            "soft_share": 0.0,
+            "batch_size": 10,
+            "max_tokens": 30,
+            "epochs": 3,
+            "learning_rate": 1e-2,
+            "save_steps": 25,
+        }
+        return train_exits(
+            settings=ExitsSettings(**values | changes),
+            finetuned=finetuned,
+            data=data,
+            out=tmp_path / name,
+            progress=progress,
+        )
+
+    return make
+
+
+def test_two_stages_leave_the_fine_tuned_model_bit_for_bit(task, train, finetuned, tmp_path):
+    before = finetuned(task)
+    counts = train(before, task=task, weight_decay=0.5)
+    assert counts["exit_layers"] == [1, 2, 3]
+    plain = AUTO[task].from_pretrained(before)
+    early, info = AUTO[task].from_pretrained(tmp_path / "out", output_loading_info=True)
+    assert not any(info.values())
+    assert (early.config.exit_policy, early.config.freeze_backbone) == (None, False)
+    assert early.config.exit_loss_weights == [1.0, 1.0, 0.0]
+    assert early.config.id2label == dict(enumerate(TASKS[task].labels))
+    for name, weight in plain.state_dict().items():
+        assert torch.equal(early.state_dict()[name], weight), name
+    ids = torch.tensor([[0, 5, 8, 11, 2], [0, 9, 2, 1, 1]])
+    with torch.no_grad():
+        assert torch.equal(
+            early.eval()(ids, attention_mask=(ids != 1).long()).logits,
+            plain.eval()(ids, attention_mask=(ids != 1).long()).logits,
+        )
+
+
+def test_exits_of_a_frozen_model_learn(task, train, finetuned, tmp_path, data):
+    counts = train(finetuned(task, epochs=20), task=task, epochs=20, layers=(2,))
+    assert counts["curve"][-1]["loss"] < counts["curve"][0]["loss"]
+    early = AUTO[task].from_pretrained(tmp_path / "out")
+    encoded = TASKS[task].encode(
+        TASKS[task].read(data, "train", "en"), AutoTokenizer.from_pretrained(tmp_path / "out"), 30
+    )
+    early.config.leave_by(ExitPolicy.uniform((2, 3), 1.0))
+    answers = predict(early, encoded, 16)
+    assert set(answers.exit_layers) == {2}
+    assert TASKS[task].score(encoded.gold, answers.labels).accuracy > 0.9
+
+
+def test_joint_training_moves_everything(task, train, finetuned, tmp_path):
+    before = finetuned(task)
+    train(before, task=task, method="joint", layers=(2,))
+    plain, early = AUTO[task].from_pretrained(before), AUTO[task].from_pretrained(tmp_path / "out")
+    assert early.config.exit_layers == [2, 3]
+    moved = early.state_dict()
+    for name, weight in plain.named_parameters():
+        if "position" not in name and "word" not in name:
+            assert not torch.equal(moved[name], weight), name
+
+
+@pytest.mark.parametrize("method", ["two_stage", "joint", "leaving"])
+def test_a_killed_training_ends_with_the_same_bytes(method, train, finetuned, tmp_path):
+    class KilledError(Exception):
+        pass
+
+    def kill(done, total, note):
+        if done == 35:
+            raise KilledError
+
+    before = finetuned("wikiann")
+    settings = {"task": "wikiann", "epochs": 7, "method": method}
+    whole = train(before, "whole", **settings)
+    with pytest.raises(KilledError):
+        train(before, "killed", kill, **settings)
+    steps = []
+    resumed = train(before, "killed", lambda done, *_: steps.append(done), **settings)
+    assert steps == list(range(26, 43))
+    assert resumed == whole
+    names = sorted(path.name for path in (tmp_path / "whole").iterdir())
+    assert names == sorted(path.name for path in (tmp_path / "killed").iterdir())
+    for name in names:
+        assert (tmp_path / "whole" / name).read_bytes() == (tmp_path / "killed" / name).read_bytes(), name
+
+
+def test_the_exits_first_weights_follow_the_seed(train, finetuned, tmp_path):
+    before, heads = finetuned("xnli"), []
+    for number, (name, seed) in enumerate([("one", 1), ("two", 1), ("three", 2)]):
+        torch.manual_seed(number)  # what ran before does not matter
+        train(before, name, task="xnli", epochs=1, learning_rate=1e-12, seed=seed)
+        heads.append(AUTO["xnli"].from_pretrained(tmp_path / name).exits["1"].dense.weight)
+    assert torch.equal(heads[0], heads[1])
+    assert not torch.allclose(heads[0], heads[2], atol=1e-3)
+
+
+@pytest.mark.parametrize("layers", [(0,), (4,)])
+def test_an_exit_outside_the_model_is_one_line(layers, train, finetuned):
+    with pytest.raises(HalflingError, match=r"exits: exit_layers .* outside 1\.\.3"):
+        train(finetuned("xnli"), task="xnli", layers=layers)
+
+
+def test_a_missing_model_is_one_line(train, tmp_path):
+    with pytest.raises(HalflingError, match="nowhere: no model could be loaded"):
+        train(tmp_path / "nowhere", task="xnli")
+
+
+def test_tokens_leave_alone_in_taggers_that_learn_to_be_left_only(tmp_path):
+    for changes in ({"task": "xnli", "method": "leaving"}, {"task": "wikiann", "method": "joint"}):
+        settings = ExitsSettings(**changes, granularity="token")
+        with pytest.raises(HalflingError, match="granularity=token is for taggers"):
+            train_exits(settings=settings, finetuned=tmp_path, data=tmp_path, out=tmp_path / "out")

@@ -1,0 +1,98 @@
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from halfling.training.losses import hidden_state_loss, kl_divergence, output_layer_kl
+
+
+def test_the_hidden_state_loss_is_known_by_hand():
+    student = torch.tensor([[[1.0, 2.0], [0.0, 0.0]]])
+    teacher = torch.tensor([[[0.0, 0.0], [0.0, 4.0]]])
+    keep = torch.tensor([[True, True]])
+    # (1 + 4) / 2 and 16 / 2, mean 5.25
+    assert hidden_state_loss(student, teacher, keep).item() == 5.25
+
+
+def test_padding_adds_no_loss_and_no_gradient():
+    student = torch.randn(2, 5, 4, requires_grad=True)
+    teacher = torch.randn(2, 5, 4)
+    keep = torch.tensor([[True] * 3 + [False] * 2, [True] * 5])
+    loss = hidden_state_loss(student, teacher, keep)
+    loss.backward()
+    assert student.grad[0, 3:].eq(0).all()
+    assert student.grad[keep].ne(0).all()
+    elsewhere = teacher + 100 * (~keep)[..., None]
+    assert hidden_state_loss(student, elsewhere, keep).item() == loss.item()
+
+
+def test_the_hidden_state_loss_is_computed_in_float32():
+    student, teacher = torch.full((1, 3, 2), 1.0, dtype=torch.bfloat16), torch.zeros(1, 3, 2, dtype=torch.bfloat16)
+    student[0, 0] = 1.0078125  # the next bf16 above 1
+    loss = hidden_state_loss(student, teacher, torch.ones(1, 3, dtype=torch.bool))
+    assert loss.dtype == torch.float32
+    assert loss.item() == pytest.approx((2 + 1.0078125**2) / 3, rel=1e-6)
+
+
+def test_the_divergence_is_known_by_hand():
+    # Teacher (1/2, 1/2), student (1/4, 3/4): 1/2 ln 2 + 1/2 ln 2/3. The second position agrees.
+    student, teacher = torch.tensor([[0.25, 0.75], [0.5, 0.5]]).log(), torch.tensor([[0.5, 0.5], [0.5, 0.5]]).log()
+    expected = (0.5 * math.log(2) + 0.5 * math.log(2 / 3)) / 2
+    assert kl_divergence(student, teacher).item() == pytest.approx(expected, rel=1e-6)
+
+
+def test_equal_logits_diverge_by_nothing():
+    logits = torch.randn(4, 30) * 5
+    assert kl_divergence(logits, logits + 3).item() == pytest.approx(0, abs=1e-6)
+
+
+def test_the_divergence_is_not_symmetric():
+    student, teacher = torch.randn(2, 4, 30)
+    assert kl_divergence(student, teacher).item() != pytest.approx(kl_divergence(teacher, student).item(), rel=1e-3)
+
+
+def test_a_temperature_divides_logits_and_squares_the_loss():
+    student, teacher = torch.randn(2, 4, 30)
+    p, q = (teacher / 2).softmax(-1), (student / 2).softmax(-1)
+    expected = 4 * (p * (p / q).log()).sum(-1).mean()
+    torch.testing.assert_close(kl_divergence(student, teacher, 2.0), expected)
+
+
+def test_gradients_stay_of_one_size_at_every_temperature():
+    student, teacher = torch.randn(4, 30, requires_grad=True), torch.randn(4, 30)
+    sizes = [torch.autograd.grad(kl_divergence(student, teacher, t), student)[0].norm().item() for t in (10.0, 100.0)]
+    assert sizes[0] == pytest.approx(sizes[1], rel=0.2)
+
+
+def test_an_underflowing_probability_is_not_nan():
+    logits = torch.tensor([[0.0, -1e4]])
+    assert kl_divergence(-logits, logits).isfinite()
+
+
+@pytest.mark.parametrize("positions_per_block", [1, 3, 10])
+@pytest.mark.parametrize("temperature", [1.0, 2.5])
+def test_block_wise_equals_whole_with_its_gradients(positions_per_block, temperature):
+    student, teacher = torch.randn(10, 4, requires_grad=True), torch.randn(10, 6)
+    pieces, bias = torch.randn(30, 4, requires_grad=True), torch.randn(30, requires_grad=True)
+    their_pieces, their_bias = torch.randn(30, 6), torch.randn(30)
+    whole = kl_divergence(F.linear(student, pieces, bias), F.linear(teacher, their_pieces, their_bias), temperature)
+    blocks = output_layer_kl(student, pieces, bias, teacher, their_pieces, their_bias, temperature, positions_per_block)
+    torch.testing.assert_close(blocks, whole)
+    leaves = (student, pieces, bias)
+    for ours, expected in zip(torch.autograd.grad(blocks, leaves), torch.autograd.grad(whole, leaves), strict=True):
+        torch.testing.assert_close(ours, expected)
+
+
+def test_no_logits_are_kept_for_the_backward_pass():
+    kept = []
+    student, teacher = torch.randn(12, 4, requires_grad=True), torch.randn(12, 6)
+    pieces, their_pieces, bias = torch.randn(500, 4), torch.randn(500, 6), torch.randn(500)
+
+    def keep(tensor):
+        kept.append(tensor.numel())
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        output_layer_kl(student, pieces, bias, teacher, their_pieces, bias, positions_per_block=3)
+    assert sum(kept) < 3 * 500

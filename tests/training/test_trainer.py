@@ -1,0 +1,165 @@
+from collections import Counter
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from transformers import TrainingArguments
+
+from halfling.errors import HalflingError
+from halfling.training.trainer import (
+    BatchMeanTrainer,
+    TrainingSettings,
+    epochs_order,
+    last_complete,
+    remove_checkpoints,
+    train_resumably,
+    training_arguments,
+)
+
+
+def test_every_epoch_reads_each_example_once_in_an_order_of_its_own():
+    order = epochs_order(10, epochs=3, batch_size=4, seed=0)
+    epochs = [order[i : i + 10] for i in (0, 10, 20)]
+    assert [sorted(epoch) for epoch in epochs] == [list(range(10))] * 3
+    assert len({tuple(epoch) for epoch in epochs}) == 3
+
+
+def test_the_order_follows_from_the_seed_alone():
+    np.random.seed(1)
+    first = epochs_order(50, epochs=2, batch_size=4, seed=7, lengths=range(50))
+    np.random.seed(2)
+    torch.manual_seed(2)
+    assert epochs_order(50, epochs=2, batch_size=4, seed=7, lengths=range(50)) == first
+    assert epochs_order(50, epochs=2, batch_size=4, seed=8, lengths=range(50)) != first
+
+
+def test_the_first_epochs_of_a_longer_training_are_those_of_a_shorter():
+    short = epochs_order(30, epochs=2, batch_size=4, seed=0, lengths=range(30))
+    assert epochs_order(30, epochs=5, batch_size=4, seed=0, lengths=range(30))[: len(short)] == short
+
+
+def test_batches_hold_examples_of_like_length():
+    lengths = np.random.default_rng(0).integers(5, 100, 400).tolist()
+
+    def spread(order):
+        batches = np.array(lengths)[order].reshape(-1, 8)
+        return (batches.max(axis=1) - batches.min(axis=1)).mean()
+
+    alike = epochs_order(400, epochs=1, batch_size=8, seed=0, lengths=lengths)
+    assert sorted(alike) == list(range(400))
+    assert spread(alike) < spread(epochs_order(400, epochs=1, batch_size=8, seed=0)) / 10
+    means = np.array(lengths)[alike].reshape(-1, 8).mean(axis=1)
+    assert abs(np.corrcoef(means, np.arange(50))[0, 1]) < 0.3, "the batches themselves are not in order of length"
+
+
+def test_what_an_epoch_leaves_out_is_chance():
+    lengths = list(range(43))
+    left_out = Counter()
+    for seed in range(30):
+        order = epochs_order(43, epochs=1, batch_size=4, seed=seed, lengths=lengths)
+        assert len(order) == len(set(order)) == 40
+        left_out.update(set(range(43)) - set(order))
+    assert len(left_out) > 20
+
+
+@pytest.mark.parametrize("lengths", [None, [5, 6, 7]])
+def test_fewer_examples_than_a_batch_are_one_batch(lengths):
+    assert sorted(epochs_order(3, epochs=1, batch_size=8, seed=0, lengths=lengths)) == [0, 1, 2]
+
+
+def test_incomplete_checkpoints_are_removed_and_the_newest_complete_one_is_taken(tmp_path):
+    for step, complete in ((25, True), (100, True), (125, False), (50, False)):
+        (tmp_path / f"checkpoint-{step}").mkdir()
+        (tmp_path / f"checkpoint-{step}" / "model.safetensors").touch()
+        if complete:
+            (tmp_path / f"checkpoint-{step}" / "complete").touch()
+    assert last_complete(tmp_path) == tmp_path / "checkpoint-100"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoint-100", "checkpoint-25"]
+
+
+def test_without_a_complete_checkpoint_training_begins_anew(tmp_path):
+    assert last_complete(tmp_path / "none") is None
+    (tmp_path / "checkpoint-25").mkdir()
+    assert last_complete(tmp_path) is None
+
+
+class Line(nn.Module):
+    """Learns a slope; its loss is a mean over the batch, and it takes any keyword as XLM-R does."""
+
+    def __init__(self):
+        super().__init__()
+        self.slope = nn.Parameter(torch.zeros(1))
+
+    def forward(self, x, labels, **_):
+        return {"loss": (self.slope * x - labels).square().mean()}
+
+
+def line_trainer(out, *, batch_size=2, steps=60, accumulate=1, **more):
+    data = [{"x": torch.tensor(float(n % 5)), "labels": torch.tensor(2.0 * (n % 5))} for n in range(steps * 2)]
+    settings = TrainingSettings(batch_size=batch_size, learning_rate=0.1, weight_decay=0.0, save_steps=25, **more)
+    arguments = training_arguments(out, settings, gradient_accumulation_steps=accumulate)
+    return BatchMeanTrainer(model=Line(), args=arguments, train_dataset=data)
+
+
+def test_examples_are_read_in_the_order_they_lie_in(tmp_path):
+    trainer = line_trainer(tmp_path)
+    read = torch.cat([batch["x"] for batch in trainer.get_train_dataloader()])
+    assert read.tolist() == [float(n % 5) for n in range(120)]
+
+
+def test_training_reports_every_step_and_keeps_its_last_checkpoint_until_it_is_removed(tmp_path):
+    told = []
+    curve = train_resumably(line_trainer(tmp_path), lambda *now: told.append(now))
+    assert [done for done, _, _ in told] == list(range(1, 61))
+    assert {total for _, total, _ in told} == {60}
+    assert [entry["step"] for entry in curve] == [25, 50]
+    assert curve[1]["loss"] < curve[0]["loss"]
+    assert told[-1][2] == f"loss {curve[1]['loss']:.3f}"
+    assert last_complete(tmp_path / "checkpoints").name == "checkpoint-60"
+    remove_checkpoints(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_stopped_training_goes_on_at_its_checkpoint_with_the_same_curve(tmp_path):
+    class StoppedError(Exception):
+        pass
+
+    def stop(done, total, note):
+        if done == 55:
+            raise StoppedError
+
+    whole = line_trainer(tmp_path / "whole")
+    expected = train_resumably(whole, lambda *_: None)
+    with pytest.raises(StoppedError):
+        train_resumably(line_trainer(tmp_path / "stopped"), stop)
+    kept = tmp_path / "stopped" / "checkpoints"
+    assert {path.name for path in kept.iterdir()} == {"checkpoint-25", "checkpoint-50"}
+    assert all((path / "complete").exists() for path in kept.iterdir())
+    told = []
+    resumed = line_trainer(tmp_path / "stopped")
+    curve = train_resumably(resumed, lambda done, *_: told.append(done))
+    assert told == list(range(51, 61))
+    assert torch.equal(resumed.model.slope, whole.model.slope)
+    assert curve == expected
+
+
+def test_gradient_accumulation_averages_batch_means(tmp_path):
+    at_once, in_parts = (
+        line_trainer(tmp_path / "a", batch_size=4),
+        line_trainer(tmp_path / "b", batch_size=1, accumulate=4),
+    )
+    curves = [train_resumably(trainer, lambda *_: None) for trainer in (at_once, in_parts)]
+    torch.testing.assert_close(at_once.model.slope, in_parts.model.slope, atol=1e-6, rtol=0)
+    assert curves[0][0]["loss"] == pytest.approx(curves[1][0]["loss"], rel=1e-4)
+
+
+def test_a_processor_computes_in_bfloat16_only_when_asked(tmp_path):
+    asked = {how: line_trainer(tmp_path, precision=how).args.bf16 for how in ("auto", "float32", "bfloat16")}
+    assert asked == {"auto": False, "float32": False, "bfloat16": True}
+
+
+def test_several_devices_are_refused_rather_than_trained_on_wrongly(tmp_path, monkeypatch):
+    monkeypatch.setattr(TrainingArguments, "n_gpu", 2)
+    with pytest.raises(HalflingError, match="one device"):
+        training_arguments(tmp_path, TrainingSettings())
