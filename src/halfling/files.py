@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 MANIFEST, STARTED = "manifest.json", "started.json"
-NOT_CONTENT = (MANIFEST, STARTED)
-"""What stands in a stage's folder without being made by the stage: `manifest.json` holds times."""
+NOT_CONTENT = (MANIFEST, STARTED, "task-sources.json")
+"""What stands in a stage's folder and is no result: `manifest.json` holds times, the last says where data lie here."""
 
 _SAMPLED_ABOVE = 256 * 2**20
 _SAMPLE = 2**20

@@ -6,7 +6,6 @@ from importlib import resources
 from typing import NamedTuple
 
 from halfling.errors import HalflingError
-from halfling.records import TaskName
 
 
 class Language(NamedTuple):
@@ -80,7 +79,7 @@ def resolve(wanted: str | Sequence[str]) -> tuple[str, ...]:
     return tuple(wanted)
 
 
-def task_name(task: TaskName, code: str) -> str:
+def task_name(task: str, code: str) -> str:
     """Return the name that a task's data gives to the language `code` of CC100.
 
     Raises:

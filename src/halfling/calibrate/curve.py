@@ -1,4 +1,4 @@
-"""The trade-off curve on English dev, drawn closest where a wish begins or ceases to be met."""
+"""The trade-off curve on the dev split, drawn closest where a wish begins or ceases to be met."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from typing import Literal
 
 import numpy as np
 
-from halfling.calibrate.score import drop_bound
+from halfling.calibrate.bootstrap import drop_bound
 from halfling.calibrate.search import Options, search
 from halfling.calibrate.simulate import Trial
 from halfling.calibrate.timing import Clock
@@ -56,7 +56,7 @@ class Drawing:
     """Points of the curve as they are asked for, each computed once.
 
     Args:
-        trial: English dev, answered.
+        trial: the dev split, answered.
         clock: Measured times, or None.
         draws: Resamples for the drop's bound.
         confidence: Of that bound.

@@ -1,20 +1,19 @@
 """Times of the exported model: what a user of the engine would wait."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from halfling.engine import AdaptiveEngine
-from halfling.engine import Encoded as Tokens
 from halfling.engine.exported import BackendName, Precision, read_exported
 from halfling.engine.tune import FIXED
 from halfling.exits.policy import Calibration, ExitPolicy
-from halfling.export.write import export
-from halfling.records import TaskName
-from halfling.tasks import Encoded
-from halfling.tasks.encode import ABSENT
+from halfling.export.write import ExportSettings, export
+from halfling.tasks.encode import Encoded
+from halfling.tasks.task import Task
 
 
 class InEngine:
@@ -32,7 +31,6 @@ class InEngine:
         backend: Who computes.
         precision: Of the export.
         fixed_rows: Whether sentences alone get graphs of fixed shape (`AdaptiveEngine.from_pretrained(lengths=)`).
-        data: Where English dev is, for int8's scales.
         scratch: A folder for the exports.
     """
 
@@ -41,26 +39,21 @@ class InEngine:
         *,
         model: Path,
         like: ExitPolicy,
-        task: TaskName,
+        task: Task,
         exits: Sequence[int],
-        sentences: Encoded,
+        sentences: Sequence[Encoded],
         backend: BackendName,
         precision: Precision,
         fixed_rows: bool,
-        data: str | Path,
         scratch: Path,
     ) -> None:
-        self.model, self.task, self.data, self.scratch = model, task, data, scratch
+        self.model, self.task, self.scratch = model, task, scratch
         self.backend: BackendName = backend
         self.precision: Precision = precision
         self.lengths = FIXED if fixed_rows else ()
         self.early, self.last = tuple(exits[:-1]), exits[-1]
-        positions = sentences.word_positions or [[0]] * len(sentences.rows)
-        self.sentences = [
-            # A sentence whose words are all cut off is timed too.
-            Tokens(np.array(row["input_ids"]), np.array([place for place in some if place != ABSENT] or [0]))
-            for row, some in zip(sentences.rows, positions, strict=True)
-        ]
+        # A sentence whose words are all cut off is timed too.
+        self.sentences = [one if len(one.picked) else replace(one, picked=np.zeros(1, np.int64)) for one in sentences]
         self.num_sentences = len(self.sentences)
         self.without = self._load(like)
         # Any threshold above 0: where sentences leave is imposed.
@@ -96,14 +89,14 @@ class InEngine:
         if not out.exists():
             told = self.scratch / f"{out.name}-policy"
             told.mkdir(parents=True)
-            Calibration(task=self.task, policy=policy, curve=()).write(told / "exit_policy.json")
+            Calibration(task=self.task.name, policy=policy, curve=()).write(told / "exit_policy.json")
+            out.mkdir()
             export(
+                settings=ExportSettings(backends=(self.backend,), precision=self.precision),
                 model=self.model,
                 out=out,
-                backends=(self.backend,),
-                precision=self.precision,
                 policy=told,
-                data=self.data,
+                task=self.task,
             )
         exported = read_exported(out)
         if policy.is_early:

@@ -6,13 +6,12 @@ from pydantic import Field, model_validator
 
 from halfling.calibrate.curve import Wish
 from halfling.engine.exported import BackendName, Precision
-from halfling.records import Seed, Settings, TaskName
+from halfling.records import Seed, Settings
 
 
 class CalibrateSettings(Settings):
     """What may be lost for speed, or what must be saved."""
 
-    task: TaskName = Field(description='"xnli" or "wikiann"')
     max_drop: float | None = Field(
         None,
         ge=0,
@@ -32,15 +31,13 @@ class CalibrateSettings(Settings):
         "measured",
         description="search by time too; none: slower than no exits may be chosen, but every run writes the same",
     )
-    engine: BackendName | None = Field(
-        None, description="time the model as exported for openvino, onnx or torch; none: as it is, in PyTorch"
-    )
+    engine: BackendName = Field("openvino", description="who times the exported model: openvino, onnx or torch")
     precision: Precision = Field("float32", description="of that export: float32 or int8")
     fixed_rows: bool = Field(False, description="time it with a graph for each length of row; openvino only")
     confidence: float = Field(0.95, gt=0.5, lt=1, description="of the drop's upper bound")
-    resamples: int = Field(1000, ge=100, description="of English dev, for that bound")
+    resamples: int = Field(1000, ge=100, description="of the dev split, for that bound")
     max_tokens: int = Field(128, ge=8, description="longer inputs are cut; special tokens included")
-    max_examples: int | None = Field(None, gt=0, description="only the first so many of dev; all")
+    max_examples: int | None = Field(None, gt=0, description="only the first so many of each language's dev; all")
     batch_size: int = Field(64, gt=0)
     timed_sentences: int = Field(32, gt=0)
     rounds: int = Field(5, ge=2, description="of every timing")
@@ -62,12 +59,8 @@ class CalibrateSettings(Settings):
             raise ValueError(f"{' and '.join(asked)}: ask for one of them")
         if self.latency_ms is not None and self.timing == "none":
             raise ValueError("latency_ms asks for a time: set timing=measured")
-        if self.engine is not None and self.timing == "none":
-            raise ValueError(f"engine={self.engine} is for times: set timing=measured")
-        if self.precision == "int8" and self.engine not in ("openvino", "onnx"):
-            raise ValueError("precision=int8 is of an export: set engine to openvino or onnx")
+        if self.precision == "int8" and self.engine == "torch":
+            raise ValueError("precision=int8: torch runs float32 only: set engine to openvino or onnx")
         if self.fixed_rows and self.engine != "openvino":
             raise ValueError("fixed_rows is of the engine openvino")
-        if self.granularity == "token" and self.task == "xnli":
-            raise ValueError("granularity=token: only taggers (task=wikiann) have tokens that leave alone")
         return self

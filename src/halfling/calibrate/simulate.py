@@ -1,23 +1,24 @@
-"""What a policy would do on English dev: every exit is computed once, a policy then chooses among the answers."""
+"""What a policy would do on the dev split: every exit is computed once, a policy then chooses among the answers."""
 
 from collections.abc import Sequence
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-from torch import Tensor
 from transformers import PreTrainedModel
 
-from halfling.calibrate.score import Tally, tally
 from halfling.calibrate.search import Options, taken
 from halfling.cost.flops import Head, flops
 from halfling.errors import HalflingError
 from halfling.exits import criteria
 from halfling.exits.policy import ExitPolicy
 from halfling.models.shapes import shape_of
-from halfling.records import TaskName
-from halfling.tasks import TASKS, Encoded
-from halfling.tasks.predict import predict, word_labels
+from halfling.tasks.encode import Encoded
+from halfling.tasks.examples import Example, TaggedExample
+from halfling.tasks.predict import answers, predict
+from halfling.tasks.score import Answer, Tally, tally
+from halfling.tasks.tags import fitted
+from halfling.tasks.task import Task
 
 
 class Outcome(NamedTuple):
@@ -34,18 +35,19 @@ class Outcome(NamedTuple):
     left: np.ndarray
 
 
-def head_of(task: TaskName, exit_layers: tuple[int, ...] = ()) -> Head:
+def head_of(task: Task, exit_layers: tuple[int, ...] = ()) -> Head:
     """Return the classifiers of a task's model, for counting their arithmetic."""
-    return Head(kind="sequence" if task == "xnli" else "token", num_classes=len(TASKS[task].labels), layers=exit_layers)
+    return Head(kind=task.head, num_classes=len(task.labels or ()), layers=exit_layers)
 
 
 class Trial:
-    """English dev as every exit of a model answers it.
+    """The dev split as every exit of a model answers it.
 
     Args:
-        task: The model's task.
+        task: The model's task, its labels in the model's order.
         network: An early-exit model.
-        encoded: English dev.
+        examples: The dev split.
+        encoded: The same, encoded.
         like: A policy whose criterion, pooling and granularity all others share.
         batch_size: Examples at a time.
         seed: Draws the half of the examples that thresholds are fitted to; the other half tells their drop's bound.
@@ -56,25 +58,24 @@ class Trial:
 
     def __init__(
         self,
-        task: TaskName,
+        task: Task,
         network: PreTrainedModel,
-        encoded: Encoded,
+        examples: Sequence[Example],
+        encoded: Sequence[Encoded],
         like: ExitPolicy,
         batch_size: int,
         seed: int = 0,
     ) -> None:
-        self.task, self.network, self.encoded, self.like, self.batch_size = task, network, encoded, like, batch_size
+        self.task, self.network, self.examples, self.encoded = task, network, examples, encoded
+        self.like, self.batch_size = like, batch_size
         self.layers: tuple[int, ...] = tuple(network.config.exit_layers)
-        answers = predict(network, encoded, batch_size, all_exits=True)
-        assert answers.exit_logits is not None
-        self.logits = [[one.numpy() for one in per_exit] for per_exit in answers.exit_logits]
+        found = predict(network, encoded, batch_size, all_exits=True).exit_logits
+        assert found is not None
+        self.logits = found
         if not all(np.isfinite(one).all() for per_exit in self.logits for one in per_exit):
             raise HalflingError("the model's logits are not all finite: its weights are broken, train it again")
-        self.labels = [
-            [_labels(one, encoded, number) for number, one in enumerate(per_exit)] for per_exit in answers.exit_logits
-        ]
-        self.tallies = [tally(task, encoded.gold, labels) for labels in self.labels]
-        self.lengths = answers.num_tokens
+        self.tallies = [tally(task, examples, self._named(per_exit)) for per_exit in self.logits]
+        self.lengths = [len(one.ids) for one in encoded]
         table = {length: self._arithmetic(length) for length in sorted({*self.lengths})}
         arithmetic = np.array([table[length] for length in self.lengths]).T
         self.encoder_flops, self.head_flops = arithmetic[:-1], arithmetic[-1]
@@ -89,12 +90,13 @@ class Trial:
     def run(self, policy: ExitPolicy) -> Outcome:
         """Return what a policy does. Tokens that leave change the states of others, so token exits are really run."""
         if policy.granularity == "token" and policy.is_early:
-            self.network.config.leave_by(policy)
-            answers = predict(self.network, self.encoded, self.batch_size)
+            found = predict(self.network, self.encoded, self.batch_size, policy=policy)
             head = head_of(self.task, policy.layers)
-            spent = flops(shape_of(self.network.config), self.lengths, answers.exit_layers, head).total
-            left = np.array(answers.exits_taken)
-            return Outcome(tally(self.task, self.encoded.gold, answers.labels), spent / self.plain_flops, left)
+            spent = flops(shape_of(self.network.config), self.lengths, found.exit_layers, head).total
+            named = self._named(found.logits)
+            return Outcome(
+                tally(self.task, self.examples, named), spent / self.plain_flops, np.array(found.exits_taken)
+            )
         rows = [self.layers.index(layer) for layer in policy.layers]
         at = taken(self.unsure(policy), policy.thresholds)
         places = np.array(rows)[at]
@@ -150,11 +152,16 @@ class Trial:
         )
 
     def _token_options(self) -> Options:
-        gold = self.encoded.gold
-        positions: Any = self.encoded.word_positions
+        labels = self.task.labels or ()
+        gold = [
+            np.array(fitted(example.tags, labels), dtype=object)[one.words]
+            for example, one in zip(self.examples, self.encoded, strict=True)
+            if isinstance(example, TaggedExample)
+        ]
+        names = np.array(labels, dtype=object)
         right = [
-            np.concatenate([np.equal(a, b)[np.array(p) >= 0] for a, b, p in zip(gold, labels, positions, strict=True)])
-            for labels in self.labels
+            np.concatenate([names[one.argmax(axis=-1)] == tags for one, tags in zip(per_exit, gold, strict=True)])
+            for per_exit in self.logits
         ]
         measure = criteria.PER_ANSWER[self.like.criterion]
         words = [len(one) for one in self.logits[0]]
@@ -175,11 +182,8 @@ class Trial:
 
     def _of_sentence(self, logits: np.ndarray) -> float:
         values = criteria.PER_ANSWER[self.like.criterion](logits)
-        if values.ndim == 0:
-            return float(values)
         return float(criteria.pool_tokens(values, np.array([len(values)]), self.like.token_pooling)[0])
 
-
-def _labels(logits: Tensor, encoded: Encoded, number: int) -> Any:
-    best: int | Sequence[int] = logits.argmax(dim=-1).tolist()
-    return best if isinstance(best, int) else word_labels(best, (encoded.word_positions or [])[number])
+    def _named(self, logits: Sequence[np.ndarray]) -> list[Answer]:
+        words = [len(one.tags) for one in self.examples if isinstance(one, TaggedExample)]
+        return answers(logits, self.encoded, self.task.labels or (), words or None)

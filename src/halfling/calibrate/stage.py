@@ -1,42 +1,46 @@
 """The calibrate stage: an early-exit model in, the policy that meets what the user asks out."""
 
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from statistics import fmean
 
+import numpy as np
 import torch
-from transformers import PreTrainedModel
 
+from halfling.calibrate.bootstrap import resamples
 from halfling.calibrate.curve import Drawing
 from halfling.calibrate.in_engine import InEngine
-from halfling.calibrate.score import resamples
 from halfling.calibrate.settings import CalibrateSettings
 from halfling.calibrate.simulate import Trial
-from halfling.calibrate.timing import Clock, InTorch, spread
+from halfling.calibrate.timing import Clock
 from halfling.errors import HalflingError
 from halfling.exits.policy import Calibration, ExitPolicy, TradeOff
-from halfling.models import EARLY_EXIT_MODELS
-from halfling.models.load import load_model, load_tokenizer, weights_sha256
+from halfling.models.classifier import load_classifier, read_checkpoint
+from halfling.models.load import load_tokenizer, weights_sha256
 from halfling.models.shapes import require_room
 from halfling.records import Counts, Progress, silent
-from halfling.tasks import TASKS, Encoded
+from halfling.tasks.encode import Encoded, encode
+from halfling.tasks.examples import read_examples
+from halfling.tasks.of_model import task_of
+from halfling.tasks.task import Task
 
 _MEASURED = 3
-"""So many policies at most are measured as one: with an engine, each is an export."""
+"""So many policies at most are measured as one: each is an export."""
 
 
 def calibrate(
-    *, settings: CalibrateSettings, model: Path, data: str | Path, out: Path, progress: Progress = silent
+    *, settings: CalibrateSettings, model: Path, out: Path, task: Task | None = None, progress: Progress = silent
 ) -> Counts:
-    """Write `exit_policy.json`: the policy chosen for what was asked, and the curve that it was chosen from.
+    """Choose exits and thresholds of MODEL on its task's dev split, for what is asked: --max-drop 0.5.
 
-    Every point of the curve maximises quality less a price on arithmetic, or on time where that is measured; prices
-    rise until the cheapest policy is reached, and close in on where the wish is just met (`Drawing.close_in`). No exits
-    is the first point. Only English dev is read. With `timing` "none" every run chooses the same; where times are
-    measured, a point measured to be slower than no exits is passed over, and no exits is chosen where only such
-    points meet the wish, even if it is `flops_share`.
+    Writes `exit_policy.json`: the policy chosen for what was asked, and the curve that it was chosen from. Every point
+    of the curve maximises quality less a price on arithmetic, or on time where that is measured; prices rise until the
+    cheapest policy is reached, and close in on where the wish is just met (`Drawing.close_in`). No exits is the first
+    point. Only the dev split of the training languages is read. With `timing` "none" every run chooses the same; where
+    times are measured, a point measured to be slower than no exits is passed over, and no exits is chosen where only
+    such points meet the wish, even if it is `flops_share`.
 
     Returns:
         The chosen policy's exits and thresholds, `drop` and `drop_bound` in points, `flops_share`, and `time_share`
@@ -45,12 +49,20 @@ def calibrate(
     Raises:
         HalflingError: Model or data cannot be read, or no policy reaches `flops_share` or `latency_ms`.
     """
-    task = TASKS[settings.task]
-    network = load_model(EARLY_EXIT_MODELS[settings.task], model)
+    if not read_checkpoint(model).has_exits:
+        raise HalflingError(f"{model}: has no exits to calibrate: give it some with `halfling exits`")
+    whole = task_of(model, task)
+    if settings.granularity == "token" and whole.kind != "tagging":
+        raise HalflingError(f"calibrate: granularity=token is for taggers, not for {whole.kind}")
+    network = load_classifier(model)
     network = network.to("cuda" if torch.cuda.is_available() else "cpu").eval()
     require_room(network.config, settings.max_tokens, model)
-    examples = task.read(data, "dev", "en")[: settings.max_examples]
-    encoded = task.encode(examples, load_tokenizer(model), settings.max_tokens)
+    examples = [
+        one
+        for language in whole.source_languages
+        for one in read_examples(whole, "dev", language)[: settings.max_examples]
+    ]
+    encoded = encode(examples, load_tokenizer(model), settings.max_tokens)
     like = ExitPolicy(
         layers=tuple(network.config.exit_layers[-1:]),
         thresholds=(),
@@ -60,17 +72,18 @@ def calibrate(
         token_pooling=settings.token_pooling,
         model=weights_sha256(model),
     )
-    progress(0, 3, "every exit on English dev")
-    trial = Trial(settings.task, network, encoded, like, settings.batch_size, settings.seed)
+    progress(0, 3, "every exit on the dev split")
+    trial = Trial(whole, network, examples, encoded, like, settings.batch_size, settings.seed)
     progress(1, 3, "times")
-    with _clock(settings, model, network, encoded, data, like, out / "timing") as clock:
+    with _clock(settings, whole, model, trial.layers, encoded, like, out / "timing") as clock:
         progress(2, 3, "the trade-off")
         drawing, policy, chosen = _choose(settings, trial, clock, len(examples))
+    fixed = ", rows of fixed lengths" if settings.fixed_rows else ""
     Calibration(
-        task=settings.task,
+        task=whole.name,
         policy=policy,
         plain_ms=clock.plain_ms if clock else None,
-        timed=_who(settings) if clock else None,
+        timed=f"{settings.engine} {settings.precision}{fixed}" if clock else None,
         curve=tuple(drawing.curve),
         **{settings.wish.what: settings.wish.limit},
     ).write(out / "exit_policy.json")
@@ -88,44 +101,34 @@ def calibrate(
 @contextmanager
 def _clock(
     settings: CalibrateSettings,
+    task: Task,
     model: Path,
-    network: PreTrainedModel,
-    encoded: Encoded,
-    data: str | Path,
+    exits: Sequence[int],
+    encoded: Sequence[Encoded],
     like: ExitPolicy,
     scratch: Path,
 ) -> Iterator[Clock | None]:
     """Yield measured times, or None; what is exported for them is deleted after."""
-    exits = network.config.exit_layers
     if settings.timing == "none" or len(exits) == 1:
         yield None
         return
-    sentences = spread(encoded, settings.timed_sentences)
-    if settings.engine is None:
-        yield Clock(InTorch(network, sentences), exits, settings.rounds)
-        return
+    places = np.unique(np.linspace(0, len(encoded) - 1, settings.timed_sentences).astype(int))
     shutil.rmtree(scratch, ignore_errors=True)  # a killed try's
     try:
         computes = InEngine(
             model=model,
             like=like,
-            task=settings.task,
+            task=task,
             exits=exits,
-            sentences=sentences,
+            sentences=[encoded[place] for place in places],
             backend=settings.engine,
             precision=settings.precision,
             fixed_rows=settings.fixed_rows,
-            data=data,
             scratch=scratch,
         )
         yield Clock(computes, exits, settings.rounds)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
-
-
-def _who(settings: CalibrateSettings) -> str:
-    fixed = ", rows of fixed lengths" if settings.fixed_rows else ""
-    return "the model in PyTorch" if settings.engine is None else f"{settings.engine} {settings.precision}{fixed}"
 
 
 def _choose(

@@ -1,4 +1,4 @@
-"""How long policies take: times of whoever computes, measured side by side on sentences of English dev, one by one."""
+"""How long policies take: measured side by side on sentences of the dev split, one by one."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -6,13 +6,10 @@ from functools import partial
 from typing import Protocol, runtime_checkable
 
 import numpy as np
-from transformers import PreTrainedModel
 
 from halfling.calibrate.search import Options
 from halfling.cost.latency import interleaved_medians
 from halfling.exits.policy import ExitPolicy
-from halfling.tasks import Encoded
-from halfling.tasks.predict import predict
 
 
 @runtime_checkable
@@ -95,53 +92,3 @@ class Clock:
     def _medians(self, calls: dict[str, Callable[[], None]]) -> dict[str, float]:
         timings = interleaved_medians(calls, rounds=self.rounds, warmup=2)
         return {name: timing.median_ms for name, timing in timings.items()}
-
-
-class InTorch:
-    """The model itself, in PyTorch.
-
-    Args:
-        network: An early-exit model.
-        sentences: What it answers.
-    """
-
-    def __init__(self, network: PreTrainedModel, sentences: Encoded) -> None:
-        self.network, self.sentences, self.num_sentences = network, sentences, len(sentences.rows)
-        *self.early, self.last = network.config.exit_layers
-
-    def plain(self) -> None:
-        """Answer without exits."""
-        self._answer(ExitPolicy(layers=(self.last,), thresholds=()))
-
-    def check(self) -> None:
-        """Answer with every exit computed and judged, and nobody leaving early."""
-        # Never below.
-        self._answer(ExitPolicy.uniform((*self.early, self.last), 1e-30))
-
-    def leave(self, layer: int) -> None:
-        """Answer with everybody leaving after one of the early exits."""
-        self._answer(ExitPolicy(layers=(layer, self.last), thresholds=(1.0,)))
-
-    def checks(self, layer: int) -> int:
-        """Return how many exits `leave` computes: that one."""
-        return 1
-
-    def follow(self, policy: ExitPolicy) -> Callable[[], None]:
-        """Return what answers as a policy says."""
-        return partial(self._answer, policy)
-
-    def _answer(self, policy: ExitPolicy) -> None:
-        self.network.config.leave_by(policy)
-        predict(self.network, self.sentences, 1)
-
-
-def spread(encoded: Encoded, number: int) -> Encoded:
-    """Return some examples, evenly spaced."""
-    chosen = sorted({*np.linspace(0, len(encoded.rows) - 1, number).astype(int).tolist()})
-    positions = encoded.word_positions
-    return replace(
-        encoded,
-        rows=[encoded.rows[n] for n in chosen],
-        gold=[encoded.gold[n] for n in chosen],
-        word_positions=None if positions is None else [positions[n] for n in chosen],
-    )

@@ -15,10 +15,12 @@ from halfling.engine.embeddings import Embeddings
 from halfling.engine.exported import Exported, read_exported
 from halfling.engine.loop import AdaptiveLoop, Answer
 from halfling.engine.prediction import Prediction, spans_of
-from halfling.engine.text import Encoded, join, load_pieces, require_characters, split_words, windows
+from halfling.engine.text import join, load_pieces, require_characters, split_words, windows
 from halfling.engine.token_loop import TokenLoop
 from halfling.engine.tuning import tuned_setting
 from halfling.errors import HalflingError
+from halfling.tasks.encode import Encoded
+from halfling.tasks.tags import is_prefixed
 
 
 class AdaptiveEngine:
@@ -121,21 +123,31 @@ class AdaptiveEngine:
                     raise HalflingError(f"text {number}: expected a text or a pair of texts, got {type(text).__name__}")
             require_characters(firsts[-1], number)
             require_characters(seconds[-1] or "", number)
-        one = self.pieces(firsts)
-        two = iter(self.pieces([second for second in seconds if second is not None]))
+        # Nothing is said of a text without characters.
+        there = [
+            bool(one.strip()) and (two is None or bool(two.strip())) for one, two in zip(firsts, seconds, strict=True)
+        ]
+        kept = [pair for pair, is_there in zip(zip(firsts, seconds, strict=True), there, strict=True) if is_there]
+        one = self.pieces([first for first, _ in kept])
+        two = iter(self.pieces([second for _, second in kept if second is not None]))
         joined = [
             join(ids, None if second is None else next(two), self.exported.shape.max_tokens)
-            for ids, second in zip(one, seconds, strict=True)
+            for ids, (_, second) in zip(one, kept, strict=True)
         ]
         first_token = np.zeros(1, np.int64)
-        answers = self.answer([Encoded(np.array(ids), first_token) for ids, _ in joined])
-        found = []
-        for answer, (_, cut) in zip(answers, joined, strict=True):
-            shares = _softmax(answer.logits[0])
-            scores = dict(zip(self.exported.labels, shares.tolist(), strict=True))
-            best = self.exported.labels[int(shares.argmax())]
-            found.append(Prediction(best, scores, None, None, answer.exit_layer, answer.uncertainty, cut))
-        return found
+        sequences = [Encoded(np.array(ids), first_token) for ids, _ in joined]
+        answered = iter(zip(sequences, self.answer(sequences), (cut for _, cut in joined), strict=True))
+        return [
+            self._classified(*next(answered)) if is_there else Prediction(None, None, None, None, 0, 0.0, False)
+            for is_there in there
+        ]
+
+    def _classified(self, sequence: Encoded, answer: Answer, cut: bool) -> Prediction:
+        shares = _softmax(answer.logits[0])
+        scores = dict(zip(self.exported.labels, shares.tolist(), strict=True))
+        best = self.exported.labels[int(shares.argmax())]
+        layer, unsure = answer.exit_layer, answer.uncertainty
+        return Prediction(best, scores, None, None, layer, unsure, cut, ((len(sequence.ids), layer),))
 
     def _tag(self, texts: Sequence[Any]) -> list[Prediction]:
         sentences = [_words(text, number) for number, text in enumerate(texts)]
@@ -143,6 +155,7 @@ class AdaptiveEngine:
         in_pieces = [[next(pieces) for _ in words] for words, _ in sentences]
         parts = [windows(words, self.exported.shape.max_tokens) for words in in_pieces]
         answers = iter(self.answer([part for of_one in parts for part in of_one]))
+        prefixed = is_prefixed(self.exported.labels)
         found = []
         for text, (words, places), cut, of_one in zip(texts, sentences, in_pieces, parts, strict=True):
             own = [next(answers) for _ in of_one]
@@ -153,8 +166,12 @@ class AdaptiveEngine:
                 tags[number], sure[number] = self.exported.labels[int(share.argmax())], float(share.max())
             layer = max((answer.exit_layer for answer in own), default=0)
             unsure = max((answer.uncertainty for answer in own), default=0.0)
-            spans = spans_of(text if isinstance(text, str) else words, places, tags, sure)
-            found.append(Prediction(None, None, spans, tuple(tags), layer, unsure, False))
+            spans = spans_of(text if isinstance(text, str) else words, places, tags, sure, prefixed)
+            computed = tuple(
+                (len(part.ids), answer.token_layers or answer.exit_layer)
+                for part, answer in zip(of_one, own, strict=True)
+            )
+            found.append(Prediction(None, None, spans, tuple(tags), layer, unsure, False, computed))
         return found
 
     @staticmethod

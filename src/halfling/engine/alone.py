@@ -9,7 +9,8 @@ from halfling.engine.embeddings import Embeddings
 from halfling.engine.exported import Exported
 from halfling.engine.loop import Answer
 from halfling.engine.packing import Layout
-from halfling.engine.text import PAD, Encoded
+from halfling.engine.text import PAD
+from halfling.tasks.encode import Encoded
 
 ALWAYS = 2.0
 """A threshold above every uncertainty."""

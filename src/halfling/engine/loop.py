@@ -11,8 +11,9 @@ from halfling.engine import packing
 from halfling.engine.backends import Backend
 from halfling.engine.embeddings import Embeddings
 from halfling.engine.exported import Exported
-from halfling.engine.text import PAD, Encoded
+from halfling.engine.text import PAD
 from halfling.exits import criteria
+from halfling.tasks.encode import Encoded
 
 TOKENS_AT_ONCE = 2048
 """Tokens of one pass: what is computed together stays in the caches, and memory stays bounded."""
@@ -23,11 +24,15 @@ REPACK_GAIN = 0.1
 
 @dataclass(frozen=True)
 class Answer:
-    """What the network says of one sequence: logits [picked, classes] at the exit it took."""
+    """What the network says of one sequence: logits [picked, classes] at the exit it took.
+
+    Where tokens exit alone, `token_layers` holds the layer after which each of them did.
+    """
 
     logits: Float32[np.ndarray, "picked classes"]
     exit_layer: int
     uncertainty: float
+    token_layers: tuple[int, ...] | None = None
 
 
 class _Packed:

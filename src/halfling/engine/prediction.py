@@ -5,6 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from halfling.tasks.tags import spans
+
 
 @dataclass(frozen=True)
 class Span:
@@ -22,14 +24,16 @@ class Prediction:
     """An answer.
 
     Attributes:
-        label: Of a classifier, the likeliest class.
+        label: Of a classifier, the likeliest class; None where there is no text.
         scores: Of a classifier, each class's probability.
         spans: Of a tagger, the entities; a span's score is the mean probability of its words' tags.
-        tags: Of a tagger, an IOB2 tag for each word.
+        tags: Of a tagger, a tag for each word, in the scheme that the model learned.
         exit_layer: The layer (1-based) after which the answer was taken; of a long text, the deepest of its windows;
-            0 where there was nothing to compute (a tagger's text without words).
+            0 where there was nothing to compute.
         uncertainty: 0..1 at that exit; of a long text, the largest.
         truncated: Whether a classifier's text was longer than the model reads, and cut.
+        computed: Of each sequence that was computed for it, its tokens and the layer after which it exited, or each
+            of its tokens did; a tagger reads a long text as several.
     """
 
     label: str | None
@@ -39,29 +43,29 @@ class Prediction:
     exit_layer: int
     uncertainty: float
     truncated: bool
+    computed: tuple[tuple[int, int | tuple[int, ...]], ...] = ()
 
 
 def spans_of(
-    text: str | Sequence[str], places: Sequence[tuple[int, int]], tags: Sequence[str], sure: Sequence[float]
+    text: str | Sequence[str],
+    places: Sequence[tuple[int, int]],
+    tags: Sequence[str],
+    sure: Sequence[float],
+    prefixed: bool,
 ) -> tuple[Span, ...]:
     """Return the entities of a sentence, by seqeval's default rules: an I- that follows nothing of its kind begins one.
 
     Args:
         text: The sentence, or its words.
         places: Where each word begins and ends in it.
-        tags: A tag for each word; those that are not IOB2's, as of parts of speech, begin nothing.
+        tags: A tag for each word, in any scheme.
         sure: The probability of each tag.
+        prefixed: Whether tags have prefixes, as B-PER has.
     """
-    spans: list[Span] = []
-    start: int | None = None
-    for number, tag in enumerate((*tags, "O")):
-        goes_on = start is not None and tag == f"I-{tags[start][2:]}"
-        if start is not None and not goes_on:
-            where = places[start][0], places[number - 1][1]
-            score = float(np.mean(sure[start:number]))
-            part = text[slice(*where)]
-            spans.append(Span(tags[start][2:], *where, part if isinstance(part, str) else " ".join(part), score))
-            start = None
-        if tag.startswith(("B-", "I-")) and not goes_on:
-            start = number
-    return tuple(spans)
+    found: list[Span] = []
+    for span in spans(tags, prefixed=prefixed):
+        where = places[span.first][0], places[span.last][1]
+        part = text[slice(*where)]
+        score = float(np.mean(sure[span.first : span.last + 1]))
+        found.append(Span(span.type, *where, part if isinstance(part, str) else " ".join(part), score))
+    return tuple(found)

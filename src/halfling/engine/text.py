@@ -2,12 +2,12 @@
 
 import unicodedata
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from halfling.errors import HalflingError
+from halfling.tasks.encode import Encoded
 
 BOS, PAD, EOS, UNK = 0, 1, 2, 3
 """XLM-R's special ids."""
@@ -17,14 +17,6 @@ SENTENCEPIECE_FILE, TOKENIZERS_FILE = "sentencepiece.bpe.model", "tokenizer.json
 
 Pieces = Callable[[Sequence[str]], list[list[int]]]
 """Cuts texts into XLM-R's ids, without special tokens."""
-
-
-@dataclass(frozen=True)
-class Encoded:
-    """What goes through the network as one: its ids, and the places whose answers are wanted."""
-
-    ids: np.ndarray
-    picked: np.ndarray
 
 
 class SentencePieces:

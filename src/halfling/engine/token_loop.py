@@ -9,8 +9,8 @@ from jaxtyping import Bool, Float32, Int32
 
 from halfling.engine import packing
 from halfling.engine.loop import REPACK_GAIN, AdaptiveLoop, Answer
-from halfling.engine.text import Encoded
 from halfling.exits import criteria
+from halfling.tasks.encode import Encoded
 
 
 @dataclass
@@ -140,4 +140,5 @@ def _first(chosen: list[Encoded], layout: packing.Layout) -> _Tokens:
 
 
 def _answer(own: slice, one: Encoded, logits: np.ndarray, taken: np.ndarray, unsure: np.ndarray) -> Answer:
-    return Answer(logits[own][one.picked], int(taken[own].max()), float(unsure[own][one.picked].mean()))
+    doubt, layers = float(unsure[own][one.picked].mean()), taken[own]
+    return Answer(logits[own][one.picked], int(layers.max()), doubt, tuple(layers.tolist()))

@@ -14,10 +14,11 @@ from halfling.engine.adaptive import AdaptiveEngine
 from halfling.engine.backends import ready_backends
 from halfling.engine.exported import Exported, checksum_of, read_exported
 from halfling.engine.machine import this_machine, usable_cores
-from halfling.engine.text import BOS, EOS, UNK, Encoded
+from halfling.engine.text import BOS, EOS, UNK
 from halfling.engine.tuning import TUNING, Setting, Timed, Tuning, versions
 from halfling.errors import HalflingError
 from halfling.records import Progress, silent
+from halfling.tasks.encode import Encoded
 
 ALONE = (16, 32, 64)
 """Tokens of the sentences that are timed alone."""

@@ -1,80 +1,114 @@
-"""Quality of one model on one task in every language, with the arithmetic that its exits left over."""
+"""Quality of models on a task in every language, as they are served, with the arithmetic that their exits saved."""
 
 from collections import Counter
 from pathlib import Path
+from statistics import fmean
 
 from pydantic import Field
 
 from halfling.cost.flops import gmacs_linear
-from halfling.evaluate.network import load_network, mean_gflops
+from halfling.errors import HalflingError
+from halfling.evaluate.runtime import load_runtime, mean_gflops
 from halfling.files import write_text
-from halfling.languages import SETS
-from halfling.models.load import load_tokenizer
-from halfling.models.shapes import require_room, shape_of
-from halfling.records import Counts, Progress, Quality, Seed, Settings, TaskName, silent
-from halfling.tasks import TASKS
-from halfling.tasks.predict import predict
+from halfling.records import Counts, Progress, Quality, Seed, Settings, silent
+from halfling.tasks.examples import read_examples
+from halfling.tasks.of_model import task_of
+from halfling.tasks.score import score
+from halfling.tasks.task import Task, read_task
+
+QUALITY_FILE = "quality.jsonl"
 
 
 class QualitySettings(Settings):
     """What is evaluated, and on how much."""
 
-    model: str = Field(description="the model's name in the results")
-    task: TaskName = Field(description='"xnli" or "wikiann"')
-    languages: tuple[str, ...] = Field(
-        SETS["thesis-6"], min_length=1, description="dev splits to answer, in this order"
+    languages: tuple[str, ...] | None = Field(
+        None, min_length=1, description="dev splits to answer, in this order; all of the task's"
     )
-    max_tokens: int = Field(128, ge=8, description="longer inputs are cut; special tokens included")
     max_examples: int | None = Field(None, gt=0, description="only the first so many of each dev split; all")
     batch_size: int = Field(32, gt=0)
-    seed: Seed = Field(0, description="of the fine-tuning that made the model")
+    seed: Seed = Field(0, description="of the fine-tuning that made the models")
 
 
 def measure_quality(
     *,
     settings: QualitySettings,
-    model: Path,
-    data: str | Path,
+    models: dict[str, Path],
     out: Path,
-    policy: Path | None = None,
+    task: Task | None = None,
     progress: Progress = silent,
 ) -> Counts:
-    """Write `quality.jsonl`, a `records.Quality` for each language.
+    """Write the scores of models on the dev splits of their task: --model NAME=FOLDER.
 
-    `gflops` is the mean over examples at their real lengths, every exit that was computed counted;
-    `gmacs_linear` is the thesis's convention at the mean exit layer.
+    Each line of `quality.jsonl` is a `records.Quality`. A folder that `halfling export` wrote answers in the
+    engine, a model's own folder in PyTorch. `gflops` is the mean over examples at their real lengths, every exit that
+    was computed counted; `gmacs_linear` is the thesis's convention at the mean exit layer.
+
+    Args:
+        settings: On how much.
+        models: Name in the results (what follows a `/` in it tells variants of one model apart) -> folder.
+        out: Where to write.
+        task: Data for the task that travels with the models.
+        progress: Told of every model and language.
 
     Returns:
-        The headline score of each language.
+        The task's own score of each model in each language.
     """
-    task = TASKS[settings.task]
-    network, tokenizer = load_network(settings.task, model, policy), load_tokenizer(model)
-    require_room(network.config, settings.max_tokens, model)
-    shape = shape_of(network.config)
     lines: list[Quality] = []
-    for number, language in enumerate(settings.languages):
-        progress(number, len(settings.languages), language)
-        examples = task.read(data, "dev", language)[: settings.max_examples]
-        encoded = task.encode(examples, tokenizer, settings.max_tokens)
-        answers = predict(network, encoded, settings.batch_size)
-        score = task.score(encoded.gold, answers.labels)
-        left = answers.exits_taken
-        mean_exit = sum(left) / len(left)
-        lines.append(
-            Quality(
-                model=settings.model,
-                task=settings.task,
-                language=language,
-                seed=settings.seed,
-                num_examples=len(examples),
-                accuracy=score.accuracy,
-                f1=score.f1,
-                mean_exit_layer=mean_exit,
-                exit_histogram=dict(sorted(Counter(left).items())),
-                gflops=mean_gflops(network, settings.task, answers),
-                gmacs_linear=gmacs_linear(shape, layers=mean_exit),
+    for name, folder in models.items():
+        runtime = load_runtime(folder)
+        whole = measured_task(folder, task, runtime.labels)
+        languages = settings.languages or whole.languages
+        for language in languages:
+            progress(len(lines), len(models) * len(languages), f"{name} in {language}")
+            examples = read_examples(whole, "dev", language)[: settings.max_examples]
+            reply = runtime.answer(examples, settings.batch_size)
+            found = score(whole, examples, reply.answers)
+            left = [one for _, layers in reply.computed for one in ([layers] if isinstance(layers, int) else layers)]
+            mean_exit = fmean(left) if left else 0.0
+            lines.append(
+                Quality(
+                    model=name.partition("/")[0],
+                    task=whole.name,
+                    language=language,
+                    seed=settings.seed,
+                    runtime=runtime.name,
+                    precision=runtime.precision,
+                    exits=runtime.exits,
+                    trained_on=language in whole.train,
+                    num_examples=len(examples),
+                    metric=whole.metric or "accuracy",
+                    score=found.value,
+                    accuracy=found.accuracy,
+                    f1=found.f1,
+                    mean_exit_layer=mean_exit,
+                    exit_histogram=dict(sorted(Counter(left).items())),
+                    gflops=mean_gflops(runtime, reply, len(examples)),
+                    gmacs_linear=gmacs_linear(runtime.shape, layers=mean_exit),
+                )
             )
-        )
     progress(len(lines), len(lines), "")
-    write_text(out / "quality.jsonl", "".join(line.model_dump_json() + "\n" for line in lines))
-    return {line.language: round(getattr(line, task.headline), 4) for line in lines}
+    write_text(out / QUALITY_FILE, "".join(line.model_dump_json() + "\n" for line in lines))
+    variants = {f"{line.model} {line.runtime} {line.precision}{' exits' * line.exits}" for line in lines}
+    return {
+        variant: {
+            line.language: round(line.score, 4)
+            for line in lines
+            if f"{line.model} {line.runtime} {line.precision}{' exits' * line.exits}" == variant
+        }
+        for variant in sorted(variants)
+    }
+
+
+def measured_task(folder: Path, given: Task | None, labels: tuple[str, ...]) -> Task:
+    """Return the task that a folder is measured on, its labels in the model's order.
+
+    Raises:
+        HalflingError: There is none, or it has other labels.
+    """
+    own = read_task(folder)
+    if (folder / "config.json").is_file():
+        return task_of(folder, given)
+    if own is None:
+        raise HalflingError(f"{folder}: no task travels with it: export the model again")
+    return own.with_sources(given).model_copy(update={"labels": labels})

@@ -1,54 +1,53 @@
-"""Sentences that an export is calibrated and checked on."""
+"""Sentences of the task's own dev splits, that an export is scaled and checked on."""
 
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from halfling.errors import HalflingError
-from halfling.export.trained import TASK_OF, Trained
+from halfling.export.trained import Trained
 from halfling.models.load import load_tokenizer
-from halfling.sample.write import SampleSettings, write_sample
-from halfling.tasks import TASKS
+from halfling.tasks.encode import encode
+from halfling.tasks.examples import Example, TaggedExample, read_examples
+from halfling.tasks.task import Task
 
 _NUM_SENTENCES = 256
-_LANGUAGES = ("en", "ru", "hi", "tr", "sw", "ur")
+_A_LANGUAGE = 64
 
 
 @dataclass(frozen=True)
 class Sentences:
-    """What a model is calibrated and checked on.
+    """What a model is scaled and checked on.
 
     Attributes:
-        ids: Pairs of texts, or lists of words, as token ids with special tokens: what transformers reads.
-        texts: Of six languages, for comparing tokenizers.
+        ids: Of the training languages' dev splits, token ids with special tokens: what transformers reads.
+        texts: Of all dev splits, for comparing tokenizers.
     """
 
     ids: list[list[int]]
     texts: list[str]
 
 
-def sentences(trained: Trained, model: Path, data: str | Path | None) -> Sentences:
-    """Return English dev sentences of `data`, or of the embedded sample when it is None.
+def sentences(trained: Trained, model: Path, task: Task) -> Sentences:
+    """Return dev sentences of a task.
 
     Raises:
         HalflingError: The data or the tokenizer cannot be read, or the tokenizer is another model's.
     """
-    task = TASKS[TASK_OF[trained.kind]]
-    with tempfile.TemporaryDirectory() as folder:
-        write_sample(settings=SampleSettings(lines=2, train_sentences=1), out=Path(folder))
-        sample = {code: task.read(folder, "dev", code) for code in _LANGUAGES}
-    examples = (sample["en"] if data is None else task.read(data, "dev", "en"))[:_NUM_SENTENCES]
     tokenizer = load_tokenizer(model)
     if len(tokenizer) > trained.shape.vocab_size:
         raise HalflingError(
             f"{model}: its tokenizer has {len(tokenizer)} pieces, the model {trained.shape.vocab_size}: "
             "save the model with its own tokenizer"
         )
-    encoded = task.encode(examples, tokenizer, trained.shape.max_tokens)
-    texts = [text for some in (*sample.values(), examples) for example in some for text in _texts(example)]
-    return Sentences([row["input_ids"] for row in encoded.rows], texts)
+    own = [one for language in task.source_languages for one in read_examples(task, "dev", language)][:_NUM_SENTENCES]
+    if not own:
+        raise HalflingError(f"task {task.name}: no dev texts to check the export on: give them with --dev FILE")
+    others = [one for language in task.languages for one in read_examples(task, "dev", language)[:_A_LANGUAGE]]
+    encoded = encode(own, tokenizer, trained.shape.max_tokens)
+    return Sentences([one.ids.tolist() for one in encoded], [text for one in (*own, *others) for text in _texts(one)])
 
 
-def _texts(example: Any) -> Any:
-    return example.tokens if hasattr(example, "tokens") else (example.premise, example.hypothesis)
+def _texts(example: Example) -> tuple[str, ...]:
+    if isinstance(example, TaggedExample):
+        return example.words
+    return (example.text,) if example.text_pair is None else (example.text, example.text_pair)

@@ -1,118 +1,87 @@
 """The export: a trained model's segments, embeddings and tokenizer, in one folder that the engine runs."""
 
-import contextlib
-import fcntl
 import math
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from pydantic import Field, model_validator
 
 from halfling.engine.backends import MODULES
-from halfling.engine.embeddings import POSITIONS, SCALES, TABLE, write_embeddings
+from halfling.engine.embeddings import write_embeddings
 from halfling.engine.exported import EXPORTED, FORMAT, BackendName, Exported, Precision, segment_name
 from halfling.engine.text import SENTENCEPIECE_FILE, SentencePieces, TokenizersPieces
-from halfling.engine.tuning import TUNING
 from halfling.errors import HalflingError
 from halfling.exits.policy import ExitPolicy
-from halfling.export.check import Agreement, agreement
+from halfling.export.check import agreement
 from halfling.export.pieces import sentencepiece_model
 from halfling.export.sentences import Sentences, sentences
 from halfling.export.trained import Trained, load_trained
-from halfling.files import sha256
-from halfling.records import Progress, silent
+from halfling.files import NOT_CONTENT, sha256
+from halfling.records import Counts, Progress, Settings, silent
+from halfling.tasks.of_model import task_of
+from halfling.tasks.task import Task
 
 _ROUNDING = 1e-2
 """More than float32's rounding makes of any logit, and less than a wrong graph does."""
 
-_OWN = {EXPORTED, TUNING, TABLE, SCALES, POSITIONS, SENTENCEPIECE_FILE, "tokenizer.json", *MODULES}
-"""What may stand in an exported model's folder, and goes with it."""
+
+class ExportSettings(Settings):
+    """Who shall run the model, and how exactly."""
+
+    backends: tuple[BackendName, ...] = Field(
+        ("openvino",), min_length=1, description="openvino, onnx or torch; they share embeddings and tokenizer"
+    )
+    precision: Precision = Field("float32", description="of the linear layers: float32, or int8 with static scales")
+
+    @model_validator(mode="after")
+    def _torch_is_exact(self) -> "ExportSettings":
+        if self.precision == "int8" and "torch" in self.backends:
+            raise ValueError("torch: runs float32 only: export int8 for openvino or onnx")
+        return self
 
 
 def export(
     *,
+    settings: ExportSettings,
     model: Path,
     out: Path,
-    backends: Sequence[str] = ("openvino",),
-    precision: Precision = "float32",
     policy: Path | None = None,
-    data: str | Path | None = None,
+    task: Task | None = None,
     progress: Progress = silent,
-) -> list[Agreement]:
-    """Write an exported model into `out`, whole or not at all, and return how each backend agrees with torch.
+) -> Counts:
+    """Write MODEL, its tokenizer and its task as a folder that the engine runs, and compare their answers.
 
     Args:
+        settings: Who shall run it, and how exactly.
         model: A fine-tuned model's folder, plain or with exits.
-        out: The folder to write; what an earlier export wrote there is replaced.
-        backends: Who shall run it; they share embeddings and tokenizer.
-        precision: "int8" has integer linear layers with static scales, taken from English dev.
-        policy: A calibration's folder; without one nobody leaves early.
-        data: Where English dev is, for int8's scales; the embedded sample when absent.
+        out: Where to write.
+        policy: A calibration's folder; the policy stored in the model when absent; without either nobody exits early.
+        task: Data for the task that travels with the model, or for a model without one: its dev texts give int8's
+            scales, and the agreement is theirs.
         progress: Told of every segment.
 
+    Returns:
+        `agreement`: a `check.Agreement` for each backend, exits off.
+
     Raises:
-        HalflingError: Something cannot be read, `out` holds something else, another export is writing it, or float32
-            does not say what torch says.
+        HalflingError: Something cannot be read, or float32 does not say what torch says.
     """
-    out = out.resolve()  # a link's target is replaced, not the link
-    if out in (Path.cwd(), *Path.cwd().parents):
-        raise HalflingError(f"{out}: is the working folder or around it, and would be replaced: name another")
-    if out.exists() and (not out.is_dir() or (not (out / EXPORTED).is_file() and any(out.iterdir()))):
-        raise HalflingError(f"{out}: holds something that is no exported model: name another folder")
-    foreign = sorted({path.name for path in out.iterdir()} - _OWN) if out.exists() else []
-    if foreign:
-        raise HalflingError(f"{out}: holds {foreign[0]}, which no export wrote: move it, or name another folder")
-    unknown = sorted({*backends} - {*MODULES})
-    if unknown:
-        raise HalflingError(f"unknown backend {unknown[0]!r}: choose from {', '.join(MODULES)}")
-    chosen = [name for name in MODULES if name in backends]
-    if precision == "int8" and "torch" in backends:
-        raise HalflingError("torch: runs float32 only: export int8 for openvino or onnx")
+    chosen = [name for name in MODULES if name in settings.backends]
     trained = load_trained(model, policy)
-    if model.resolve() in (out, *out.parents):
-        raise HalflingError(f"{out}: lies in the model's own folder {model}: name a folder beside it")
-    examples = sentences(trained, model, data)
-    with _replacing(out) as new:
-        _write(trained, model, examples, new, chosen, precision, progress)
-        agreements = [agreement(trained, examples, new, backend) for backend in chosen]
-        for one in agreements:
-            off = one.largest_difference
-            if not math.isfinite(off) or (precision == "float32" and off > _ROUNDING):
-                raise HalflingError(
-                    f"{one.backend}: logits differ by {off:.2g} from the trained model's: nothing was written"
-                )
-    return agreements
-
-
-@contextlib.contextmanager
-def _replacing(out: Path) -> Iterator[Path]:
-    """Yield an empty folder, which takes `out`'s place only when the block ends well; one process at a time.
-
-    What a killed export left is cleared away; an old folder that it had just moved aside is put back.
-    """
-    aside = out.with_name(f".{out.name}.export")
-    new, old = aside / "new", aside / "old"
-    aside.mkdir(parents=True, exist_ok=True)
-    with (aside / "lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise HalflingError(f"{out}: another export is writing it: wait, or name another folder") from None
-        try:
-            if old.exists() and not out.exists():
-                old.replace(out)
-            for left in (new, old):
-                shutil.rmtree(left, ignore_errors=True)
-            new.mkdir()
-            yield new
-            if out.exists():
-                out.replace(old)  # a folder cannot take the place of another
-            new.replace(out)
-        finally:
-            if old.exists() and not out.exists():
-                old.replace(out)
-            shutil.rmtree(aside, ignore_errors=True)
+    whole = task_of(model, task)
+    examples = sentences(trained, model, whole)
+    _write(trained, model, examples, out, chosen, settings.precision, progress)
+    whole.write(out)
+    agreements = [agreement(trained, examples, out, backend) for backend in chosen]
+    for one in agreements:
+        off = one.largest_difference
+        if not math.isfinite(off) or (settings.precision == "float32" and off > _ROUNDING):
+            raise HalflingError(
+                f"{one.backend}: logits differ by {off:.2g} from the trained model's: nothing was written"
+            )
+    return {"agreement": [one.model_dump() for one in agreements]}
 
 
 def _write(
@@ -151,9 +120,13 @@ def _write(
         _write_segments(trained, weights, exported, examples, out, progress)
     if "torch" in backends:
         shutil.copytree(
-            model, out / "torch", ignore=shutil.ignore_patterns("manifest.json", "tokenizer*", "sentencepiece*")
+            model,
+            out / "torch",
+            ignore=shutil.ignore_patterns("manifest.json", "task*.json", "tokenizer*", "sentencepiece*"),
+            dirs_exist_ok=True,
         )
-    found = {path.relative_to(out).as_posix(): sha256(path) for path in sorted(out.rglob("*")) if path.is_file()}
+    written = (path for path in sorted(out.rglob("*")) if path.is_file() and path.name not in NOT_CONTENT)
+    found = {path.relative_to(out).as_posix(): sha256(path) for path in written}
     exported.model_copy(update={"files": found}).sealed().write(out / EXPORTED)
 
 
@@ -176,7 +149,7 @@ def _write_segments(
     int8 = Int8(largest_inputs(trained, examples.ids)) if exported.precision == "int8" else None
     graph = SegmentGraph(exported.shape, weights, trained.network.config.layer_norm_eps, int8)
     for name in {*exported.backends} - {"torch"}:
-        (out / name).mkdir()
+        (out / name).mkdir(exist_ok=True)
     for number, (first, last) in enumerate(exported.segments):
         progress(number, len(exported.segments), f"layers {first} to {last}")
         segment = segment_name(first, last)

@@ -1,118 +1,90 @@
-"""Examples as a model reads them: token ids, labels, and where each word begins."""
+"""Examples as a model reads them: token ids, and the places whose answers are wanted."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import torch
-from torch import Tensor
-from torch.nn.utils.rnn import pad_sequence
-from transformers import PreTrainedTokenizerBase
+import numpy as np
 
-from halfling.tasks.wikiann import NerExample
-from halfling.tasks.xnli import NliExample
+from halfling.tasks.examples import Example, TaggedExample
+from halfling.tasks.tags import fitted
 
 IGNORED = -100
 """The label that cross-entropy passes over."""
-
-ABSENT = -1
-"""The position of a word that the model does not see."""
 
 # The tokenizer keeps far more than ids for each input: XNLI's 400,000 at once would take gigabytes.
 _AT_ONCE = 1000
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Encoded:
-    """Encoded examples, in the order they came.
+    """What goes through the network as one.
 
     Attributes:
-        rows: What training reads: `input_ids`, and `labels` (a number, or for each token, -100 where none).
-        gold: What metrics read: a label for each example, or one for each of its words, cut off or not.
-        word_positions: For WikiANN, the position of each word's first sub-word in `input_ids`, or -1 for a
-            word that was cut off or that the tokenizer turned into nothing. None for XNLI.
-        pad_id: The token id to pad with.
-        num_truncated: Examples that were longer than allowed.
+        ids: Token ids, special ones included.
+        picked: The places whose answers are wanted: 0 for a text; for words, the first sub-word of each that is there.
+        words: For words, the number of the word at each place picked. A word that was cut off, or that the tokenizer
+            turned into nothing, has no place.
+        truncated: Whether the text was longer than allowed.
     """
 
-    rows: list[dict[str, Any]]
-    gold: list[Any]
-    word_positions: list[list[int]] | None
-    pad_id: int
-    num_truncated: int
+    ids: np.ndarray
+    picked: np.ndarray
+    words: np.ndarray | None = None
+    truncated: bool = False
 
 
-def encode_xnli(examples: Sequence[NliExample], tokenizer: PreTrainedTokenizerBase, max_tokens: int) -> Encoded:
-    """Return pairs as XLM-R reads them, `<s> premise </s></s> hypothesis </s>`, the longer cut first.
+def encode(examples: Sequence[Example], tokenizer: Any, max_tokens: int) -> list[Encoded]:
+    """Return examples as XLM-R reads them: `<s> text </s>`, or `<s> text </s></s> second </s>`, the longer cut first.
 
-    `max_tokens` counts the special tokens.
-    """
-    rows = []
-    num_truncated = 0
-    for start in range(0, len(examples), _AT_ONCE):
-        some = examples[start : start + _AT_ONCE]
-        encodings = tokenizer(
-            [example.premise for example in some],
-            [example.hypothesis for example in some],
-            truncation="longest_first",
-            max_length=max_tokens,
-        ).encodings
-        rows += [{"input_ids": e.ids, "labels": x.label} for x, e in zip(some, encodings, strict=True)]
-        num_truncated += sum(bool(encoding.overflowing) for encoding in encodings)
-    gold = [example.label for example in examples]
-    return Encoded(rows, gold, None, tokenizer.pad_token_id, num_truncated)
-
-
-def encode_wikiann(examples: Sequence[NerExample], tokenizer: PreTrainedTokenizerBase, max_tokens: int) -> Encoded:
-    """Return sentences whose words' first sub-words carry the words' labels.
-
-    Words are matched to sub-words by the tokenizer's own word numbers, not by counting: a word that the
-    tokenizer turns into nothing (a zero-width character) must not shift the labels after it.
-    `max_tokens` counts the special tokens.
-    """
-    rows = []
-    word_positions = []
-    num_truncated = 0
-    for start in range(0, len(examples), _AT_ONCE):
-        some = examples[start : start + _AT_ONCE]
-        encodings = tokenizer(
-            [list(example.tokens) for example in some],
-            is_split_into_words=True,
-            truncation=True,
-            max_length=max_tokens,
-        ).encodings
-        for example, encoding in zip(some, encodings, strict=True):
-            positions = [ABSENT] * len(example.tokens)
-            for position, word in enumerate(encoding.word_ids):
-                if word is not None and positions[word] == ABSENT:
-                    positions[word] = position
-            labels = [IGNORED] * len(encoding.ids)
-            for position, tag in zip(positions, example.tags, strict=True):
-                if position != ABSENT:
-                    labels[position] = tag
-            rows.append({"input_ids": encoding.ids, "labels": labels})
-            word_positions.append(positions)
-            num_truncated += bool(encoding.overflowing)
-    gold = [list(example.tags) for example in examples]
-    return Encoded(rows, gold, word_positions, tokenizer.pad_token_id, num_truncated)
-
-
-def pad_rows(rows: Sequence[dict[str, Any]], pad_id: int) -> dict[str, Tensor]:
-    """Return a batch, padded on the right to its longest row.
+    Words are matched to sub-words by the tokenizer's own word numbers, not by counting: a word that the tokenizer turns
+    into nothing (a zero-width character) must not shift the labels after it.
 
     Args:
-        rows: As in `Encoded.rows`.
-        pad_id: The token id to pad with.
-
-    Returns:
-        `input_ids` and `attention_mask` (1 on real tokens), [batch, tokens], and `labels`, [batch] or
-        [batch, tokens].
+        examples: Texts, pairs or words, of one task.
+        tokenizer: Of transformers.
+        max_tokens: The longest input, special tokens included.
     """
-    ids = [torch.tensor(row["input_ids"]) for row in rows]
-    labels = [torch.tensor(row["labels"]) for row in rows]
-    per_token = labels[0].dim() == 1
-    return {
-        "input_ids": pad_sequence(ids, batch_first=True, padding_value=pad_id),
-        "attention_mask": pad_sequence([torch.ones_like(row) for row in ids], batch_first=True),
-        "labels": pad_sequence(labels, batch_first=True, padding_value=IGNORED) if per_token else torch.stack(labels),
-    }
+    return [
+        one
+        for start in range(0, len(examples), _AT_ONCE)
+        for one in _encode(examples[start : start + _AT_ONCE], tokenizer, max_tokens)
+    ]
+
+
+def _encode(examples: Sequence[Example], tokenizer: Any, max_tokens: int) -> Iterator[Encoded]:
+    if isinstance(examples[0], TaggedExample):
+        given: list[Any] = [[list(one.words) for one in examples if isinstance(one, TaggedExample)]]
+        options: dict[str, Any] = {"is_split_into_words": True, "truncation": True}
+    else:
+        texts = [one for one in examples if not isinstance(one, TaggedExample)]
+        given = [[one.text for one in texts]]
+        if texts[0].text_pair is not None:
+            given.append([one.text_pair for one in texts])
+        options = {"truncation": "longest_first"}
+    for example, found in zip(examples, tokenizer(*given, max_length=max_tokens, **options).encodings, strict=True):
+        ids, cut = np.array(found.ids), bool(found.overflowing)
+        if isinstance(example, TaggedExample):
+            numbers = [-1 if word is None else word for word in found.word_ids]
+            words, picked = np.unique(numbers, return_index=True)
+            there = words >= 0
+            yield Encoded(ids, picked[there], words[there], cut)
+        else:
+            yield Encoded(ids, np.zeros(1, np.int64), None, cut)
+
+
+def training_row(example: Example, encoded: Encoded, labels: Sequence[str]) -> dict[str, Any]:
+    """Return what training reads: `input_ids`, and `labels`, a number or one for each token (-100 where none).
+
+    Args:
+        example: With its labels by name.
+        encoded: The same example.
+        labels: The model's, in the order of their numbers.
+    """
+    if not isinstance(example, TaggedExample):
+        return {"input_ids": encoded.ids.tolist(), "labels": labels.index(example.label)}
+    tags = [IGNORED if tag is None else labels.index(tag) for tag in fitted(example.tags, labels)]
+    numbers = np.full(len(encoded.ids), IGNORED)
+    if encoded.words is not None:
+        numbers[encoded.picked] = np.array(tags)[encoded.words]
+    return {"input_ids": encoded.ids.tolist(), "labels": numbers.tolist()}

@@ -10,13 +10,15 @@ from transformers import set_seed
 
 from halfling.errors import HalflingError
 from halfling.exits.policy import ExitPolicy
-from halfling.models import EARLY_EXIT_MODELS, XLMRobertaEarlyExitConfig
+from halfling.models import XLMRobertaEarlyExitConfig
+from halfling.models.classifier import EARLY_EXIT, load_classifier, read_checkpoint
 from halfling.models.load import load_model, load_tokenizer
 from halfling.models.shapes import require_room
 from halfling.records import Counts, Progress, silent
-from halfling.tasks import TASKS
+from halfling.tasks.of_model import task_of
+from halfling.tasks.task import Task
 from halfling.training.exit_losses import exits_loss
-from halfling.training.labelled import EnglishTraining, train_on_english
+from halfling.training.labelled import LabelledTraining, train_on_labels
 from halfling.training.trainer import BatchMeanTrainer, remove_checkpoints
 
 
@@ -44,7 +46,7 @@ class _ExitsTrainer(BatchMeanTrainer):
         )
 
 
-class ExitsSettings(EnglishTraining):
+class ExitsSettings(LabelledTraining):
     """Where the exits are and how they are trained."""
 
     layers: tuple[int, ...] | None = Field(None, description="exit after these layers; after every one")
@@ -65,7 +67,7 @@ class ExitsSettings(EnglishTraining):
 
 
 def train_exits(
-    *, settings: ExitsSettings, finetuned: Path, data: str | Path, out: Path, progress: Progress = silent
+    *, settings: ExitsSettings, finetuned: Path, out: Path, task: Task | None = None, progress: Progress = silent
 ) -> Counts:
     """Write an early-exit model (`AutoModel` loads it after `import halfling.models`) with its tokenizer.
 
@@ -81,10 +83,14 @@ def train_exits(
     Raises:
         HalflingError: An exit lies outside the model, or model or data cannot be read.
     """
-    if settings.granularity == "token" and (settings.task != "wikiann" or settings.method != "leaving"):
-        raise HalflingError("exits: granularity=token is for taggers (wikiann) and method=leaving")
-    task = TASKS[settings.task]
-    plain = load_model(task.model_class, finetuned)
+    if read_checkpoint(finetuned).has_exits:
+        raise HalflingError(f"{finetuned}: has exits already: name the model that it was made from")
+    whole = task_of(finetuned, task)
+    if not whole.train:
+        raise HalflingError(f"task {whole.name}: no training data: give them with --train FILE")
+    if settings.granularity == "token" and (whole.kind != "tagging" or settings.method != "leaving"):
+        raise HalflingError("exits: granularity=token is for taggers and method=leaving")
+    plain = load_classifier(finetuned)
     require_room(plain.config, settings.max_tokens, finetuned)
     tokenizer = load_tokenizer(finetuned)
     tokenizer.save_pretrained(out)
@@ -109,17 +115,17 @@ def train_exits(
         total = sum(config.exit_layers)
         config.exit_loss_weights = [layer / total for layer in config.exit_layers]
     set_seed(settings.seed)  # of the exits' first weights
-    model = load_model(EARLY_EXIT_MODELS[settings.task], finetuned, new=("exits",), config=config)
+    model = load_model(EARLY_EXIT[whole.head], finetuned, new=("exits",), config=config)
     if two_stage:
         model.requires_grad_(False)
         model.exits.requires_grad_(True)
     if settings.method == "leaving" and settings.granularity == "token":
         model.config.leave_by(ExitPolicy.uniform(tuple(config.exit_layers), 0.0, granularity="token"))
-    counts = train_on_english(
+    counts = train_on_labels(
         model,
         tokenizer,
+        whole,
         settings,
-        data,
         out,
         progress,
         trainer_class=_ExitsTrainer,
@@ -129,5 +135,6 @@ def train_exits(
     model.config.freeze_backbone = False
     model.config.leave_by(None)
     model.save_pretrained(out)
+    whole.write(out)
     remove_checkpoints(out)
     return {"exit_layers": config.exit_layers, **counts}

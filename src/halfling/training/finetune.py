@@ -1,4 +1,4 @@
-"""Fine-tuning an encoder on one task's English train split."""
+"""Fine-tuning an encoder on a task's training split."""
 
 from pathlib import Path
 from typing import Any
@@ -7,16 +7,18 @@ from pydantic import Field, model_validator
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, set_seed
 
 from halfling.errors import HalflingError
+from halfling.models.classifier import PLAIN, load_classifier, read_checkpoint
 from halfling.models.load import load_model, load_tokenizer
 from halfling.models.shapes import require_room
 from halfling.records import Counts, Progress, silent
-from halfling.tasks import TASKS, Task
+from halfling.tasks.examples import understood
+from halfling.tasks.task import Task
 from halfling.training.imitate import ImitationTrainer, unlabelled_rows
-from halfling.training.labelled import EnglishTraining, train_on_english
+from halfling.training.labelled import LabelledTraining, train_on_labels
 from halfling.training.trainer import remove_checkpoints
 
 
-class FinetuneSettings(EnglishTraining):
+class FinetuneSettings(LabelledTraining):
     """How an encoder learns a task."""
 
     from_scratch: bool = Field(False, description="random weights of the same shape: what pretraining is worth")
@@ -28,11 +30,9 @@ class FinetuneSettings(EnglishTraining):
     )
 
     @model_validator(mode="after")
-    def _text_is_for_taggers_that_imitate(self) -> "FinetuneSettings":
-        if self.text_sequences and (self.task != "wikiann" or not self.soft_share):
-            raise ValueError(
-                f"text_sequences {self.text_sequences}: for a tagger (wikiann) that imitates (soft_share above 0)"
-            )
+    def _text_is_for_imitation(self) -> "FinetuneSettings":
+        if self.text_sequences and not self.soft_share:
+            raise ValueError(f"text_sequences {self.text_sequences}: to imitate on: set soft_share above 0")
         return self
 
 
@@ -40,19 +40,19 @@ def finetune(
     *,
     settings: FinetuneSettings,
     encoder: Path,
-    data: str | Path,
+    task: Task,
     out: Path,
     teacher: Path | None = None,
     packed: Path | None = None,
     progress: Progress = silent,
 ) -> Counts:
-    """Write the fine-tuned model as a plain Hugging Face classifier with its tokenizer.
+    """Write ENCODER, fine-tuned on a task, as a plain Hugging Face classifier with its tokenizer and its task.
 
     Args:
-        settings: The task and how it is learned.
+        settings: How the task is learned.
         encoder: A folder with an XLM-R (a masked language model) and its tokenizer.
-        data: A data folder, a folder in the hub's form, or "hub".
-        teacher: A model that `finetune` wrote for the same task, to imitate with `soft_share`.
+        task: Labelled data.
+        teacher: A model fine-tuned for the same task, to imitate with `soft_share`.
         packed: A packed corpus, of the same tokenizer, to imitate the teacher on with `text_sequences`.
         out: Where to write; an interrupted try's checkpoints in it are gone on from.
         progress: Told of every step.
@@ -65,18 +65,23 @@ def finetune(
         HalflingError: The encoder, the teacher or the data cannot be read, they do not fit each other, or
             `max_tokens` is more than the encoder reads.
     """
-    model = _fresh_classifier(TASKS[settings.task], encoder, settings)
+    if not task.train:
+        raise HalflingError(f"task {task.name}: no training data: give them with --train FILE")
+    whole = understood(task)
+    model = _fresh_classifier(whole, encoder, settings)
     tokenizer = load_tokenizer(encoder)
     # Saved before its first use: encoding leaves its truncation setting in the tokenizer.
     tokenizer.save_pretrained(out)
-    imitation = _imitation(settings, model, tokenizer, teacher, packed)
-    counts = train_on_english(model, tokenizer, settings, data, out, progress, **imitation)
+    imitation = _imitation(whole, settings, model, tokenizer, teacher, packed)
+    counts = train_on_labels(model, tokenizer, whole, settings, out, progress, **imitation)
     model.save_pretrained(out)
+    whole.write(out)
     remove_checkpoints(out)
     return counts
 
 
 def _imitation(
+    task: Task,
     settings: FinetuneSettings,
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
@@ -92,15 +97,27 @@ def _imitation(
             )
     if teacher is None:
         return {}
-    imitated = load_model(TASKS[settings.task].model_class, teacher)
+    if packed and task.kind != "tagging":
+        raise HalflingError(f"finetune: text_sequences: for a tagger, not for {task.kind}: set text_sequences=0")
+    labels = read_checkpoint(teacher).labels
+    if {*labels} != {*(task.labels or ())}:
+        raise HalflingError(
+            f"{teacher}: its labels are {', '.join(labels)}, not those of task {task.name}, "
+            f"{', '.join(task.labels or ())}: name a teacher of this task"
+        )
+    imitated = load_classifier(teacher)
     require_room(imitated.config, settings.max_tokens, teacher)
-    for name in ("vocab_size", "id2label"):
-        own, theirs = getattr(model.config, name), getattr(imitated.config, name)
-        if own != theirs:
-            raise HalflingError(
-                f"{teacher}: its {name} is {theirs}, not {own}: name a teacher of the same task and words"
-            )
-    found = {"trainer_class": ImitationTrainer, "teacher": imitated, "soft_share": settings.soft_share}
+    if model.config.vocab_size != imitated.config.vocab_size:
+        raise HalflingError(
+            f"{teacher}: its vocab_size is {imitated.config.vocab_size}, not {model.config.vocab_size}: "
+            "name a teacher of the same tokenizer"
+        )
+    found = {
+        "trainer_class": ImitationTrainer,
+        "teacher": imitated,
+        "classes": [labels.index(label) for label in task.labels or ()],
+        "soft_share": settings.soft_share,
+    }
     if packed:
         found["more_rows"] = unlabelled_rows(
             packed, settings.text_sequences, tokenizer, settings.max_tokens, settings.seed
@@ -109,14 +126,14 @@ def _imitation(
 
 
 def _fresh_classifier(task: Task, encoder: Path, settings: FinetuneSettings) -> PreTrainedModel:
-    names = dict(enumerate(task.labels))
+    names = dict(enumerate(task.labels or ()))
     set_seed(settings.seed)  # of the classifier, which no encoder brings
     model = load_model(
-        task.model_class,
+        PLAIN[task.head],
         encoder,
         new=("classifier",),
         id2label=names,
         label2id={name: number for number, name in names.items()},
     )
     require_room(model.config, settings.max_tokens, encoder)
-    return task.model_class(model.config) if settings.from_scratch else model
+    return PLAIN[task.head](model.config) if settings.from_scratch else model

@@ -75,14 +75,15 @@ def unlabelled_rows(
 class ImitationTrainer(BatchMeanTrainer):
     """A Trainer whose model also imitates a teacher, which reads the same batches."""
 
-    def __init__(self, *, teacher: PreTrainedModel, soft_share: float, **arguments: Any) -> None:
+    def __init__(self, *, teacher: PreTrainedModel, classes: list[int], soft_share: float, **arguments: Any) -> None:
         super().__init__(**arguments)
         self.teacher, self.soft_share = teacher.eval().requires_grad_(False).to(self.args.device), soft_share
+        self.classes = classes  # the student's, as the teacher numbers them
 
     def compute_loss(self, model: Any, inputs: dict[str, Tensor], *_: Any, **__: Any) -> Tensor:
         """Return the loss of a batch."""
         labels = inputs["labels"]
         read = {name: tensor for name, tensor in inputs.items() if name != "labels"}
         with torch.no_grad():
-            answers = self.teacher(**read).logits
+            answers = self.teacher(**read).logits[..., self.classes]
         return imitation_loss(model(**read).logits, answers, labels, self.soft_share)

@@ -1,16 +1,20 @@
-"""Training on a task's English train split: what fine-tuning and exits share."""
+"""Training on a task's labels: what fine-tuning and exits share."""
 
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
+import torch
 from pydantic import Field
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from halfling.records import Counts, Progress, Seed, TaskName
-from halfling.tasks import TASKS
-from halfling.tasks.encode import IGNORED, pad_rows
+from halfling.records import Counts, Progress, Seed
+from halfling.tasks.encode import IGNORED, encode, training_row
+from halfling.tasks.examples import read_examples
+from halfling.tasks.predict import pad
+from halfling.tasks.task import Task
 from halfling.training.trainer import (
     BatchMeanTrainer,
     TrainingSettings,
@@ -20,24 +24,23 @@ from halfling.training.trainer import (
 )
 
 
-class EnglishTraining(TrainingSettings):
-    """How long, how fast and on how much of the train split."""
+class LabelledTraining(TrainingSettings):
+    """How long, how fast and on how much of the training split."""
 
-    task: TaskName = Field(description='"xnli" or "wikiann"')
-    epochs: int = Field(3, gt=0, description="passes over the train split")
+    epochs: int = Field(3, gt=0, description="passes over the training split")
     batch_size: int = Field(32, gt=0, description="examples a step and device")
     learning_rate: float = Field(5e-5, gt=0)
     warmup_share: float = Field(0.1, ge=0, lt=1, description="of all steps")
     max_tokens: int = Field(128, ge=8, description="longer inputs are cut; special tokens included")
-    max_train_examples: int | None = Field(None, gt=0, description="only the first so many; all")
+    max_train_examples: int | None = Field(None, gt=0, description="only the first so many of each language; all")
     seed: Seed = Field(0, description="of new weights, dropout and the order of examples")
 
 
-def train_on_english(
+def train_on_labels(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
-    settings: EnglishTraining,
-    data: str | Path,
+    task: Task,
+    settings: LabelledTraining,
     out: Path,
     progress: Progress,
     trainer_class: type[BatchMeanTrainer] = BatchMeanTrainer,
@@ -47,7 +50,7 @@ def train_on_english(
     """Train `model` in place, resumably; its checkpoints below `out` are the caller's to remove.
 
     A `trainer_class` with a loss of its own is made with `more` besides the arguments of a Trainer, and may learn from
-    `more_rows` than the train split has.
+    `more_rows` than the training split has. `task.labels` are in the model's order.
 
     Returns:
         `examples` learned from, how many of them were `truncated`, `steps`, and the training `curve`
@@ -56,11 +59,15 @@ def train_on_english(
     Raises:
         HalflingError: The data cannot be read.
     """
-    task = TASKS[settings.task]
-    examples = task.read(data, "train", "en")[: settings.max_train_examples]
-    encoded = task.encode(examples, tokenizer, settings.max_tokens)
+    rows: list[dict[str, Any]] = []
+    truncated = 0
+    for language in task.train:
+        examples = read_examples(task, "train", language)[: settings.max_train_examples]
+        encoded = encode(examples, tokenizer, settings.max_tokens)
+        truncated += sum(one.truncated for one in encoded)
+        rows += [training_row(*pair, task.labels or ()) for pair in zip(examples, encoded, strict=True)]
     # A sentence of nothing but unreadable words has no label; a batch of such would have no loss.
-    rows = [row for row in encoded.rows if row["labels"] != [IGNORED] * len(row["input_ids"])] + [*more_rows]
+    rows = [row for row in rows if row["labels"] != [IGNORED] * len(row["input_ids"])] + [*more_rows]
     order = epochs_order(
         len(rows),
         epochs=settings.epochs,
@@ -68,17 +75,25 @@ def train_on_english(
         seed=settings.seed,
         lengths=[len(row["input_ids"]) for row in rows],
     )
+    pad_id: int = model.config.pad_token_id
+
+    def collate(some: Sequence[dict[str, Any]]) -> dict[str, Tensor]:
+        labels = [torch.tensor(row["labels"]) for row in some]
+        per_token = labels[0].dim() == 1
+        together = pad_sequence(labels, batch_first=True, padding_value=IGNORED) if per_token else torch.stack(labels)
+        return {**pad([row["input_ids"] for row in some], pad_id), "labels": together}
+
     trainer = trainer_class(
         model=model,
         args=training_arguments(out, settings),
         train_dataset=[rows[number] for number in order],
-        data_collator=partial(pad_rows, pad_id=encoded.pad_id),
+        data_collator=collate,
         **more,
     )
     curve = train_resumably(trainer, progress)
     return {
         "examples": len(rows) - len(more_rows),
-        "truncated": encoded.num_truncated,
+        "truncated": truncated,
         "steps": trainer.state.global_step,
         "curve": [{"step": entry["step"], "loss": round(entry["loss"], 4)} for entry in curve],
     }

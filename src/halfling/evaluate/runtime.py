@@ -1,0 +1,134 @@
+"""Who answers when a model is measured: the engine with an exported folder, or transformers with the model itself."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, Protocol
+
+from halfling.cost.flops import Head, flops
+from halfling.engine import AdaptiveEngine
+from halfling.engine.exported import EXPORTED, Precision
+from halfling.records import EncoderShape
+from halfling.tasks.examples import Example, TaggedExample
+from halfling.tasks.score import Answer
+
+RuntimeName = Literal["engine", "pytorch"]
+
+
+class Reply(NamedTuple):
+    """Answers to some examples.
+
+    Attributes:
+        answers: A label, or a tag for each word.
+        computed: Of each sequence that was computed, its tokens and the layer after which it exited, or with token
+            exits each of its tokens did; a long text is several sequences.
+    """
+
+    answers: list[Answer]
+    computed: list[tuple[int, Any]]
+
+
+class Runtime(Protocol):
+    """A model that answers.
+
+    Attributes:
+        name: Who computes.
+        precision: Of the linear layers.
+        exits: Whether inputs may exit early.
+        labels: Of the model, in the order of their numbers.
+        shape: Of the encoder.
+        head: The classifiers that are computed.
+    """
+
+    name: RuntimeName
+    precision: Precision
+    exits: bool
+    labels: tuple[str, ...]
+    shape: EncoderShape
+    head: Head
+
+    def answer(self, examples: Sequence[Example], batch_size: int) -> Reply:
+        """Return what the model says of texts, from characters to labels."""
+
+
+class Engine:
+    """An exported model in the engine: what is served."""
+
+    name: RuntimeName = "engine"
+
+    def __init__(self, folder: Path) -> None:
+        self.engine = AdaptiveEngine.from_pretrained(folder)
+        exported = self.engine.exported
+        self.precision, self.exits = exported.precision, exported.policy.is_early
+        self.labels, self.shape = exported.labels, exported.shape
+        self.head = Head(kind=exported.kind, num_classes=len(self.labels), layers=exported.policy.layers)
+
+    def answer(self, examples: Sequence[Example], batch_size: int) -> Reply:
+        """Return what the model says of texts, from characters to labels."""
+        answers: list[Answer] = []
+        computed: list[tuple[int, Any]] = []
+        for start in range(0, len(examples), batch_size):
+            for one in self.engine.predict(map(_text, examples[start : start + batch_size])):
+                answers.append(one.label if one.tags is None else one.tags)  # type: ignore[arg-type]
+                computed += one.computed
+        return Reply(answers, computed)
+
+
+class Transformers:
+    """The model itself in PyTorch, fed by its own tokenizer: what one has without halfling. No exits."""
+
+    name: RuntimeName = "pytorch"
+    precision: Precision = "float32"
+    exits = False
+
+    def __init__(self, folder: Path) -> None:
+        import torch  # here: the memory of a process that serves holds no torch
+
+        from halfling.models.classifier import load_classifier, read_checkpoint
+        from halfling.models.load import load_tokenizer
+        from halfling.models.shapes import shape_of
+
+        found = read_checkpoint(folder)
+        self.network = load_classifier(folder).to("cuda" if torch.cuda.is_available() else "cpu").eval()
+        self.tokenizer = load_tokenizer(folder)
+        self.labels, self.shape = found.labels, shape_of(self.network.config)
+        self.head = Head(kind=found.head, num_classes=len(self.labels))
+
+    def answer(self, examples: Sequence[Example], batch_size: int) -> Reply:
+        """Return what the model says of texts, from characters to labels."""
+        from halfling.exits.policy import ExitPolicy
+        from halfling.tasks.encode import encode
+        from halfling.tasks.predict import answers, predict
+
+        encoded = encode(examples, self.tokenizer, self.shape.max_tokens)
+        no_exits = ExitPolicy(layers=(self.shape.num_layers,), thresholds=())
+        found = predict(self.network, encoded, batch_size, policy=no_exits)
+        words = [len(one.words) for one in examples if isinstance(one, TaggedExample)]
+        lengths = [len(one.ids) for one in encoded]
+        return Reply(
+            answers(found.logits, encoded, self.labels, words or None),
+            list(zip(lengths, found.exit_layers, strict=True)),
+        )
+
+
+def load_runtime(folder: Path) -> Runtime:
+    """Return the engine for an exported folder, transformers for a model's own.
+
+    Raises:
+        HalflingError: The folder is neither, or damaged.
+    """
+    return Engine(folder) if (folder / EXPORTED).is_file() else Transformers(folder)
+
+
+def mean_gflops(runtime: Runtime, reply: Reply, num_examples: int) -> float:
+    """Return the arithmetic of an answer in thousand millions of operations, the mean over `num_examples`.
+
+    Real lengths, real exits, and every classifier that was computed; see `cost.flops` for what is counted.
+    """
+    lengths, layers = [tokens for tokens, _ in reply.computed], [layer for _, layer in reply.computed]
+    return flops(runtime.shape, lengths, layers, runtime.head).total / max(num_examples, 1) / 1e9
+
+
+def _text(example: Example) -> Any:
+    if isinstance(example, TaggedExample):
+        return list(example.words)
+    return example.text if example.text_pair is None else (example.text, example.text_pair)

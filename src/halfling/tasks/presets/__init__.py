@@ -1,0 +1,64 @@
+"""Tasks that halfling knows by name, written as a recipe would write them."""
+
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from halfling.errors import HalflingError
+from halfling.languages import task_name
+
+HUB = "hub"
+"""The data place that stands for a preset's own data set on the Hugging Face hub."""
+
+
+def names() -> list[str]:
+    """Return the names of all presets."""
+    files = resources.files(__name__).iterdir()
+    return sorted(file.name.removesuffix(".yaml") for file in files if file.name.endswith(".yaml"))
+
+
+def preset(name: str, data: str, changes: dict[str, Any] | None = None) -> dict[str, Any]:
+    """Return a preset as fields of a `Task`.
+
+    Args:
+        name: Of the preset.
+        data: A folder with the preset's files, a folder in the form of its data set on the hub, or "hub".
+        changes: Fields that differ, for instance `languages`.
+
+    Raises:
+        HalflingError: There is no such preset, or it does not hold a language.
+    """
+    said = yaml.safe_load(resources.files(__name__).joinpath(f"{name}.yaml").read_text(encoding="utf-8"))
+    hub = said.pop("hub")
+    said |= {"name": name, **(changes or {})}
+    folder = Path(said["dev"].removeprefix("{data}/")).parts[0]
+    on_hub = data == HUB or (Path(data).is_dir() and not _has_files(Path(data), folder))
+    if on_hub:
+        for key in ("columns", "format"):
+            said.pop(key, None)
+        said |= {"train": hub["train"], "dev": hub["dev"]} | {
+            key: value for key, value in (changes or {}).items() if key in ("train", "dev")
+        }
+    place = hub["id"] if data == HUB else data
+    for split, codes in (("train", said.pop("train_languages")), ("dev", said.pop("languages"))):
+        if isinstance(said[split], str):
+            template = said[split].replace("{data}", place)
+            said[split] = {code: template.replace("{language}", task_name(name, code)) for code in codes}
+    return said
+
+
+def _has_files(data: Path, folder: str) -> bool:
+    """Return whether a folder is of our files: of this preset, or of a neighbour's."""
+    return (data / folder).is_dir() or any((data / other).is_dir() for other in ("xnli", "panx"))
+
+
+def require_data(data: str) -> None:
+    """Refuse a data folder that is not there.
+
+    Raises:
+        HalflingError: It is not.
+    """
+    if data != HUB and not Path(data).is_dir():
+        raise HalflingError(f'{data}: no such data folder: give one, or "{HUB}"')

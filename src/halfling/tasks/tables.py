@@ -1,0 +1,163 @@
+"""Rows of labelled data, by column, from files and from data sets of the Hugging Face hub."""
+
+import bz2
+import csv
+import gzip
+import lzma
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import IO, Any, NamedTuple
+
+from halfling.errors import HalflingError
+from halfling.tasks.conll import read_conll
+from halfling.tasks.task import Format, Task
+
+_OPENERS: dict[str, Any] = {".xz": lzma.open, ".gz": gzip.open, ".bz2": bz2.open}
+_ENDINGS: dict[str, Format] = {
+    ".csv": "csv",
+    ".tsv": "tsv",
+    ".json": "jsonl",
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".parquet": "parquet",
+    ".conll": "conll",
+    ".iob": "conll",
+    ".iob2": "conll",
+    ".bio": "conll",
+    ".txt": "conll",
+}
+
+
+class Rows(NamedTuple):
+    """Labelled data as they lie there.
+
+    Attributes:
+        where: What they are, for messages.
+        columns: Name -> values, a value a row. Numbers of classes are their names already.
+        kind_of_row: "row", or of CoNLL "sentence", for messages.
+        classes: Name -> the classes that the data set itself declares, in its order.
+    """
+
+    where: str
+    columns: Mapping[str, Sequence[Any]]
+    kind_of_row: str = "row"
+    classes: Mapping[str, tuple[str, ...]] = {}
+
+
+def read_rows(source: str, task: Task) -> Rows:
+    """Return the rows of a source.
+
+    Raises:
+        HalflingError: It cannot be had, or is empty, damaged or malformed.
+    """
+    if source.startswith("hub:"):
+        return _hub(source)
+    path = Path(source)
+    if not path.is_file():
+        raise HalflingError(f"{path}: no such file: does the data folder hold this language and split?")
+    name = path.name.removesuffix(path.suffix) if path.suffix in _OPENERS else path.name
+    format_ = task.format or _ENDINGS.get(Path(name).suffix)
+    if format_ in ("csv", "tsv") and task.kind == "tagging":
+        format_ = "conll"
+    if format_ is None:
+        raise HalflingError(f"{path}: what format is this? Name it {', '.join(_ENDINGS)} (also .xz, .gz, .bz2)")
+    if path.stat().st_size == 0:
+        raise HalflingError(f"{path}: empty: expected labelled examples")
+    with tempfile.TemporaryDirectory() as scratch:
+        plain = _decompressed(path, Path(scratch))
+        try:
+            if format_ == "conll":
+                found = read_conll(plain, path, task.words, task.label)
+                return Rows(str(path), found, "sentence")
+            return Rows(str(path), _table(plain, format_, task, Path(scratch)))
+        except HalflingError:
+            raise
+        except UnicodeDecodeError as error:
+            raise HalflingError(f"{path}: not UTF-8 (byte {error.start}: {error.reason})") from error
+        except Exception as error:  # pandas, pyarrow and datasets raise a score of unrelated kinds
+            raise HalflingError(f"{path}: malformed: no {format_} ({_reason(error)})") from error
+
+
+def _table(plain: Path, format_: Format, task: Task, scratch: Path) -> dict[str, list[Any]]:
+    # Here, since a process that only answers need not hold a data set library in memory.
+    from datasets import Dataset, Features, Value
+
+    options: dict[str, Any] = {"cache_dir": str(scratch), "keep_in_memory": True}
+    if format_ == "parquet":
+        return Dataset.from_parquet(str(plain), **options)[:]
+    if format_ == "jsonl":
+        return Dataset.from_json(str(plain), **options)[:]
+    with plain.open(encoding="utf-8-sig", newline="") as file:
+        file.read(1)  # what is no text says so here, in Python's words
+        file.seek(0)
+        separator = "\t" if format_ == "tsv" else ","
+        head = task.columns or tuple(next(csv.reader(file, delimiter=separator), ()))
+    options |= {
+        "sep": separator,
+        "features": Features({name: Value("string") for name in head}),  # "01" is a label, not the number 1
+        "names": list(head),
+        "header": None if task.columns else 0,
+        "keep_default_na": False,  # "NA" and "null" are words
+        "skip_blank_lines": False,
+        "encoding": "utf-8-sig",
+    }
+    if format_ == "tsv":  # as its registered type has it: a tab parts, a line end ends, and nothing is quoted
+        options |= {"quoting": csv.QUOTE_NONE, "lineterminator": "\n"}
+    return Dataset.from_csv(str(plain), **options)[:]
+
+
+def _decompressed(path: Path, scratch: Path) -> Path:
+    """Return a file of the same content without compression."""
+    if path.suffix not in _OPENERS:
+        return path
+    plain = scratch / path.stem
+    try:
+        with _OPENERS[path.suffix](path, "rb") as packed, plain.open("wb") as file:
+            _copy(packed, file)
+    except EOFError as error:
+        raise HalflingError(f"{path}: truncated: fetch the file again") from error
+    except (lzma.LZMAError, OSError) as error:
+        raise HalflingError(f"{path}: broken, or not an {path.suffix[1:]} file ({error})") from error
+    if plain.stat().st_size == 0:
+        raise HalflingError(f"{path}: empty: expected labelled examples")
+    return plain
+
+
+def _copy(packed: IO[bytes], file: IO[bytes]) -> None:
+    while block := packed.read(2**20):
+        file.write(block)
+
+
+def _hub(source: str) -> Rows:
+    import datasets
+
+    name, configuration, split, *more = [*source.removeprefix("hub:").split(":"), "", ""]
+    if not name or [part for part in more if part]:
+        raise HalflingError(f"{source}: expected hub:NAME:CONFIGURATION:SPLIT, for instance hub:facebook/xnli:sw:test")
+    where = " ".join(part for part in (f"{name},", configuration, split) if part).removesuffix(",")
+    try:
+        data = datasets.load_dataset(name, configuration or None, split=split or "train")
+    except Exception as error:  # connection, HTTP, configuration, Parquet: the libraries below raise unrelated kinds
+        raise HalflingError(
+            f"{where}: cannot be loaded ({_reason(error)}): give files, or a data set of the hub's form"
+        ) from error
+    columns, classes = dict(data[:]), {}
+    for column, feature in data.features.items():
+        inner = getattr(feature, "feature", feature)
+        if names := getattr(inner, "names", None):
+            classes[column] = tuple(names)
+            columns[column] = [_named(value, names) for value in columns[column]]
+    return Rows(where, columns, classes=classes)
+
+
+def _named(value: Any, names: Sequence[str]) -> Any:
+    """Return the names of class numbers; a number that names no class, as -1 for a withheld label, is None."""
+    if isinstance(value, list):
+        return [_named(one, names) for one in value]
+    return names[value] if isinstance(value, int) and 0 <= value < len(names) else None
+
+
+def _reason(error: Exception) -> str:
+    inner = error.__cause__ if error.__cause__ is not None and "while generating" in str(error) else error
+    return str(inner).strip().partition("\n")[0] or type(inner).__name__

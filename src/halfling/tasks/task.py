@@ -1,0 +1,148 @@
+"""A task is a value: its kind, its labels, and where each split in each language comes from."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from halfling.errors import HalflingError
+from halfling.files import write_json
+from halfling.records import Settings
+
+Kind = Literal["text_classification", "pair_classification", "tagging"]
+Split = Literal["train", "dev", "test"]
+Metric = Literal["accuracy", "macro F1", "span F1"]
+Format = Literal["csv", "tsv", "jsonl", "parquet", "conll"]
+
+TASK_FILE, SOURCES_FILE = "task.json", "task-sources.json"
+"""What travels with a model: the task, and (true on this machine only) where its data lie."""
+
+_SOURCES = ("train", "dev", "test")
+
+
+class Task(Settings):
+    """Labelled data and what is asked of them. What is left out is told by the data (`examples.understood`).
+
+    A source is a file (CSV, TSV, JSON lines, Parquet or CoNLL, also compressed), or `hub:NAME:CONFIGURATION:SPLIT` for
+    a data set of the Hugging Face hub or a folder of its form. One with `{language}` in it stands for one a language.
+    """
+
+    name: str = Field("task", description="in results and on the page")
+    kind: Kind | None = Field(None, description="text_classification, pair_classification or tagging; told by the data")
+    labels: tuple[str, ...] | None = Field(
+        None, min_length=2, description="names of the classes in their order; those of the training split"
+    )
+    metric: Metric | None = Field(
+        None, description="what the task is judged by: accuracy, macro F1 or span F1; accuracy, of spans span F1"
+    )
+    train: dict[str, str] = Field(default_factory=dict, description="language -> source of the training split")
+    dev: dict[str, str] = Field(default_factory=dict, description="language -> source of the development split")
+    test: dict[str, str] = Field(default_factory=dict, description="language -> source of the test split")
+    format: Format | None = Field(None, description="of the files; told by their endings")
+    columns: tuple[str, ...] | None = Field(None, description="names of the columns of a file without a header")
+    text: str | None = Field(None, description="column of the text; text, sentence, utterance, premise, ...")
+    text_pair: str | None = Field(None, description="column of the second text; text_pair, hypothesis, ...")
+    words: str | None = Field(None, description="column of a tagger's words; tokens, words. In CoNLL a number from 1")
+    label: str | None = Field(None, description="column of the label or the tags; label, intent, tags, ner_tags, ...")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_source_a_language(cls, raw: Any) -> Any:
+        if not isinstance(raw, Mapping):
+            return raw
+        said = dict(raw)
+        spoken = {"train": said.pop("train_languages", None), "dev": said.pop("languages", None)}
+        spoken["test"] = spoken["dev"]
+        for split in _SOURCES:
+            given, codes = said.get(split), spoken[split]
+            if isinstance(given, str):
+                if "{language}" in given and codes is None:
+                    raise ValueError(f"{split} {given!r}: say which with languages or train_languages")
+                said[split] = {code: given.replace("{language}", code) for code in codes or ("en",)}
+            elif isinstance(given, Mapping) and codes is not None and split != "test":
+                said[split] = {code: given[code] for code in codes if code in given}
+        return said
+
+    @field_validator("labels")
+    @classmethod
+    def _labels_differ(cls, labels: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        if labels and len({*labels}) < len(labels):
+            raise ValueError(f"{', '.join(labels)}: one label stands there twice")
+        return labels
+
+    @property
+    def holds_out(self) -> bool:
+        """Whether every tenth training example is held out as dev: no training language has a dev split of its own."""
+        return bool(self.train) and not {*self.train} & {*self.dev}
+
+    @property
+    def source_languages(self) -> tuple[str, ...]:
+        """Languages with training labels whose dev split selects and calibrates; of a ready model those with dev."""
+        own = tuple(self.train) if self.holds_out else tuple(code for code in self.train if code in self.dev)
+        return own or tuple(self.dev)
+
+    @property
+    def languages(self) -> tuple[str, ...]:
+        """Languages that have a dev split, in the order they were given."""
+        return tuple(dict.fromkeys((*(self.train if self.holds_out else ()), *self.dev)))
+
+    @property
+    def head(self) -> Literal["sequence", "token"]:
+        """What a model for it answers: once a text, or once a word."""
+        return "token" if self.kind == "tagging" else "sequence"
+
+    def source(self, split: Split, language: str) -> str:
+        """Return where a split of a language comes from.
+
+        Raises:
+            HalflingError: The task has none.
+        """
+        known: dict[str, str] = getattr(self, split)
+        if language not in known:
+            there = ", ".join(known) or "none at all"
+            raise HalflingError(
+                f"task {self.name}: no {split} data in {language!r} (there is {there}): "
+                f"give them with --{split} {language}=FILE"
+            )
+        return known[language]
+
+    def files(self) -> list[Path]:
+        """Return every file of the task's, once."""
+        named = (source for split in _SOURCES for source in getattr(self, split).values())
+        return [Path(source) for source in dict.fromkeys(named) if not source.startswith("hub:")]
+
+    def with_sources(self, other: "Task | None") -> "Task":
+        """Return this task with whatever another says of data: sources, format and columns."""
+        if other is None:
+            return self
+        data = {"train", "dev", "test", "format", "columns", "text", "text_pair", "words", "label"}
+        return self.model_copy(update={name: getattr(other, name) for name in data & other.model_fields_set})
+
+    def write(self, folder: Path) -> None:
+        """Write the task into a model's folder: what it is, and apart from that where its data lie."""
+        write_json(folder / TASK_FILE, self.model_dump(mode="json", exclude={*_SOURCES}))
+        places = {
+            split: {code: _absolute(source) for code, source in getattr(self, split).items()} for split in _SOURCES
+        }
+        write_json(folder / SOURCES_FILE, places)
+
+
+def read_task(folder: Path) -> Task | None:
+    """Return the task that travels with a model, None when none does.
+
+    Raises:
+        HalflingError: The file is damaged.
+    """
+    if not (folder / TASK_FILE).is_file():
+        return None
+    task = Task.read(folder / TASK_FILE)
+    sources = Task.read(folder / SOURCES_FILE) if (folder / SOURCES_FILE).is_file() else Task()
+    return task.with_sources(sources)
+
+
+def _absolute(source: str) -> str:
+    if not source.startswith("hub:"):
+        return str(Path(source).resolve())
+    place = source.removeprefix("hub:").split(":")
+    return ":".join(["hub", str(Path(place[0]).resolve()) if Path(place[0]).is_dir() else place[0], *place[1:]])
