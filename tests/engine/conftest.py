@@ -17,10 +17,10 @@ LAYERS = (1, 2, 3)
 @pytest.fixture(scope="session")
 def tokenizer() -> Any:
     """A tokenizer of XLM-R's kind, trained on the embedded sample's languages."""
-    from halfling.sample.write import LANGUAGES
+    from halfling.sample.language import LANGUAGES, read_language
     from halfling.tokens.unigram import as_xlm_roberta, train_unigram
 
-    texts = [text for language in LANGUAGES for text in (*language.plain, *language.ner)]
+    texts = [text for language in map(read_language, LANGUAGES) for text in (*language.plain, *language.ner)]
     model = train_unigram(iter(texts * 2), vocab_size=800, character_coverage=0.9995, num_threads=1)
     return as_xlm_roberta(model, 32)
 
@@ -103,10 +103,10 @@ def exported(
 @pytest.fixture(scope="session")
 def texts() -> dict[str, list[Any]]:
     """Pairs and sentences of several lengths and scripts."""
-    from halfling.sample.write import LANGUAGES
+    from halfling.sample.language import LANGUAGES, read_language
 
     random = np.random.default_rng(0)
-    words = [word for language in LANGUAGES for text in language.plain[:4] for word in text.split()]
+    words = [word for code in LANGUAGES for text in read_language(code).plain[:4] for word in text.split()]
 
     def some(most: int) -> list[str]:
         return [words[number] for number in random.integers(0, len(words), random.integers(1, most))]

@@ -351,9 +351,9 @@ def test_the_tokenizer_of_transformers_gives_the_same_ids(engine, trained, token
     loaded = engine("token")
     assert loaded.exported.tokenizer == "sentencepiece"
     reference = AutoTokenizer.from_pretrained(trained["token"])
-    from halfling.sample.write import LANGUAGES
+    from halfling.sample.language import LANGUAGES, read_language
 
-    lines = [text for language in LANGUAGES for text in language.plain]
+    lines = [text for code in LANGUAGES for text in read_language(code).plain]
     lines += [
         "你好，世界。",
         "สวัสดีชาวโลก",

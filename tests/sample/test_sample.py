@@ -5,6 +5,7 @@ import subprocess
 import sys
 import unicodedata
 from collections import Counter
+from collections.abc import Callable
 from itertools import groupby
 from pathlib import Path
 from random import Random
@@ -12,12 +13,10 @@ from random import Random
 import pytest
 
 from halfling.errors import HalflingError
-from halfling.sample import SampleSettings, write_sample
-from halfling.sample.fill import TAG_OF_LIST, bind, fill, lists_of, tag
-from halfling.sample.language import Language, Names, entries, schemas
-from halfling.sample.write import LANGUAGES
+from halfling.sample.fill import bind, fill, tag
+from halfling.sample.language import LANGUAGES, TAG_OF_LIST, Language, read_language
+from halfling.sample.write import SampleSettings, write_sample
 
-CODES = ["en", "ru", "hi", "tr", "sw", "ur"]
 SMALL = SampleSettings(lines=20, train_sentences=20, dev_sentences=10)
 SCRIPTS = {
     "en": "LATIN",
@@ -27,19 +26,36 @@ SCRIPTS = {
     "sw": "LATIN",
     "ur": "ARABIC",
 }
-TOY = Language(
-    code="xx",
-    men=Names(("Ann",), ("Lee",)),
-    women=Names(("Eve",), ("Lee",)),
-    places=entries("New Ur/New Urs, Ilium/Iliums", "of"),
-    lands=entries("Atlantis"),
-    organisations=entries("Guild of Ur"),
-    firms=entries("Acme"),
-    words={"thing": entries("pot, pan")},
-    ner=(),
-    plain=(),
-    nli=(),
-)
+TOY = '''
+[names]
+man = "Ann"
+woman = "Eve"
+"surname/surname_woman" = "Lee/Leeva"
+"place/place_of" = """
+New Ur/New Urs,
+Ilium/Iliums
+"""
+land = "Atlantis"
+organisation = "Guild of Ur"
+firm = "Acme"
+
+[words]
+thing = "pot, pan"
+
+[sentences]
+ner = "{man} left."
+plain = """
+One.
+Two.
+Three.
+"""
+nli = """
+{man} has a {thing}.
+There is a {thing}.
+The {thing} is new.
+There is no {thing}.
+"""
+'''
 
 
 @pytest.fixture(scope="module")
@@ -47,6 +63,17 @@ def sample(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("sample")
     write_sample(settings=SampleSettings(), out=out)
     return out
+
+
+@pytest.fixture
+def toy(tmp_path: Path) -> Callable[..., Language]:
+    """What reads a small language from its file's text."""
+
+    def read(text: str = TOY) -> Language:
+        (tmp_path / "xx.toml").write_text(text)
+        return read_language("xx", tmp_path)
+
+    return read
 
 
 def text_of(path: Path) -> str:
@@ -72,9 +99,9 @@ def names_in(path: Path) -> set[str]:
 
 
 def test_the_files_are_those_of_the_real_data(sample):
-    dev = [f"{folder}/dev-{code}.tsv.xz" for folder in ("panx", "xnli") for code in CODES]
+    dev = [f"{folder}/dev-{code}.tsv.xz" for folder in ("panx", "xnli") for code in LANGUAGES]
     train = ["panx/train-en.tsv.xz", "xnli/train-en.tsv.xz"]
-    assert set(hashes(sample)) == {*dev, *train, *(f"cc100/{code}.txt.xz" for code in CODES)}
+    assert set(hashes(sample)) == {*dev, *train, *(f"cc100/{code}.txt.xz" for code in LANGUAGES)}
 
 
 def test_the_same_settings_give_the_same_bytes(tmp_path):
@@ -94,7 +121,7 @@ def test_a_file_depends_on_its_own_size_only(tmp_path):
     write_sample(settings=SMALL, out=tmp_path / "a")
     write_sample(settings=SMALL.model_copy(update={"lines": 30}), out=tmp_path / "b")
     one, other = hashes(tmp_path / "a"), hashes(tmp_path / "b")
-    assert {name for name in one if one[name] != other[name]} == {f"cc100/{code}.txt.xz" for code in CODES}
+    assert {name for name in one if one[name] != other[name]} == {f"cc100/{code}.txt.xz" for code in LANGUAGES}
 
 
 def test_counts_are_those_of_the_files(tmp_path):
@@ -106,7 +133,7 @@ def test_counts_are_those_of_the_files(tmp_path):
     assert counts["nli_pairs"]["train-en"] == len(pairs(tmp_path / "xnli/train-en.tsv.xz")) == 20
 
 
-@pytest.mark.parametrize("code", CODES)
+@pytest.mark.parametrize("code", LANGUAGES)
 def test_every_language_has_thousands_of_different_lines_in_documents_of_two_to_six(sample, code):
     documents = text_of(sample / f"cc100/{code}.txt.xz").rstrip("\n").split("\n\n")
     lines = [line for document in documents for line in document.split("\n")]
@@ -114,7 +141,7 @@ def test_every_language_has_thousands_of_different_lines_in_documents_of_two_to_
     assert {len(document.split("\n")) for document in documents} == {2, 3, 4, 5, 6}
 
 
-@pytest.mark.parametrize("code", CODES)
+@pytest.mark.parametrize("code", LANGUAGES)
 def test_letters_are_of_the_language_s_script(sample, code):
     files = [
         sample / f"cc100/{code}.txt.xz",
@@ -133,7 +160,7 @@ def test_no_slot_is_left_unfilled(sample):
         assert not re.search(r"[{}]|None", text_of(path)), path.name
 
 
-@pytest.mark.parametrize("name", ["train-en", *(f"dev-{code}" for code in CODES)])
+@pytest.mark.parametrize("name", ["train-en", *(f"dev-{code}" for code in LANGUAGES)])
 def test_tags_are_valid_iob2_and_sentences_hold_none_to_several_names(sample, name):
     sentences = tagged_sentences(sample / f"panx/{name}.tsv.xz")
     tags = {kind for sentence in sentences for _, kind in sentence}
@@ -149,7 +176,7 @@ def test_tags_are_valid_iob2_and_sentences_hold_none_to_several_names(sample, na
     assert {0, 1, 2, 3} <= set(counts)
 
 
-@pytest.mark.parametrize("name", ["train-en", *(f"dev-{code}" for code in CODES)])
+@pytest.mark.parametrize("name", ["train-en", *(f"dev-{code}" for code in LANGUAGES)])
 def test_labels_are_balanced_and_each_premise_stands_with_all_three(sample, name):
     rows = pairs(sample / f"xnli/{name}.tsv.xz")
     counts = Counter(label for *_, label in rows)
@@ -171,36 +198,36 @@ def test_train_and_dev_share_no_sentence_and_no_premise(sample):
 
 def test_dev_holds_names_that_training_never_saw(sample):
     unseen = names_in(sample / "panx/dev-en.tsv.xz") - names_in(sample / "panx/train-en.tsv.xz")
-    english = LANGUAGES[0]
-    assert len(unseen & {*english.men.first[2::3], *english.women.first[2::3]}) >= 5
-    assert len(unseen & {place[""] for place in english.places[2::3]}) >= 5
+    for name in ("man", "woman", "place"):
+        assert len(unseen & {entry[name] for entry in read_language("en").entries[name][2::3]}) >= 5
 
 
-@pytest.mark.parametrize("language", LANGUAGES, ids=CODES)
-def test_every_slot_of_every_template_has_a_list_and_a_form(language):
-    lists = lists_of(language, held_out=True)
-    hypotheses = [text for s in language.nli for text in (s.entailment, s.neutral, s.contradiction)]
-    for text in (*language.ner, *language.plain, *(s.premise for s in language.nli), *hypotheses):
+@pytest.mark.parametrize("code", LANGUAGES)
+def test_every_slot_of_every_template_has_a_list_and_a_form(code):
+    language = read_language(code)
+    lists = language.lists(held_out=True)
+    for text in (*language.ner, *language.plain, *(text for schema in language.nli for text in schema)):
         filled = fill(text, bind([text], lists, Random(0)))
         # No sentence begins with a small letter, as it would with a slot for a common noun.
         assert not filled[0].islower(), filled
 
 
-@pytest.mark.parametrize("language", LANGUAGES, ids=CODES)
-def test_a_language_has_the_variety_that_it_promises(language):
+@pytest.mark.parametrize("code", LANGUAGES)
+def test_a_language_has_the_variety_that_it_promises(code):
+    language = read_language(code)
     assert len(set(language.ner)) >= 30
     assert len(set(language.plain)) >= 40
     assert len(set(language.nli)) >= 15
-    assert len(language.men.first) * len(language.men.last) >= 400
-    assert len(language.places) >= 25
-    assert len(language.organisations) >= 20
-    assert len(language.words["thing"]) >= 18
-    for entry_list in (language.places, language.lands, language.organisations, language.firms):
-        assert len({entry[""] for entry in entry_list}) == len(entry_list)
+    assert len(language.lists(held_out=False)["man"]) >= 400
+    assert len(language.entries["place"]) >= 25
+    assert len(language.entries["organisation"]) >= 20
+    assert len(language.entries["thing"]) >= 18
+    for name in TAG_OF_LIST:
+        assert len({entry[name] for entry in language.entries[name]}) == len(language.entries[name])
 
 
 def test_a_tagged_sentence_is_cut_at_punctuation_and_names_keep_their_words_together():
-    bound = {"place": {"": "New Ur", "of": "New Urs"}, "man": {"": "Ann Lee", "first": "Ann"}}
+    bound = {"place": {"place": "New Ur", "place_of": "New Urs"}, "man": {"man": "Ann Lee", "man_first": "Ann"}}
     assert tag('"{man_first}", of {place_of}.', bound) == [
         ('"', "O"),
         ("Ann", "B-PER"),
@@ -213,38 +240,51 @@ def test_a_tagged_sentence_is_cut_at_punctuation_and_names_keep_their_words_toge
     ]
 
 
-def test_numbered_slots_take_different_entries_and_a_repeated_slot_the_same():
-    lists = lists_of(TOY, held_out=False)
+def test_numbered_slots_take_different_entries_and_a_repeated_slot_the_same(toy):
+    lists = toy().lists(held_out=False)
     for seed in range(20):
         bound = bind(["{thing} {thing2} {place}", "{place_of}"], lists, Random(seed))
-        assert {bound["thing"][""], bound["thing2"][""]} == {"pot", "pan"}
+        assert {bound["thing"]["thing"], bound["thing2"]["thing"]} == {"pot", "pan"}
         assert fill("{place}|{place_of}", bound) in {"New Ur|New Urs", "Ilium|Iliums"}
 
 
+def test_a_surname_may_have_a_form_for_women(toy):
+    lists = toy().lists(held_out=False)
+    assert lists["man"] == ({"man": "Ann Lee", "man_first": "Ann"},)
+    assert lists["woman"] == ({"woman": "Eve Leeva", "woman_first": "Eve"},)
+
+
 def test_every_third_name_is_held_out_and_no_word():
-    kept = lists_of(LANGUAGES[0], held_out=True)
-    whole = lists_of(LANGUAGES[0], held_out=False)
-    assert [entry[""] for entry in kept["land"][:4]] == ["France", "Kenya", "India", "Pakistan"]
-    assert all(kept[name] == whole[name] for name in whole if name not in TAG_OF_LIST)
+    kept, whole = (read_language("en").lists(held_out=held_out) for held_out in (True, False))
+    assert [entry["land"] for entry in kept["land"][:4]] == ["France", "Kenya", "India", "Pakistan"]
+    assert all(
+        kept[name] == whole[name] for name in read_language("en").entries if name not in (*TAG_OF_LIST, "surname")
+    )
 
 
-def test_a_list_with_a_missing_form_and_a_short_schema_are_refused():
-    with pytest.raises(ValueError, match="expected 2 forms, found 1"):
-        entries("Rome/Romes, Oslo", "of")
-    with pytest.raises(ValueError, match="expected 4 lines, found 3"):
-        schemas("a\nb\nc")
+@pytest.mark.parametrize(
+    ("right", "wrong", "said"),
+    [
+        ("Ilium/Iliums", "Ilium", r"xx.toml: 'Ilium' has 1 forms: give 2, as in 'place/place_of'"),
+        ("The {thing} is new.\n", "", r"xx.toml: the schema of '{man} has a {thing}.' has 3 lines: give 4"),
+    ],
+)
+def test_an_item_with_a_missing_form_and_a_short_schema_are_refused(toy, right, wrong, said):
+    with pytest.raises(HalflingError, match=re.escape(said)):
+        toy(TOY.replace(right, wrong))
 
 
-def test_asking_for_more_sentences_than_there_are_is_an_error(tmp_path, monkeypatch):
-    monkeypatch.setattr("halfling.sample.write.LANGUAGES", (toy_with_one_sentence(),))
-    with pytest.raises(HalflingError, match="sample, xx: too few different sentences: ask for fewer lines"):
+def test_asking_for_more_sentences_than_there_are_is_an_error(toy, tmp_path, monkeypatch):
+    monkeypatch.setattr("halfling.sample.write.read_language", lambda _: toy())
+    with pytest.raises(HalflingError, match="sample, en: too few different sentences: ask for fewer train_sentences"):
         write_sample(settings=SMALL, out=tmp_path)
 
 
-def toy_with_one_sentence() -> Language:
-    return Language(**{**vars(TOY), "plain": ("One.", "Two.", "Three.")})
+def test_importing_the_stage_reads_no_language():
+    code = "import tomllib; tomllib.loads = None; import halfling.sample.write"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 def test_the_sample_needs_neither_torch_nor_transformers():
-    code = "import sys, halfling.sample; sys.exit(bool({'torch', 'transformers'} & set(sys.modules)))"
+    code = "import sys, halfling.sample.write; sys.exit(bool({'torch', 'transformers'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -1,88 +1,97 @@
-"""The form in which each language's module holds its names, words and templates.
+"""Read a language's names, words and templates from its file in `data/`; `data/en.toml` explains the form."""
 
-A template is a plain sentence with slots in braces. `{place}` takes a name from the list `place`; `{place2}`
-takes another one; `{place_in}` takes the form of `{place}` that the list calls "in", so that a language that
-inflects can say what it needs ("Казань", "в Казани"). The slots of one binding agree: a hypothesis that says
-`{place}` speaks of its premise's place.
-"""
-
+import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+
+from halfling.errors import HalflingError
+
+LANGUAGES = ("en", "ru", "hi", "tr", "sw", "ur")
+"""The first one has training sentences, each has dev sentences."""
+
+TAG_OF_LIST = {
+    "man": "PER",
+    "woman": "PER",
+    "place": "LOC",
+    "land": "LOC",
+    "organisation": "ORG",
+    "firm": "ORG",
+}
+"""Which lists hold names, and the WikiANN class of each."""
+
+_DATA = Path(__file__).parent / "data"
+_HELD_OUT_EVERY = 3
 
 Entry = Mapping[str, str]
-"""One name or word: form -> text; the dictionary form stands under the empty string."""
+"""One name or word: slot without its number ("place", "place_in") -> text."""
+
+Lists = Mapping[str, tuple[Entry, ...]]
+"""Slot without form and number ("place") -> what may stand there."""
 
 
 @dataclass(frozen=True)
-class Names:
-    """First names and surnames that go together: the slots `{man}` and `{man_first}`, or of `{woman}`."""
-
-    first: tuple[str, ...]
-    last: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Nli:
-    """A premise and one hypothesis a label."""
-
-    premise: str
-    entailment: str
-    neutral: str
-    contradiction: str
-
-
-@dataclass(frozen=True, kw_only=True)
 class Language:
-    """All that the sample says in one language."""
+    """All that the sample says in one language.
+
+    Attributes:
+        code: Its code in CC100.
+        entries: The lists of the file; first names and surnames are apart.
+        ner: Templates of tagged sentences.
+        plain: Templates of text.
+        nli: Templates (premise, entailment, neutral, contradiction).
+    """
 
     code: str
-    men: Names
-    women: Names
-    places: tuple[Entry, ...]
-    lands: tuple[Entry, ...]
-    organisations: tuple[Entry, ...]
-    firms: tuple[Entry, ...]
-    words: Mapping[str, tuple[Entry, ...]]
+    entries: Lists
     ner: tuple[str, ...]
     plain: tuple[str, ...]
-    nli: tuple[Nli, ...]
+    nli: tuple[tuple[str, str, str, str], ...]
+
+    def lists(self, *, held_out: bool) -> Lists:
+        """Return what each slot may take.
+
+        With `held_out`, every third name is missing: training draws from such lists, so that dev sentences
+        hold names that no training sentence held. Ordinary words are never missing.
+        """
+
+        def kept(name: str) -> tuple[Entry, ...]:
+            return tuple(e for i, e in enumerate(self.entries[name], 1) if not held_out or i % _HELD_OUT_EVERY)
+
+        def people(name: str) -> tuple[Entry, ...]:
+            return tuple(
+                {name: f"{first[name]} {last.get(f'surname_{name}', last['surname'])}", f"{name}_first": first[name]}
+                for first, last in product(kept(name), kept("surname"))
+            )
+
+        names = {name: kept(name) for name in TAG_OF_LIST}
+        return {**self.entries, **names, "man": people("man"), "woman": people("woman")}
 
 
-def listed(text: str) -> tuple[str, ...]:
-    """Return the comma-separated items of `text`; it may run over several lines."""
-    return tuple(" ".join(item.split()) for item in text.split(",") if item.strip())
-
-
-def entries(text: str, *forms: str) -> tuple[Entry, ...]:
-    """Return the entries of a list like "Рим/Риме, Прага/Праге", whose further forms are named `forms`.
-
-    Raises:
-        ValueError: An entry has more or fewer forms than the list's head.
-    """
-    found = []
-    for item in listed(text):
-        parts = [part.strip() for part in item.split("/")]
-        if len(parts) != len(forms) + 1:
-            raise ValueError(f"{item!r}: expected {len(forms) + 1} forms, found {len(parts)}")
-        found.append(dict(zip(("", *forms), parts, strict=True)))
-    return tuple(found)
-
-
-def sentences(text: str) -> tuple[str, ...]:
-    """Return the templates of `text`, one a line."""
-    return tuple(line.strip() for line in text.splitlines() if line.strip())
-
-
-def schemas(text: str) -> tuple[Nli, ...]:
-    """Return the schemas of `text`: the four fields of `Nli` a line each, then a blank line.
+def read_language(code: str, folder: Path = _DATA) -> Language:
+    """Return the language of `folder`/`code`.toml.
 
     Raises:
-        ValueError: A schema has not four lines.
+        HalflingError: An item has more or fewer forms than its list, or a schema has not four lines.
     """
-    found = []
-    for block in text.strip().split("\n\n"):
-        rows = sentences(block)
-        if len(rows) != 4:
-            raise ValueError(f"{rows[0]!r}: expected 4 lines, found {len(rows)}")
-        found.append(Nli(*rows))
-    return tuple(found)
+    path = folder / f"{code}.toml"
+    file = tomllib.loads(path.read_text(encoding="utf-8"))
+    entries = {}
+    for key, text in {**file["names"], **file["words"]}.items():
+        forms = key.split("/")
+        items = [item.strip().split("/") for item in text.replace("\n", " ").split(",")]
+        for item in items:
+            if len(item) != len(forms):
+                raise HalflingError(
+                    f"{path}: {'/'.join(item)!r} has {len(item)} forms: give {len(forms)}, as in {key!r}"
+                )
+        entries[forms[0]] = tuple(dict(zip(forms, item, strict=True)) for item in items)
+    ner, plain = (tuple(file["sentences"][kind].splitlines()) for kind in ("ner", "plain"))
+    nli = []
+    for schema in file["sentences"]["nli"].strip().split("\n\n"):
+        lines = schema.split("\n")
+        if len(lines) != 4:
+            raise HalflingError(f"{path}: the schema of {lines[0]!r} has {len(lines)} lines: give 4")
+        nli.append((lines[0], lines[1], lines[2], lines[3]))
+    return Language(code, entries, ner, plain, tuple(nli))
