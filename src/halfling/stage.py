@@ -23,7 +23,7 @@ Input = Path | str | dict[str, Path] | None
 _FULL = 2**18
 """Bytes; a disk with less to spare is full."""
 _VERSIONS = (
-    "halfling",
+    "halfling-nlp",
     "torch",
     "transformers",
     "datasets",

@@ -52,7 +52,7 @@ def test_without_the_library_one_line_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "py3langid.langid", None)
     identify._identifier.cache_clear()
     assert drops("sw", ENGLISH) == [None]
-    with pytest.raises(HalflingError, match=r"py3langid is not installed: pip install 'halfling\[langid\]'"):
+    with pytest.raises(HalflingError, match=r"py3langid is not installed: pip install 'halfling-nlp\[langid\]'"):
         drops("sw", ENGLISH, max_other_language=0.9)
 
 

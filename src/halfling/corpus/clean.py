@@ -51,7 +51,7 @@ class CleanSettings(Settings):
         ge=0,
         lt=1,
         exclude_if=lambda value: value is None,  # a corpus made without it is the same corpus
-        description="py3langid's confidence that a document is of another language; null: not asked (halfling[langid])",
+        description="py3langid's confidence that a document is of another language; null: not asked (extra langid)",
     )
 
     @model_validator(mode="after")

@@ -84,7 +84,7 @@ def run_through_datatrove(
             done = slurm_executor(tasks, logs, workers, partition, task_time, environment)
             _submit(done)
     except ImportError as error:
-        raise HalflingError(f"executor {executor}: {error}: pip install 'halfling[cluster]'") from error
+        raise HalflingError(f"executor {executor}: {error}: pip install 'halfling-nlp[cluster]'") from error
     left = done.get_incomplete_ranks(skip_completed=True)
     for rank in left:
         failed = _error_file(tasks.job, tasks.wanted[rank][0])

@@ -1,4 +1,4 @@
-"""Which documents are of another language than their file says, by py3langid: the extra `halfling[langid]`."""
+"""Which documents are of another language than their file says, by py3langid: the extra `halfling-nlp[langid]`."""
 
 from collections.abc import Callable
 from functools import cache
@@ -68,6 +68,6 @@ def _identifier() -> Any:
         from py3langid.langid import MODEL_FILE, LanguageIdentifier
     except ImportError as error:
         raise HalflingError(
-            "clean.max_other_language: py3langid is not installed: pip install 'halfling[langid]'"
+            "clean.max_other_language: py3langid is not installed: pip install 'halfling-nlp[langid]'"
         ) from error
     return LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)

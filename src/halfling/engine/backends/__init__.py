@@ -13,6 +13,8 @@ from halfling.errors import HalflingError
 
 MODULES: dict[BackendName, str] = {"openvino": "openvino", "onnx": "onnxruntime", "torch": "torch"}
 """What each backend needs installed; `auto` takes the first that is."""
+EXTRAS: dict[BackendName, str] = {"openvino": "openvino", "onnx": "onnx", "torch": "train"}
+"""The extra of halfling-nlp that installs it."""
 
 
 NEVER = -1.0
@@ -72,8 +74,8 @@ def ready_backends(folder: Path, exported: Exported) -> list[BackendName]:
     """
     ready = [each for each in MODULES if each in exported.backends and find_spec(MODULES[each])]
     if not ready:
-        needed = " or ".join(MODULES[each] for each in exported.backends)
-        raise HalflingError(f"{folder}: needs {needed}: install halfling[openvino], [onnx] or [train]")
+        wanted = " or ".join(f"pip install 'halfling-nlp[{EXTRAS[each]}]'" for each in exported.backends)
+        raise HalflingError(f"{folder}: no runtime for this model is installed: {wanted}")
     return ready
 
 
@@ -97,7 +99,8 @@ def load_backend(name: str, folder: Path, exported: Exported, threads: int | Non
     if name not in exported.backends:
         raise HalflingError(f"{folder}: not exported for {name} but for {', '.join(exported.backends)}")
     if find_spec(MODULES[name]) is None:  # type: ignore[index]
-        raise HalflingError(f"{name}: {MODULES[name]} is not installed: install halfling[{name}]")  # type: ignore[index]
+        extra = EXTRAS[name]  # type: ignore[index]
+        raise HalflingError(f"{name}: {MODULES[name]} is not installed: pip install 'halfling-nlp[{extra}]'")  # type: ignore[index]
     if threads is not None and threads < 1:
         raise HalflingError(f"threads {threads}: at least 1")
     if name == "openvino":

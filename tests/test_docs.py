@@ -1,0 +1,22 @@
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+TEXTS = [*sorted(ROOT.glob("docs/*.md")), ROOT / "CONTRIBUTING.md"]
+
+
+@pytest.mark.parametrize("text", TEXTS, ids=lambda path: path.name)
+def test_every_file_that_a_text_names_is_there(text: Path) -> None:
+    named = re.findall(r"`((?:[\w-]+/)+[\w.-]+\.(?:md|py|yaml))`", text.read_text(encoding="utf-8"))
+    missing = {name for name in named if not any((ROOT / base / name).exists() for base in (".", "src/halfling"))}
+    assert not missing
+
+
+def test_the_layers_that_contributing_shows_are_those_that_are_checked() -> None:
+    contract = (ROOT / "pyproject.toml").read_text(encoding="utf-8").split("layers = [")[1].split("]")[0]
+    layers = re.findall(r'"([^"]+)"', contract)
+    shown = re.search(r"^    (cli > [^\n]+\n +> [^\n]+)", (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8"), re.M)
+    assert shown
+    assert " > ".join(layers) == "__main__ > " + re.sub(r"\s+", " ", shown[1])
