@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from halfling.tasks import english
+from halfling.training import labelled
 
 DOCUMENT = "A document of some words, long enough to be kept.\n\n"
 PAIRS = "Anna lives in Rome\tAnna lives\tentailment\n" * 8
@@ -186,7 +186,7 @@ def test_an_interruption_is_one_line_and_status_130(halfling, write, write_maske
         raise KeyboardInterrupt
 
     write("data/xnli/train-en.tsv.xz", PAIRS)
-    monkeypatch.setattr(english, "train_resumably", interrupted)
+    monkeypatch.setattr(labelled, "train_resumably", interrupted)
     encoder = write_masked_lm(tmp_path / "encoder")
     said = halfling("finetune", encoder, tmp_path / "data", tmp_path / "out", "task=xnli", "max_tokens=16")
     assert said.status == 130

@@ -26,8 +26,8 @@ def run(
     from rich.console import Console
 
     from halfling.cli.view import LiveView
+    from halfling.pipeline.plan import plan
     from halfling.pipeline.recipe import read_recipe
-    from halfling.pipeline.stages import plan
     from halfling.records import Result
     from halfling.report.tables import print_table
     from halfling.stage import run_stages
