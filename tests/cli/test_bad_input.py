@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from halfling.tasks import english
+from halfling.training import labelled
 
 DOCUMENT = "A document of some words, long enough to be kept.\n\n"
 PAIRS = "Anna lives in Rome\tAnna lives\tentailment\n" * 8
@@ -102,6 +102,16 @@ def test_an_existing_folder_that_holds_no_model(error, write, tmp_path):
     assert said.startswith(f"{tmp_path}/data: no model could be loaded from this folder or hub id")
 
 
+def test_a_folder_of_students_is_no_model_and_names_the_last(error, write, write_masked_lm, tmp_path):
+    write("data/xnli/train-en.tsv.xz", PAIRS)
+    for epoch in (1, 5, 10):
+        write_masked_lm(tmp_path / f"uniform/epoch-{epoch}")
+    said = error("finetune", tmp_path / "uniform", tmp_path / "data", tmp_path / "out", "task=xnli")
+    assert said == (
+        f"{tmp_path}/uniform: holds 3 models and is none: name one, for instance {tmp_path}/uniform/epoch-10"
+    )
+
+
 def test_a_truncated_xz_of_the_corpus(error, write, tmp_path):
     path = write("cc100/en.txt.xz", DOCUMENT + os.urandom(5000).hex(), 0.5)
     assert error("corpus", "build", path.parent, tmp_path / "out") == (
@@ -186,7 +196,7 @@ def test_an_interruption_is_one_line_and_status_130(halfling, write, write_maske
         raise KeyboardInterrupt
 
     write("data/xnli/train-en.tsv.xz", PAIRS)
-    monkeypatch.setattr(english, "train_resumably", interrupted)
+    monkeypatch.setattr(labelled, "train_resumably", interrupted)
     encoder = write_masked_lm(tmp_path / "encoder")
     said = halfling("finetune", encoder, tmp_path / "data", tmp_path / "out", "task=xnli", "max_tokens=16")
     assert said.status == 130

@@ -3,17 +3,58 @@ from pathlib import Path
 
 import pytest
 
+from halfling.files import STARTED
+
 RECIPES = sorted((Path(__file__).parents[2] / "recipes").glob("*.yaml"))
 
 
+@pytest.fixture
+def data(tmp_path):
+    """A data folder, as overrides of a recipe."""
+    (tmp_path / "data/cc100").mkdir(parents=True)
+    return [f"data={tmp_path}/data", f"text={tmp_path}/data/cc100"]
+
+
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.stem)
-def test_every_recipe_dry_runs_and_writes_nothing(recipe, halfling, tmp_path):
-    said = halfling("run", recipe, "--dry-run", "--runs", tmp_path / "runs")
+def test_every_recipe_dry_runs_and_writes_nothing(recipe, data, halfling, tmp_path):
+    said = halfling("run", recipe, *data, "--dry-run", "--runs", tmp_path / "runs")
     assert (said.status, said.err) == (0, "")
-    lines = said.out.splitlines()
+    *lines, summary = said.out.splitlines()
     assert [int(line.split()[0]) for line in lines] == list(range(1, len(lines) + 1))
-    assert lines[-1].split() == [str(len(lines)), "report", str(tmp_path / "runs" / recipe.stem / "report")]
+    assert lines[-1].split() == [str(len(lines)), "report", "to", "do"]
+    assert summary == f"{tmp_path}/runs/{recipe.stem}: {len(lines)} to do"
     assert not (tmp_path / "runs").exists()
+
+
+def test_a_dry_run_says_what_is_done_changed_and_interrupted(halfling, tmp_path):
+    demo = RECIPES[0].with_name("demo.yaml")
+    run = ("run", demo, "--dry-run", "--runs", tmp_path, "sample.lines=30", "sample.dev_sentences=20")
+    small = ["lines=30", "dev_sentences=20", "train_sentences=20"]
+    assert halfling("sample", tmp_path / "demo/sample", *small).status == 0
+    (tmp_path / "demo/corpus.partial").mkdir()
+    (tmp_path / "demo/corpus.partial" / STARTED).write_text("{}")
+
+    def states(*more: str) -> dict[str, str]:
+        lines = halfling(*run, *more).out.splitlines()[:-1]
+        return {name: state for _, name, state in (line.split(maxsplit=2) for line in lines)}
+
+    found = states("sample.train_sentences=20")
+    assert (found["sample"], found["corpus"], found["tokenizer"]) == ("done", "interrupted", "to do")
+    assert states("sample.train_sentences=21")["sample"] == "changed"
+
+
+def test_a_dry_run_without_its_data_fails_and_names_the_folder(halfling, tmp_path):
+    recipe = RECIPES[0].with_name("real.yaml")
+    said = halfling("run", recipe, f"data={tmp_path}/nowhere", "--dry-run", "--runs", tmp_path)
+    assert said.status == 1
+    assert said.out.splitlines()[0].split(maxsplit=2) == [
+        "1",
+        "corpus",
+        f"missing source at {tmp_path}/nowhere/cc100-mini",
+    ]
+    assert said.err == (
+        f"error: corpus: missing source at {tmp_path}/nowhere/cc100-mini: mend the path, or make it first\n"
+    )
 
 
 def test_a_dry_runs_json_holds_the_resolved_settings(halfling, tmp_path):
@@ -22,4 +63,5 @@ def test_a_dry_runs_json_holds_the_resolved_settings(halfling, tmp_path):
     stages = {stage["stage"]: stage for stage in json.loads(said.out)}
     assert stages["teacher"]["settings"]["epochs"] == 2
     assert stages["corpus"]["settings"]["seed"] == 9
+    assert stages["teacher"]["state"] == "to do"
     assert stages["sample"]["out"] == str(tmp_path / "demo/sample")

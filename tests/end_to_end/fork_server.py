@@ -12,7 +12,7 @@ import resource
 import signal
 import sys
 
-import halfling.pipeline.stages  # noqa: F401  # what a child would else import
+import halfling.pipeline.plan  # noqa: F401  # what a child would else import
 from halfling.cli import main, view
 
 

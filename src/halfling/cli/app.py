@@ -25,11 +25,18 @@ ORDER = (
     "engine",
     "predict",
     "flops",
+    # of `halfling corpus`
+    "plan",
+    "build",
+    "verify",
+    "push",
 )
 """Of the commands in `halfling --help`: as data flows."""
 
 
-class _InOrder(TyperGroup):
+class InOrder(TyperGroup):
+    """Commands in the order in which one needs them."""
+
     def list_commands(self, ctx: Any) -> list[str]:
         """Return the commands' names in the order in which one needs them."""
         names = list(self.commands)
@@ -37,7 +44,7 @@ class _InOrder(TyperGroup):
 
 
 app = typer.Typer(
-    cls=_InOrder,
+    cls=InOrder,
     name="halfling",
     help="Distil XLM-R, let easy inputs leave early, and measure that work saved is time saved.",
     no_args_is_help=True,
@@ -51,7 +58,7 @@ WHOLE_RUNS, STAGES, SERVING, LOOKING = "Whole runs", "Stages, in their order", "
 
 Overrides = Annotated[
     list[str] | None,
-    typer.Argument(metavar="[KEY=VALUE]...", help="Settings that differ from their defaults."),
+    typer.Argument(metavar="KEY=VALUE", help="Settings that differ from their defaults."),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 

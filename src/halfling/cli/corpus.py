@@ -1,4 +1,4 @@
-"""`halfling corpus`: plan it, build it, prove that it is whole, publish it."""
+"""`halfling corpus`: plan it, prove that it is whole, publish it; building it is a stage."""
 
 import json
 from pathlib import Path
@@ -6,12 +6,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from halfling.cli.app import STAGES, AsJson, Overrides, app
+from halfling.cli.app import STAGES, AsJson, InOrder, app
 
 if TYPE_CHECKING:
     from halfling.corpus.budget import Budget
 
-corpus = typer.Typer(no_args_is_help=True, help="Plan the distillation corpus, build it, prove that it is whole.")
+corpus = typer.Typer(
+    cls=InOrder, no_args_is_help=True, help="Plan the distillation corpus, build it, prove that it is whole."
+)
 app.add_typer(corpus, name="corpus", rich_help_panel=STAGES)
 
 
@@ -45,28 +47,6 @@ def plan(
         settings, place = read_settings(CorpusSettings, given), source or CC100_HOST
     budget = plan_corpus(settings, place if "://" in place else Path(place))
     typer.echo(budget.model_dump_json(indent=1) if as_json else _table(budget))
-
-
-@corpus.command()
-def build(
-    source: str,
-    out: Path,
-    overrides: Overrides = None,
-    keep_rejected: Annotated[bool, typer.Option(help="Write what is dropped, and why, to OUT/rejected.")] = False,
-    as_json: AsJson = False,
-) -> None:
-    """Draw documents from SOURCE, a folder of CC100's files or a URL, into language-aligned chunks in OUT."""
-    from halfling.cli.one_stage import run_one
-    from halfling.corpus.build import CorpusSettings, build_corpus
-
-    run_one(
-        build_corpus,
-        CorpusSettings,
-        out,
-        [*(overrides or ()), *(["keep_rejected=true"] if keep_rejected else [])],
-        {"source": source if "://" in source else Path(source)},
-        as_json=as_json,
-    )
 
 
 @corpus.command()

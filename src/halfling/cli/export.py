@@ -26,8 +26,8 @@ def export(
     as_json: AsJson = False,
 ) -> None:
     """Write MODEL's segments, embeddings and tokenizer into OUT, and compare their answers with torch's."""
-    from halfling.cli.one_stage import place
     from halfling.export.write import export as write
+    from halfling.pipeline.stages import place
 
     source = None if data is None else place(data)
     found = write(

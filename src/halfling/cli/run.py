@@ -1,12 +1,16 @@
 """`halfling run`: a whole recipe."""
 
 import json
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from halfling.cli.app import WHOLE_RUNS, AsJson, Overrides, app
+from halfling.errors import HalflingError
+from halfling.stage import Stage
 
 
 @app.command(rich_help_panel=WHOLE_RUNS)
@@ -14,9 +18,7 @@ def run(
     recipe: Annotated[Path, typer.Argument(help="For instance recipes/demo.yaml.")],
     overrides: Overrides = None,
     runs: Annotated[Path, typer.Option(help="The run's folder is RUNS/{name of the recipe}.")] = Path("runs"),
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Resolve the recipe and list the stages, no more.")
-    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say of each stage whether it is done, no more.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Run a recipe: finished stages are skipped, an interrupted one goes on.
@@ -26,8 +28,8 @@ def run(
     from rich.console import Console
 
     from halfling.cli.view import LiveView
+    from halfling.pipeline.plan import plan
     from halfling.pipeline.recipe import read_recipe
-    from halfling.pipeline.stages import plan
     from halfling.records import Result
     from halfling.report.tables import print_table
     from halfling.stage import run_stages
@@ -36,12 +38,7 @@ def run(
     folder = runs / resolved.name
     stages = plan(resolved, folder)
     if dry_run:
-        listed = [
-            {"stage": stage.name, "out": str(stage.out), "settings": stage.settings.model_dump(mode="json")}
-            for stage in stages
-        ]
-        lines = [f"{number:>3}  {stage.name:<40} {stage.out}" for number, stage in enumerate(stages, start=1)]
-        typer.echo(json.dumps(listed, indent=1) if as_json else "\n".join(lines))
+        _list(stages, folder, as_json=as_json)
         return
     with LiveView(len(stages)) as view:
         run_stages(stages, view)
@@ -52,3 +49,34 @@ def run(
     else:
         Console().print(print_table([Result.model_validate_json(row) for row in rows]))
         typer.echo(f"The page: {(report / 'index.html').resolve()}")
+
+
+def _list(stages: Sequence[Stage], folder: Path, *, as_json: bool) -> None:
+    """Print what is done of each stage and what is to do.
+
+    Raises:
+        HalflingError: An input is missing that no stage makes.
+    """
+    from halfling.pipeline.states import states
+
+    found = states(stages)
+    if as_json:
+        listed = [
+            {
+                "stage": stage.name,
+                "state": state,
+                "out": str(stage.out),
+                "settings": stage.settings.model_dump(mode="json"),
+            }
+            for stage, state in zip(stages, found, strict=True)
+        ]
+        typer.echo(json.dumps(listed, indent=1))
+    else:
+        width = max(len(stage.name) for stage in stages)
+        for number, (stage, state) in enumerate(zip(stages, found, strict=True), start=1):
+            typer.echo(f"{number:>3}  {stage.name:<{width}}  {state}")
+        numbers = Counter(state.split()[0] if state.startswith("missing") else state for state in found)
+        typer.echo(f"{folder}: {', '.join(f'{number} {state}' for state, number in numbers.items())}")
+    for stage, state in zip(stages, found, strict=True):
+        if state.startswith("missing"):
+            raise HalflingError(f"{stage.name}: {state}: mend the path, or make it first")

@@ -4,6 +4,7 @@ import time
 from typing import Literal
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import (
     BarColumn,
     Progress,
@@ -27,12 +28,12 @@ class LiveView:
     def __init__(self, num_stages: int = 1) -> None:
         self.num_stages, self.number = num_stages, 0
         self.bars = Progress(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=24),
             TaskProgressColumn(),
             TimeElapsedColumn(),
             TimeRemainingColumn(),
-            TextColumn("[dim]{task.fields[note]}"),
+            TextColumn("{task.fields[note]}", style="dim", markup=False),
             console=console,
             transient=True,
             disable=not console.is_terminal,
@@ -70,7 +71,8 @@ class LiveView:
             self.current = None
         mark = "[green]done[/]" if how == "done" else "[dim]as it was[/]"
         took = f"{seconds:7.1f} s" if how == "done" else ""
-        console.print(f"{self._title(stage)}  {mark} {took}")
+        # A folder's name may hold what reads as markup.
+        console.print(f"{escape(self._title(stage))}  {mark} {took}")
 
     def _title(self, stage: Stage) -> str:
-        return f"[{self.number:>{len(str(self.num_stages))}}/{self.num_stages}] {stage.name:<36}".replace("[", r"\[", 1)
+        return f"[{self.number:>{len(str(self.num_stages))}}/{self.num_stages}] {stage.name:<36}"

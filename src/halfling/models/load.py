@@ -96,5 +96,10 @@ def save_masked_lm(
 
 
 def _unreadable(source: str | Path, what: str, error: Exception) -> HalflingError:
+    inner = sorted(
+        (file.parent for file in Path(source).glob("*/config.json")), key=lambda path: (len(path.name), path)
+    )
+    if inner and not (Path(source) / "config.json").is_file():
+        return HalflingError(f"{source}: holds {len(inner)} models and is none: name one, for instance {inner[-1]}")
     first_line = (str(error).strip() or type(error).__name__).splitlines()[0]
     return HalflingError(f"{source}: no {what} could be loaded from this folder or hub id ({first_line})")

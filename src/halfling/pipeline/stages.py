@@ -1,153 +1,156 @@
-"""From a recipe to its stages: what a whole run makes, from what, in which folders."""
+"""Every kind of stage, declared once: its command and its part in a plan follow."""
 
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from importlib import import_module
 from pathlib import Path
 
-from halfling.calibrate import calibrate
-from halfling.corpus.build import build_corpus
-from halfling.evaluate.costs import measure_costs
-from halfling.evaluate.masked_lm import MaskedLMSettings, measure_masked_lm
-from halfling.evaluate.quality import measure_quality
-from halfling.pipeline.recipe import Recipe
-from halfling.records import TaskName
-from halfling.report.build import build_report
-from halfling.sample.write import write_sample
+from halfling.records import Counts, Settings
 from halfling.stage import Input, Stage
-from halfling.tokens.pack import pack_corpus
-from halfling.tokens.tokenizer import build_tokenizer
-from halfling.training.distill import distill
-from halfling.training.exits import train_exits
-from halfling.training.finetune import finetune
-from halfling.training.pretrain import build_teacher
-
-SAMPLE = "sample"
-_REPORTED = (calibrate, measure_costs, measure_masked_lm, measure_quality)
 
 
-def plan(recipe: Recipe, folder: Path) -> list[Stage]:
-    """Return the stages of a run in the order in which they can be run, all of them below `folder`."""
-    corpus, tokenizer, packed, teacher = (folder / name for name in ("corpus", "tokenizer", "packed", "teacher"))
-    stages = [
-        Stage("corpus", build_corpus, recipe.corpus, corpus, {"source": _place(recipe.text, folder)}),
-        Stage(
-            "tokenizer",
-            build_tokenizer,
-            recipe.tokenizer,
-            tokenizer,
-            {"corpus": corpus, **source_folder(recipe.tokenizer.source)},
-        ),
-        Stage("pack", pack_corpus, recipe.pack, packed, {"corpus": corpus, "tokenizer": tokenizer}),
-        Stage(
-            "teacher",
-            build_teacher,
-            recipe.teacher,
-            teacher,
-            {"packed": packed, "tokenizer": tokenizer, **source_folder(recipe.teacher.source)},
-        ),
-    ]
-    if recipe.data == SAMPLE:
-        stages.insert(0, Stage("sample", write_sample, recipe.sample, folder / SAMPLE))
-    encoders = {"teacher": teacher}
-    if recipe.models.scratch:
-        encoders["scratch"] = teacher
-    with_exits = []
-    epochs = recipe.models.student_epochs or (recipe.distill.epochs,)
-    for name, settings in recipe.distill.each().items():
-        out = folder / "distill" / name
-        stages.append(Stage(f"distill/{name}", distill, settings, out, {"teacher": teacher, "packed": packed}))
-        # One student a layer map needs no epoch in its name.
-        named = {f"student-{name}" + (f"-e{epoch}" if len(epochs) > 1 else ""): epoch for epoch in epochs}
-        encoders |= {student: out / f"epoch-{epoch}" for student, epoch in named.items()}
-        if recipe.models.exits_on is None or name in recipe.models.exits_on:
-            with_exits.append(list(named)[-1])
-    if recipe.corpus.chunks > max(recipe.teacher.epochs, recipe.distill.epochs):
-        # The last chunk was never read: it tells what the language models are worth where they were not trained.
-        for name, model in encoders.items():
-            if name != "scratch":
-                held_out = MaskedLMSettings(model=name, chunk=recipe.corpus.chunks, seed=recipe.seed)
-                read = {"model": model, "packed": packed}
-                stages.append(
-                    Stage(f"masked-lm/{name}", measure_masked_lm, held_out, folder / "masked-lm" / name, read)
-                )
-    for task in recipe.finetune:
-        for seed in recipe.models.seeds:
-            for name, encoder in encoders.items():
-                stages += _plain(recipe, task, seed, name, encoder, folder)
-            for name in with_exits:
-                stages += _exiting(recipe, task, seed, name, folder)
-        seed = recipe.models.seeds[0]
-        finetuned = {name: _folder(folder, "finetune", name, task, seed) for name in encoders}
-        early = {f"{name}-exits": _folder(folder, "exits", name, task, seed) for name in with_exits}
-        policies = {f"{name}-exits": _folder(folder, "calibrate", name, task, seed) for name in with_exits}
-        inputs: dict[str, Input] = {
-            "models": finetuned | early,
-            "policies": policies,
-            "data": _data(recipe, folder),
-        }
-        out = folder / "costs" / task
-        stages.append(Stage(f"costs/{task}", measure_costs, recipe.costs[task], out, inputs))
-    reported = {stage.name: stage.out for stage in stages if stage.work in _REPORTED}
-    stages.append(Stage("report", build_report, recipe.report, folder / "report", reported))
-    return stages
+@dataclass(frozen=True)
+class Kind:
+    """A kind of stage. The signature of its work says which settings and inputs it takes.
 
-
-def source_folder(source: str) -> dict[str, Path]:
-    """Return the input that a setting `source` stands for when it names a folder here.
-
-    Named as an input, the folder's content counts: another model in the same place makes the stage run again.
+    Attributes:
+        name: What a recipe and a run's folder call it.
+        place: "module:function" of the work, imported when it is needed: torch takes seconds.
+        says: What it does in one line, its inputs in capitals.
+        command: The words of its command, where they are not the name.
     """
-    folder = Path(source)
-    return {"source": folder} if source not in ("train", "scratch") and folder.is_dir() else {}
+
+    name: str
+    place: str
+    says: str
+    command: str = ""
+
+    @cached_property
+    def work(self) -> Callable[..., Counts]:
+        """The function that does the work."""
+        module, _, function = self.place.partition(":")
+        work: Callable[..., Counts] = getattr(import_module(module), function)
+        return work
+
+    @cached_property
+    def settings(self) -> type[Settings]:
+        """The class of its settings."""
+        kind: type[Settings] = self._parameters["settings"].annotation
+        return kind
+
+    @cached_property
+    def inputs(self) -> list[inspect.Parameter]:
+        """What it reads, in the signature's order, but for what a setting names."""
+        own = {"settings", "out", "progress", *self._named_by_settings}
+        return [parameter for name, parameter in self._parameters.items() if name not in own]
+
+    def stage(self, name: str, settings: Settings, out: Path, inputs: Mapping[str, Input]) -> Stage:
+        """Return a stage of this kind.
+
+        A setting that names a folder here (`source`) becomes an input, so that the folder's content counts.
+        """
+        named = {}
+        for role in self._named_by_settings:
+            value = getattr(settings, role)
+            # A folder that is called as the default, "scratch", is not meant.
+            if value != self.settings.model_fields[role].default and Path(value).is_dir():
+                named[role] = Path(value)
+        return Stage(name, self.work, settings, out, {**inputs, **named})
+
+    @cached_property
+    def _parameters(self) -> Mapping[str, inspect.Parameter]:
+        return inspect.signature(self.work, eval_str=True).parameters
+
+    @cached_property
+    def _named_by_settings(self) -> list[str]:
+        fields = self.settings.model_fields
+        return [name for name, one in self._parameters.items() if one.annotation == Path | None and name in fields]
 
 
-def _plain(recipe: Recipe, task: TaskName, seed: int, name: str, encoder: Path, folder: Path) -> list[Stage]:
-    """Return fine-tuning and evaluation of one encoder."""
-    out, data = _folder(folder, "finetune", name, task, seed), _data(recipe, folder)
-    settings = recipe.finetune[task].model_copy(update={"seed": seed, "from_scratch": name == "scratch"})
-    inputs: dict[str, Input] = {"encoder": encoder, "data": data}
-    if name in ("teacher", "scratch"):
-        settings = settings.model_copy(update={"soft_share": 0.0, "text_sequences": 0})
-    elif settings.soft_share > 0:
-        inputs["teacher"] = _folder(folder, "finetune", "teacher", task, seed)
-    if settings.text_sequences:
-        inputs["packed"] = folder / "packed"
-    return [
-        Stage(f"finetune/{out.name}", finetune, settings, out, inputs),
-        _quality(recipe, task, seed, name, folder, {"model": out, "data": data}),
-    ]
-
-
-def _exiting(recipe: Recipe, task: TaskName, seed: int, name: str, folder: Path) -> list[Stage]:
-    """Return exits, calibration and evaluation of one fine-tuned student."""
-    finetuned, exits, policy = (
-        _folder(folder, stage, name, task, seed) for stage in ("finetune", "exits", "calibrate")
+KINDS = {
+    kind.name: kind
+    for kind in (
+        Kind(
+            "sample",
+            "halfling.sample.write:write_sample",
+            "Write the embedded sample to OUT, in the form of the real data.",
+        ),
+        Kind(
+            "corpus",
+            "halfling.corpus.build:build_corpus",
+            "Draw documents from SOURCE, a folder of CC100's files or a URL, into language-aligned chunks in OUT.",
+            command="corpus build",
+        ),
+        Kind(
+            "tokenizer",
+            "halfling.tokens.tokenizer:build_tokenizer",
+            "Train a tokenizer of XLM-R's kind on CORPUS, or fetch one (source=FacebookAI/xlm-roberta-large).",
+        ),
+        Kind(
+            "pack",
+            "halfling.tokens.pack:pack_corpus",
+            "Tokenise CORPUS with TOKENIZER and pack it into blocks in OUT.",
+        ),
+        Kind(
+            "teacher",
+            "halfling.training.pretrain:build_teacher",
+            "Train a teacher on PACKED, or fetch one (source=FacebookAI/xlm-roberta-large epochs=0).",
+        ),
+        Kind(
+            "distill",
+            "halfling.training.distill:distill",
+            "Distil TEACHER into a student on PACKED; OUT holds it as epoch-1, epoch-3 and epoch-5.",
+        ),
+        Kind(
+            "finetune",
+            "halfling.training.finetune:finetune",
+            "Fine-tune ENCODER on the English train split in DATA (a folder, or hub): task=xnli or task=wikiann.",
+        ),
+        Kind(
+            "exits",
+            "halfling.training.exits:train_exits",
+            "Give FINETUNED exits, trained on the English train split in DATA: task=xnli or task=wikiann.",
+        ),
+        Kind(
+            "calibrate",
+            "halfling.calibrate:calibrate",
+            "Choose exits and thresholds of MODEL on English dev in DATA: task=wikiann --max-drop 0.5.",
+        ),
+        Kind(
+            "quality",
+            "halfling.evaluate.quality:measure_quality",
+            "Write MODEL's scores on the dev splits in DATA: task=wikiann model=NAME.",
+            command="evaluate quality",
+        ),
+        Kind(
+            "masked-lm",
+            "halfling.evaluate.masked_lm:measure_masked_lm",
+            "Write the masked-language-model loss of MODEL on the last chunk of PACKED, by language: model=NAME.",
+            command="evaluate masked-lm",
+        ),
+        Kind(
+            "costs",
+            "halfling.evaluate.costs:measure_costs",
+            "Measure time and memory of several models side by side on sentences of DATA: task=wikiann.",
+            command="evaluate costs",
+        ),
+        Kind(
+            "report",
+            "halfling.report.build:build_report",
+            "Make the report of what was measured.",
+        ),
+        Kind(
+            "publish",
+            "halfling.report.publish:publish",
+            "Write MODEL in half precision with its tokenizer and a card: title=NAME.",
+        ),
     )
-    data = _data(recipe, folder)
-    settings = recipe.exits[task].model_copy(update={"seed": seed})
-    read = {"model": exits, "data": data}
-    return [
-        Stage(f"exits/{exits.name}", train_exits, settings, exits, {"finetuned": finetuned, "data": data}),
-        Stage(f"calibrate/{policy.name}", calibrate, recipe.calibrate[task], policy, read),
-        _quality(recipe, task, seed, f"{name}-exits", folder, {**read, "policy": policy}),
-    ]
+}
+"""By name, as data flows."""
 
 
-def _quality(recipe: Recipe, task: TaskName, seed: int, name: str, folder: Path, inputs: dict[str, Input]) -> Stage:
-    out = _folder(folder, "quality", name, task, seed)
-    settings = recipe.quality[task].model_copy(update={"model": name, "seed": seed})
-    return Stage(f"quality/{out.name}", measure_quality, settings, out, inputs)
-
-
-def _folder(folder: Path, stage: str, name: str, task: TaskName, seed: int) -> Path:
-    return folder / stage / f"{name}-{task}-{seed}"
-
-
-def _data(recipe: Recipe, folder: Path) -> Path | str:
-    return "hub" if recipe.data == "hub" else _place(recipe.data, folder)
-
-
-def _place(place: str, folder: Path) -> Path | str:
-    """Return where a recipe's path lies; the embedded sample is written below the run's own folder."""
-    if "://" in place:
-        return place
-    first, *rest = Path(place).parts
-    return folder.joinpath(SAMPLE, *rest) if first == SAMPLE else Path(place)
+def place(value: str) -> Path | str:
+    """Return where data lies: a folder here, or "hub" or a URL as it is."""
+    return value if value == "hub" or "://" in value else Path(value)

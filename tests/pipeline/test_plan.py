@@ -3,8 +3,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from halfling.pipeline.plan import plan
 from halfling.pipeline.recipe import read_recipe
-from halfling.pipeline.stages import plan
 from halfling.stage import Stage
 
 RECIPES = sorted((Path(__file__).parents[2] / "recipes").glob("*.yaml"))

@@ -1,0 +1,115 @@
+"""How the inputs of a stage are given on the command line: an annotation maps to arguments or options."""
+
+import inspect
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from inspect import Parameter
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from halfling.pipeline.stages import Kind, place
+from halfling.stage import Input
+
+Given = Mapping[str, Any]
+"""What the command line gave, by the names of the parameters that asked for it."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What is asked for an input, and how the answer is read: as inputs by role, none if it was left out."""
+
+    parameters: tuple[Parameter, ...]
+    read: Callable[[Given], dict[str, Input]]
+
+
+def parameter(name: str, annotation: Any, how: Any, default: Any = ...) -> Parameter:
+    """Return a parameter of a command: `how` is an Argument or Option of typer, which takes `...` for required."""
+    return Parameter(name, Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[annotation, how])
+
+
+def ask(kind: Kind) -> list[Asked]:
+    """Return what the command of a kind of stage asks for its inputs, in the signature's order."""
+    help_of = _documented(kind)
+    tables = [one.name for one in kind.inputs if one.annotation == dict[str, Path]]
+    asked = [_tables(tables)] if tables else []
+    for one in kind.inputs:
+        if one.name not in tables:
+            asked.append(_one(one, help_of.get(one.name), required=len(kind.inputs) == 1))
+    return asked
+
+
+def _one(one: Parameter, text: str | None, *, required: bool) -> Asked:
+    """Return what is asked for one input. A new type of input gets its arguments or options here."""
+    name, annotation = one.name, one.annotation
+    if one.kind is Parameter.VAR_KEYWORD:
+        return _folders(name, text, required=required)
+    if annotation == Path:
+        how = typer.Argument(metavar=name.upper(), help=text)
+        return Asked((parameter(name, Path, how),), lambda given: {name: given[name]})
+    if annotation == Path | str:
+        how = typer.Argument(metavar=name.upper(), help=text)
+        return Asked((parameter(name, str, how),), lambda given: {name: place(given[name])})
+    if annotation == Path | None:
+        how = typer.Option(_option(name), help=text, metavar="FOLDER", rich_help_panel=_INPUTS)
+        # Left out where a whole run has nothing to give: the same work has the same fingerprint.
+        return Asked(
+            (parameter(name, Path | None, how, None),), lambda given: {name: given[name]} if given[name] else {}
+        )
+    raise TypeError(f"{name}: no way to ask for a {annotation} on the command line")
+
+
+_INPUTS = "Inputs"
+
+
+def _folders(name: str, text: str | None, *, required: bool) -> Asked:
+    """Ask for folders that are known by the last two parts of their paths."""
+
+    def read(given: Given) -> dict[str, Input]:
+        folders = given[name] or []
+        if len({(folder.parent.name, folder.name) for folder in folders}) < len(folders):
+            raise typer.BadParameter("two folders of one name: their results would hide each other")
+        return {f"{folder.parent.name}/{folder.name}": folder for folder in folders}
+
+    how = typer.Option("--from", help=f"{text or 'A folder'}; repeat.", metavar="FOLDER", rich_help_panel=_INPUTS)
+    wanted = parameter(name, list[Path], how) if required else parameter(name, list[Path] | None, how, None)
+    return Asked((wanted,), read)
+
+
+def _tables(roles: list[str]) -> Asked:
+    """Ask for named folders: one option for all roles, `--model NAME=FOLDER:POLICY` for models and policies."""
+    first, *others = [_singular(role) for role in roles]
+    form = f"NAME=FOLDER{''.join(f'[:{other.upper()}]' for other in others)}"
+
+    def read(given: Given) -> dict[str, Input]:
+        tables: dict[str, dict[str, Path]] = {role: {} for role in roles}
+        for said in given[roles[0]]:
+            name, equals, folders = said.partition("=")
+            if not equals:
+                raise typer.BadParameter(f"{said!r}: expected {form}")
+            if name in tables[roles[0]]:
+                raise typer.BadParameter(f"{name!r} stands there twice: name each {first} once")
+            for role, folder in zip(roles, folders.split(":", len(others)), strict=False):
+                tables[role][name] = Path(folder)
+        return {**tables}
+
+    how = typer.Option(_option(first), help="Repeat.", metavar=form, rich_help_panel=_INPUTS)
+    return Asked((parameter(roles[0], list[str], how),), read)
+
+
+def _documented(kind: Kind) -> dict[str, str]:
+    """Return what the docstring of a work function says of its arguments."""
+    _, _, section = (inspect.getdoc(kind.work) or "").partition("\nArgs:\n")
+    lines = section.partition("\n\n")[0]
+    found = re.findall(r"^    (\w+): (.+(?:\n     .+)*)", lines, flags=re.MULTILINE)
+    return {name: " ".join(text.replace("`", "").split()) for name, text in found}
+
+
+def _singular(role: str) -> str:
+    return role.removesuffix("ies") + "y" if role.endswith("ies") else role.removesuffix("s")
+
+
+def _option(name: str) -> str:
+    return "--" + name.replace("_", "-")

@@ -1,0 +1,96 @@
+"""Settings on the command line: each is an option with its default, and all can be said as KEY=VALUE."""
+
+import json
+import types
+from collections.abc import Iterator, Mapping
+from inspect import Parameter
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+import typer
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+from rich.markup import escape
+
+from halfling.cli.inputs import parameter
+from halfling.records import Settings
+
+_PANEL = "Settings, each also as KEY=VALUE"
+_PREFIX = "setting_"
+"""Of parameters: a setting may have an input's name."""
+
+
+def setting_options(kind: type[Settings]) -> list[Parameter]:
+    """Return an option for every setting, the required ones first; each can be given as KEY=VALUE instead."""
+    return [_option(key, field) for key, field in sorted(_fields(kind), key=lambda one: not one[1].is_required())]
+
+
+def overrides_in(given: Mapping[str, Any], kind: type[Settings]) -> list[str]:
+    """Return the options that were given as `key=value`."""
+    said = ((key, field, given[_name(key)]) for key, field in _fields(kind))
+    # What is text stays text, even where YAML would see a number.
+    return [
+        f"{key}={json.dumps(value) if field.annotation in (str, bool) else value}"
+        for key, field, value in said
+        if value is not None
+    ]
+
+
+def shown(field: FieldInfo) -> str:
+    """Return a setting's default as `--help` shows it and a recipe would write it."""
+    if field.is_required():
+        return "required"
+    default = field.get_default(call_default_factory=True)
+    said = json.dumps(default.model_dump(exclude_none=True) if isinstance(default, BaseModel) else default)
+    return "default: " + (said.replace('"', "") or "empty")
+
+
+def _fields(kind: type[BaseModel], before: str = "") -> Iterator[tuple[str, FieldInfo]]:
+    for name, field in kind.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            yield from _fields(field.annotation, f"{before}{name}.")
+        else:
+            yield before + name, field
+
+
+def _option(key: str, field: FieldInfo) -> Parameter:
+    option, choice, said = "--" + key.replace("_", "-"), _choice(field.annotation), field.description or ""
+    if not all(word in said for word in choice):
+        said = "; ".join(filter(None, (said, "|".join(choice))))
+    text = f"{escape(said)} [dim]{escape(f'[{shown(field)}]')}[/]".strip()
+    if field.annotation is bool:
+        # One flag, for what is not the default.
+        flag = f"/--no-{option[2:]}" if field.default else option
+        how = typer.Option(flag, help=text, metavar=" ", rich_help_panel=_PANEL)
+        return parameter(_name(key), bool | None, how, None)
+    metavar = "WORD" if choice else _value(field.annotation)
+    how = typer.Option(option, help=text, metavar=metavar, rich_help_panel=_PANEL)
+    return parameter(_name(key), str | None, how, None)
+
+
+def _name(key: str) -> str:
+    return _PREFIX + key.replace(".", "_")
+
+
+def _choice(annotation: Any) -> tuple[str, ...]:
+    """Return the words that a setting takes, where it takes no others."""
+    kinds = [kind for kind in _alternatives(annotation) if kind is not types.NoneType]
+    return get_args(kinds[0]) if len(kinds) == 1 and get_origin(kinds[0]) is Literal else ()
+
+
+def _value(annotation: Any) -> str:
+    """Return what kind of value a setting takes."""
+    words = {int: "INT", float: "NUM", str: "TEXT", tuple: "LIST", dict: "MAP"}
+    first = next(iter(_alternatives(annotation)))
+    return words.get(get_origin(first) or first, "VALUE")
+
+
+def _alternatives(annotation: Any) -> Iterator[Any]:
+    """Return the types that a union stands for, annotations taken off."""
+    origin, inner = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        yield from _alternatives(inner[0])
+    elif origin in (Union, types.UnionType):
+        for each in inner:
+            yield from _alternatives(each)
+    else:
+        yield annotation

@@ -1,0 +1,80 @@
+"""The commands of stages, derived from their declarations when one is called: torch is not loaded for the others."""
+
+import json
+from collections.abc import Mapping, Sequence
+from inspect import Parameter, Signature
+from pathlib import Path
+from typing import Any
+
+import typer
+from typer.core import TyperCommand
+
+from halfling.cli.app import STAGES, AsJson, Overrides, app
+from halfling.cli.corpus import corpus
+from halfling.cli.inputs import ask, parameter
+from halfling.cli.settings import overrides_in, setting_options
+from halfling.pipeline.stages import KINDS, Kind
+from halfling.records import Counts
+from halfling.stage import Input, run_stage
+
+evaluate = typer.Typer(no_args_is_help=True, help="Measure a model's quality in every language, or what models cost.")
+app.add_typer(evaluate, name="evaluate", rich_help_panel=STAGES)
+_GROUPS = {"": app, "corpus": corpus, "evaluate": evaluate}
+
+
+def command_of(kind: Kind) -> Any:
+    """Return the whole command of a kind of stage: its inputs, OUT, its settings."""
+    asked = ask(kind)
+
+    def call(**given: Any) -> None:
+        inputs = {role: value for one in asked for role, value in one.read(given).items()}
+        overrides = [*(given["overrides"] or ()), *overrides_in(given, kind.settings)]
+        _run(kind, overrides, given["out"], inputs, as_json=given["as_json"])
+
+    call.__signature__ = Signature(  # type: ignore[attr-defined]
+        [
+            *(each for one in asked for each in one.parameters),
+            parameter("out", Path, typer.Argument(metavar="OUT", help="The folder to make.")),
+            Parameter("overrides", Parameter.KEYWORD_ONLY, default=None, annotation=Overrides),
+            Parameter("as_json", Parameter.KEYWORD_ONLY, default=False, annotation=AsJson),
+            *setting_options(kind.settings),
+        ]
+    )
+    alone = typer.Typer(add_completion=False, rich_markup_mode="rich")
+    alone.command(help=kind.says)(call)
+    return typer.main.get_command(alone)
+
+
+def _run(kind: Kind, overrides: Sequence[str], out: Path, inputs: Mapping[str, Input], *, as_json: bool) -> None:
+    """Run a stage into `out` and say where its result lies, or print its manifest."""
+    # `halfling predict` must do without what these import.
+    from halfling.cli.view import LiveView
+    from halfling.settings import read_settings
+
+    stage = kind.stage(out.name, read_settings(kind.settings, overrides), out, inputs)
+    with LiveView() as view:
+        manifest = run_stage(stage, view)
+    typer.echo(manifest.model_dump_json(indent=1) if as_json else json.dumps(_short(manifest.counts)))
+    if not as_json:
+        typer.echo(str(out))
+
+
+def _short(counts: Counts) -> Counts:
+    """Leave out what fills a screen: curves, hashes and per-language tables are in the manifest."""
+    return {name: value for name, value in counts.items() if not isinstance(value, dict | list)}
+
+
+def _announce(kind: Kind) -> None:
+    """Register a command that `halfling --help` lists, and that becomes whole when it is called."""
+
+    class Derived(TyperCommand):
+        def make_context(self, *args: Any, **extra: Any) -> Any:
+            return command_of(kind).make_context(*args, **extra)
+
+    group, _, name = (kind.command or kind.name).rpartition(" ")
+    panel = None if group else STAGES
+    _GROUPS[group].command(name, cls=Derived, help=kind.says, rich_help_panel=panel)(lambda: None)
+
+
+for _kind in KINDS.values():
+    _announce(_kind)
