@@ -10,7 +10,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from halfling.errors import HalflingError
-from halfling.records import Record, Settings, TaskName
+from halfling.records import Record, Settings
 
 _S = TypeVar("_S", bound=Settings)
 
@@ -85,9 +85,6 @@ def check(kind: type[_S], raw: Any, where: str) -> _S:
         path = ".".join(keys)
         if found["type"] == "extra_forbidden":
             near = difflib.get_close_matches(keys[-1], _known_keys(kind, keys[:-1]), n=1, cutoff=0)
-            raise HalflingError(f"{where}: unknown key {path}: the nearest known is {near[0]}") from error
-        if found["loc"][-1:] == ("[key]",):  # of a dictionary whose keys are names of tasks
-            near = difflib.get_close_matches(keys[-1], get_args(TaskName), n=1, cutoff=0)
             raise HalflingError(f"{where}: unknown key {path}: the nearest known is {near[0]}") from error
         message = found["msg"].removeprefix("Value error, ")
         raise HalflingError(f"{where}: {path + ': ' if path else ''}{message}") from error

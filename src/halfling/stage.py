@@ -17,8 +17,20 @@ from halfling.errors import HalflingError
 from halfling.files import MANIFEST, NOT_CONTENT, STARTED, digest, write_json
 from halfling.records import Counts, Manifest, Progress, Settings, silent
 
-Input = Path | str | dict[str, Path] | None
-"""A folder or file, a place that is no path ("hub"), folders by name, or nothing."""
+
+@runtime_checkable
+class Described(Protocol):
+    """A value that says what it is, and which files it stands for: a task."""
+
+    def description(self) -> str:
+        """Return what it is, without the places of its files."""
+
+    def files(self) -> list[Path]:
+        """Return the files whose content counts."""
+
+
+Input = Path | str | dict[str, Path] | Described | None
+"""A folder or file, a place that is no path (a URL), folders by name, a task, or nothing."""
 
 _FULL = 2**18
 """Bytes; a disk with less to spare is full."""
@@ -168,6 +180,8 @@ def _paths(inputs: Mapping[str, Input]) -> Iterator[tuple[str, Path]]:
             yield from ((role, path) for path in value.values())
         elif isinstance(value, Path):
             yield role, value
+        elif isinstance(value, Described):
+            yield from ((role, path) for path in value.files())
 
 
 def _missing(stage: Stage, role: str, path: Path) -> HalflingError:
@@ -192,6 +206,9 @@ def _digest_of(stage: Stage, role: str, value: Input) -> str:
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
     if isinstance(value, str):
         return value
+    if isinstance(value, Described):
+        said = [value.description(), *(_digest_of(stage, role, path) for path in value.files())]
+        return hashlib.sha256(json.dumps(said).encode()).hexdigest()
     if not value.exists():
         raise _missing(stage, role, value)
     manifest = value / MANIFEST

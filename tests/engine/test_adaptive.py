@@ -8,6 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from halfling.tasks.wikiann import NerExample
+from halfling.tasks.xnli import NliExample
 from transformers import AutoModelForSequenceClassification, AutoModelForTokenClassification, AutoTokenizer
 
 from halfling.engine import AdaptiveEngine
@@ -17,8 +19,6 @@ from halfling.errors import HalflingError
 from halfling.exits.policy import ExitPolicy
 from halfling.export.pieces import sentencepiece_model
 from halfling.tasks.encode import encode_wikiann, encode_xnli
-from halfling.tasks.wikiann import NerExample
-from halfling.tasks.xnli import NliExample
 
 KINDS = ["sequence", "token"]
 PATIENT = {"criterion": "patience", "patience": 1}

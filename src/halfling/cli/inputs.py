@@ -6,12 +6,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from inspect import Parameter
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import typer
 
+from halfling.cli.options import parameter
+from halfling.cli.task import task_in, task_options
 from halfling.pipeline.stages import Kind, place
 from halfling.stage import Input
+from halfling.tasks.task import Task
 
 Given = Mapping[str, Any]
 """What the command line gave, by the names of the parameters that asked for it."""
@@ -23,11 +26,6 @@ class Asked:
 
     parameters: tuple[Parameter, ...]
     read: Callable[[Given], dict[str, Input]]
-
-
-def parameter(name: str, annotation: Any, how: Any, default: Any = ...) -> Parameter:
-    """Return a parameter of a command: `how` is an Argument or Option of typer, which takes `...` for required."""
-    return Parameter(name, Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[annotation, how])
 
 
 def ask(kind: Kind) -> list[Asked]:
@@ -58,6 +56,15 @@ def _one(one: Parameter, text: str | None, *, required: bool) -> Asked:
         return Asked(
             (parameter(name, Path | None, how, None),), lambda given: {name: given[name]} if given[name] else {}
         )
+    if annotation in (Task, Task | None):
+
+        def read(given: Given) -> dict[str, Input]:
+            task = task_in(given)
+            if task is None and annotation is Task:
+                raise typer.BadParameter("no labelled data: give them with --train FILE, or --task PRESET --data PLACE")
+            return {name: task} if task else {}
+
+        return Asked(task_options(), read)
     raise TypeError(f"{name}: no way to ask for a {annotation} on the command line")
 
 

@@ -11,15 +11,14 @@ from typer.core import TyperCommand
 
 from halfling.cli.app import STAGES, AsJson, Overrides, app
 from halfling.cli.corpus import corpus
-from halfling.cli.inputs import ask, parameter
+from halfling.cli.inputs import ask
+from halfling.cli.options import parameter
 from halfling.cli.settings import overrides_in, setting_options
 from halfling.pipeline.stages import KINDS, Kind
 from halfling.records import Counts
 from halfling.stage import Input, run_stage
 
-evaluate = typer.Typer(no_args_is_help=True, help="Measure a model's quality in every language, or what models cost.")
-app.add_typer(evaluate, name="evaluate", rich_help_panel=STAGES)
-_GROUPS = {"": app, "corpus": corpus, "evaluate": evaluate}
+_GROUPS = {"": app, "corpus": corpus}
 
 
 def command_of(kind: Kind) -> Any:

@@ -3,10 +3,12 @@
 from pathlib import Path
 
 from halfling.evaluate.masked_lm import MaskedLMSettings
+from halfling.export.write import ExportSettings
 from halfling.pipeline.recipe import Recipe
 from halfling.pipeline.stages import KINDS, place
-from halfling.records import Settings, TaskName
+from halfling.records import Settings
 from halfling.stage import Input, Stage
+from halfling.tasks.task import Task
 
 SAMPLE = "sample"
 _REPORTED = ("calibrate", "costs", "masked-lm", "quality")
@@ -22,7 +24,6 @@ class _Plan:
 
     def __init__(self, recipe: Recipe, folder: Path) -> None:
         self.recipe, self.folder, self.stages = recipe, folder, list[Stage]()
-        self.data = self._place(recipe.data)
         if recipe.data == SAMPLE:
             self._add("sample", recipe.sample)
         corpus = self._add("corpus", recipe.corpus, source=self._place(recipe.text))
@@ -36,15 +37,19 @@ class _Plan:
         self._distill(teacher)
         if recipe.corpus.chunks > max(recipe.teacher.epochs, recipe.distill.epochs):
             self._masked_lm()
-        for task in recipe.finetune:
+        for name, task in recipe.tasks.items():
+            self.task = self._placed(task)
             for seed in recipe.models.seeds:
-                for name in self.encoders:
-                    self._plain(task, seed, name)
-                for name in self.with_exits:
-                    self._exiting(task, seed, name)
-            self._costs(task, recipe.models.seeds[0])
-        measured = {stage.name: stage.out for stage in self.stages if stage.name.split("/")[0] in _REPORTED}
-        self._add("report", recipe.report, **measured)
+                measured: dict[str, Path] = {}
+                for model in self.encoders:
+                    measured |= self._plain(name, seed, model)
+                for model in self.with_exits:
+                    measured |= self._exiting(name, seed, model)
+                if seed == recipe.models.seeds[0]:
+                    # Side by side, those of one seed.
+                    self._add("costs", recipe.costs[name], name, models=measured, task=self.task)
+        reported = {stage.name: stage.out for stage in self.stages if stage.name.split("/")[0] in _REPORTED}
+        self._add("report", recipe.report, **reported)
 
     def _add(
         self, kind: str, settings: Settings, within: str = "", out: Path | None = None, /, **inputs: Input
@@ -74,8 +79,8 @@ class _Plan:
                 settings = MaskedLMSettings(model=name, chunk=self.recipe.corpus.chunks, seed=self.recipe.seed)
                 self._add("masked-lm", settings, name, model=model, packed=self.packed)
 
-    def _plain(self, task: TaskName, seed: int, name: str) -> None:
-        """Add fine-tuning and evaluation of one encoder."""
+    def _plain(self, task: str, seed: int, name: str) -> dict[str, Path]:
+        """Add fine-tuning, exports and quality of one encoder, and return what was measured."""
         settings = self.recipe.finetune[task].model_copy(update={"seed": seed, "from_scratch": name == "scratch"})
         imitated: dict[str, Input] = {}
         if name in ("teacher", "scratch"):
@@ -84,31 +89,52 @@ class _Plan:
             imitated["teacher"] = self._made("finetune", "teacher", task, seed)
         if settings.text_sequences:
             imitated["packed"] = self.packed
-        encoder = self.encoders[name]
-        model = self._add("finetune", settings, f"{name}-{task}-{seed}", encoder=encoder, data=self.data, **imitated)
-        self._quality(task, seed, name, model=model)
+        within, encoder = f"{name}-{task}-{seed}", self.encoders[name]
+        model = self._add("finetune", settings, within, encoder=encoder, task=self.task, **imitated)
+        # What pretraining is worth needs no export.
+        exported = {} if name == "scratch" else self._exports(within, model)
+        return self._quality(task, seed, name, model, exported)
 
-    def _exiting(self, task: TaskName, seed: int, name: str) -> None:
-        """Add exits, calibration and evaluation of one fine-tuned student."""
+    def _exiting(self, task: str, seed: int, name: str) -> dict[str, Path]:
+        """Add exits, calibration, exports and quality of one fine-tuned student, and return what was measured."""
         within, finetuned = f"{name}-{task}-{seed}", self._made("finetune", name, task, seed)
         settings = self.recipe.exits[task].model_copy(update={"seed": seed})
-        model = self._add("exits", settings, within, finetuned=finetuned, data=self.data)
-        policy = self._add("calibrate", self.recipe.calibrate[task], within, model=model, data=self.data)
-        self._quality(task, seed, f"{name}-exits", model=model, policy=policy)
+        model = self._add("exits", settings, within, finetuned=finetuned, task=self.task)
+        policy = self._add("calibrate", self.recipe.calibrate[task], within, model=model, task=self.task)
+        within = f"{name}-exits-{task}-{seed}"
+        exported = self._exports(within, model) | self._exports(within, model, policy)
+        return self._quality(task, seed, f"{name}-exits", model, exported)
 
-    def _quality(self, task: TaskName, seed: int, name: str, **read: Input) -> None:
-        settings = self.recipe.quality[task].model_copy(update={"model": name, "seed": seed})
-        self._add("quality", settings, f"{name}-{task}-{seed}", data=self.data, **read)
+    def _exports(self, within: str, model: Path, policy: Path | None = None) -> dict[str, Path]:
+        """Add an export in each precision, without exits or with those of a policy, and return them by variant."""
+        found = {}
+        for precision in self.recipe.export.precisions:
+            variant = precision if policy is None else f"{precision}-exits"
+            settings = ExportSettings(backends=self.recipe.export.backends, precision=precision)
+            chosen: dict[str, Input] = {} if policy is None else {"policy": policy}
+            found[variant] = self._add("export", settings, f"{within}/{variant}", model=model, task=self.task, **chosen)
+        return found
 
-    def _costs(self, task: TaskName, seed: int) -> None:
-        """Measure all models of a task side by side, those of one seed."""
-        models = {name: self._made("finetune", name, task, seed) for name in self.encoders}
-        early = {f"{name}-exits": self._made("exits", name, task, seed) for name in self.with_exits}
-        policies = {f"{name}-exits": self._made("calibrate", name, task, seed) for name in self.with_exits}
-        self._add("costs", self.recipe.costs[task], task, models=models | early, policies=policies, data=self.data)
+    def _quality(self, task: str, seed: int, name: str, model: Path, exported: dict[str, Path]) -> dict[str, Path]:
+        """Measure a model's exports and, beside them, the model in PyTorch."""
+        models = {f"{name}/{variant}": folder for variant, folder in exported.items()} | {f"{name}/pytorch": model}
+        settings = self.recipe.quality[task].model_copy(update={"seed": seed})
+        self._add("quality", settings, f"{name}-{task}-{seed}", models=models, task=self.task)
+        return models
 
-    def _made(self, kind: str, name: str, task: TaskName, seed: int) -> Path:
+    def _made(self, kind: str, name: str, task: str, seed: int) -> Path:
         return self.folder / kind / f"{name}-{task}-{seed}"
+
+    def _placed(self, task: Task) -> Task:
+        """Return a task whose sources lie where the embedded sample is written."""
+
+        def placed(source: str) -> str:
+            return source if source.startswith("hub:") else str(self._place(source))
+
+        sources = {split: getattr(task, split) for split in ("train", "dev", "test")}
+        return task.model_copy(
+            update={split: {code: placed(one) for code, one in each.items()} for split, each in sources.items()}
+        )
 
     def _place(self, value: str) -> Path | str:
         """Return where a recipe's path lies; the embedded sample is written below the run's own folder."""

@@ -1,20 +1,24 @@
 """The typed recipe: what a whole run does, in one file."""
 
+import difflib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from pydantic import Field, model_validator
 
-from halfling.calibrate import CalibrateSettings
+from halfling.calibrate.settings import CalibrateSettings
 from halfling.corpus.build import CorpusSettings
+from halfling.engine.exported import BackendName, Precision
 from halfling.evaluate.costs import CostSettings
 from halfling.evaluate.quality import QualitySettings
 from halfling.models.shapes import SHAPES, Dimensions, Shape
-from halfling.records import EncoderShape, Seed, Settings, TaskName
+from halfling.records import EncoderShape, Seed, Settings
 from halfling.report.build import ReportSettings
 from halfling.sample.write import SampleSettings
 from halfling.settings import check, read_yaml
+from halfling.tasks import presets
+from halfling.tasks.task import Task
 from halfling.tokens.pack import PackSettings
 from halfling.tokens.tokenizer import TokenizerSettings
 from halfling.training.distill import DistillSettings
@@ -27,8 +31,6 @@ _SEEDED = ("sample", "corpus", "tokenizer", "teacher", "distill")
 _PER_TASK = ("finetune", "exits", "calibrate", "quality", "costs")
 # What the run itself says in a task's section; a recipe that could say it too would not be heard.
 _SAID_ELSEWHERE = {
-    "task": "the section's own name says it",
-    "model": "every model is evaluated under its own name",
     "from_scratch": "set models.scratch",
     "seed": "set models.seeds",
 }
@@ -69,6 +71,15 @@ class Models(Settings):
     seeds: tuple[Seed, ...] = Field((0,), min_length=1, description="fine-tune every model once with each")
 
 
+class Exports(Settings):
+    """As what models are exported and measured."""
+
+    backends: tuple[BackendName, ...] = Field(("openvino",), min_length=1, description="who can run them")
+    precisions: tuple[Precision, ...] = Field(
+        ("float32", "int8"), min_length=1, description="each model once in each; torch runs float32 only"
+    )
+
+
 class Recipe(Settings):
     """A whole run. `{data}` in a string stands for the data folder."""
 
@@ -83,29 +94,31 @@ class Recipe(Settings):
     teacher: TeacherSettings = TeacherSettings()
     distill: Distillations = Distillations()
     models: Models = Models()
-    finetune: dict[TaskName, FinetuneSettings] = Field(min_length=1, description="the tasks, by name")
-    exits: dict[TaskName, ExitsSettings] = Field(default_factory=dict)
-    calibrate: dict[TaskName, CalibrateSettings] = Field(default_factory=dict)
-    quality: dict[TaskName, QualitySettings] = Field(default_factory=dict)
-    costs: dict[TaskName, CostSettings] = Field(default_factory=dict)
+    tasks: dict[str, Task] = Field(min_length=1, description="labelled data by name; a preset's name needs no more")
+    finetune: dict[str, FinetuneSettings] = Field(default_factory=dict, description="by task, as all that follow")
+    exits: dict[str, ExitsSettings] = Field(default_factory=dict)
+    calibrate: dict[str, CalibrateSettings] = Field(default_factory=dict)
+    export: Exports = Exports()
+    quality: dict[str, QualitySettings] = Field(default_factory=dict)
+    costs: dict[str, CostSettings] = Field(default_factory=dict)
     report: ReportSettings = ReportSettings()
 
     @model_validator(mode="before")
     @classmethod
     def _fill_in(cls, raw: Any) -> Any:
-        """Tell each task's section its task, and each stage the seed; sections left out take their defaults."""
+        """Put presets in, and tell each stage the seed; sections left out take their defaults for every task."""
         if not isinstance(raw, dict):
             return raw
         filled = {**raw}
-        named = raw.get("finetune")
-        tasks = named if isinstance(named, dict) else {}
-        for section in _PER_TASK:
-            given = raw.get(section) or {}
-            if isinstance(given, dict):
-                filled[section] = {
-                    task: _with_defaults(_of_task(section, task, given.get(task)), given.get(task))
-                    for task in {**tasks, **given}
-                }
+        tasks = raw.get("tasks")
+        if isinstance(tasks, list):  # names of presets
+            tasks = dict.fromkeys(tasks)
+        if isinstance(tasks, dict):
+            filled["tasks"] = {name: _task(str(name), said, str(raw.get("data", ""))) for name, said in tasks.items()}
+            for section in _PER_TASK:
+                given = raw.get(section) or {}
+                if isinstance(given, dict):
+                    filled[section] = {name: _of_task(section, name, given.get(name)) for name in {**tasks, **given}}
         seed = raw.get("seed", 0)
         for section in _SEEDED:
             filled[section] = _with_defaults({"seed": seed}, raw.get(section))
@@ -114,9 +127,13 @@ class Recipe(Settings):
 
     @model_validator(mode="after")
     def _fits_together(self) -> "Recipe":
-        unknown = {*self.exits, *self.calibrate, *self.quality, *self.costs} - {*self.finetune}
-        if unknown:
-            raise ValueError(f"{sorted(unknown)[0]} is not under finetune, so there is no model for it")
+        for section in _PER_TASK:
+            for name in getattr(self, section):
+                if name not in self.tasks:
+                    near = difflib.get_close_matches(name, self.tasks, n=1, cutoff=0)[0]
+                    raise ValueError(f"{section}.{name}: no such task under tasks: the nearest is {near}")
+        if "int8" in self.export.precisions and "torch" in self.export.backends:
+            raise ValueError("export: torch runs float32 only: leave int8 out of precisions, or torch out of backends")
         there = range(1, self.distill.epochs + 1)
         for epoch in self.distill.save_epochs if "save_epochs" in self.distill.model_fields_set else ():
             if epoch not in there:
@@ -124,9 +141,10 @@ class Recipe(Settings):
         saved = {epoch for epoch in self.distill.save_epochs if epoch in there} | {self.distill.epochs}
         if self.distill.layer_pairs and "custom" not in self.distill.layer_maps:
             raise ValueError("distill.layer_pairs: read by the layer map custom only, which layer_maps does not name")
-        for task in self.finetune:
-            if {*self.quality[task].languages} != {*self.costs[task].languages}:
-                raise ValueError(f"quality.{task}.languages and costs.{task}.languages differ: the report joins them")
+        for name, task in self.tasks.items():
+            quality, costs = (settings[name].languages or task.languages for settings in (self.quality, self.costs))
+            if {*quality} != {*costs}:
+                raise ValueError(f"quality.{name}.languages and costs.{name}.languages differ: the report joins them")
         self._shapes_fit()
         for epoch in self.models.student_epochs or ():
             if epoch not in saved:
@@ -154,7 +172,7 @@ class Recipe(Settings):
         room = min((shape.max_tokens for shape in (teacher, student) if shape), default=None)
         for section in _PER_TASK:
             for task, settings in getattr(self, section).items():
-                if room and settings.max_tokens > room:
+                if room and getattr(settings, "max_tokens", 0) > room:
                     raise ValueError(
                         f"{section}.{task}.max_tokens {settings.max_tokens}: the models read {room} tokens"
                     )
@@ -167,12 +185,19 @@ def _known(shape: Shape) -> Dimensions | EncoderShape:
     return shape if isinstance(shape, Dimensions) else SHAPES[shape]
 
 
-def _of_task(section: str, task: str, given: Any) -> dict[str, Any]:
-    """Return what a task's section need not say, and refuse what it cannot say."""
+def _of_task(section: str, task: str, given: Any) -> Any:
+    """Return a task's section; what the run itself says there is refused."""
     for key, instead in _SAID_ELSEWHERE.items():
         if isinstance(given, dict) and key in given:
             raise ValueError(f"{section}.{task}.{key} is not for a recipe: {instead}")
-    return {"task": task, "model": ""} if section == "quality" else {"task": task}
+    return {} if given is None else given
+
+
+def _task(name: str, said: Any, data: str) -> Any:
+    """Return what a recipe says of a task as fields of a `Task`; a preset's name stands for all that it says."""
+    if said is not None and not isinstance(said, dict):
+        return said
+    return presets.preset(name, data, said) if name in presets.names() else {"name": name, **(said or {})}
 
 
 def _with_defaults(defaults: dict[str, Any], given: Any) -> Any:

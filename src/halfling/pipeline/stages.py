@@ -9,6 +9,7 @@ from pathlib import Path
 
 from halfling.records import Counts, Settings
 from halfling.stage import Input, Stage
+from halfling.tasks.task import Task, read_task
 
 
 @dataclass(frozen=True)
@@ -49,8 +50,11 @@ class Kind:
     def stage(self, name: str, settings: Settings, out: Path, inputs: Mapping[str, Input]) -> Stage:
         """Return a stage of this kind.
 
-        A setting that names a folder here (`source`) becomes an input, so that the folder's content counts.
+        A setting that names a folder here (`source`) becomes an input, so that the folder's content counts. So does the
+        task that travels with a model, where no other is given.
         """
+        if inputs.get("task") is None and any(one.name == "task" for one in self.inputs):
+            inputs = {**inputs, "task": _travelling(inputs)}
         named = {}
         for role in self._named_by_settings:
             value = getattr(settings, role)
@@ -67,6 +71,15 @@ class Kind:
     def _named_by_settings(self) -> list[str]:
         fields = self.settings.model_fields
         return [name for name, one in self._parameters.items() if one.annotation == Path | None and name in fields]
+
+
+def _travelling(inputs: Mapping[str, Input]) -> Task | None:
+    """Return the task that travels with the first model among some inputs, if there is one."""
+    for value in inputs.values():
+        for folder in value.values() if isinstance(value, dict) else [value]:
+            if isinstance(folder, Path) and (task := read_task(folder)):
+                return task
+    return None
 
 
 KINDS = {
@@ -106,35 +119,42 @@ KINDS = {
         Kind(
             "finetune",
             "halfling.training.finetune:finetune",
-            "Fine-tune ENCODER on the English train split in DATA (a folder, or hub): task=xnli or task=wikiann.",
+            "Fine-tune ENCODER on labelled data: --train train.csv --dev sw=dev-sw.csv.",
         ),
         Kind(
             "exits",
             "halfling.training.exits:train_exits",
-            "Give FINETUNED exits, trained on the English train split in DATA: task=xnli or task=wikiann.",
+            "Give FINETUNED exits, trained on the labelled data of its task.",
         ),
         Kind(
             "calibrate",
-            "halfling.calibrate:calibrate",
-            "Choose exits and thresholds of MODEL on English dev in DATA: task=wikiann --max-drop 0.5.",
+            "halfling.calibrate.stage:calibrate",
+            "Choose exits and thresholds of MODEL on its task's dev split: --max-drop 0.5.",
+        ),
+        Kind(
+            "export",
+            "halfling.export.write:export",
+            "Write MODEL as a folder that the engine runs, and say how far its answers are from the model's own.",
         ),
         Kind(
             "quality",
             "halfling.evaluate.quality:measure_quality",
-            "Write MODEL's scores on the dev splits in DATA: task=wikiann model=NAME.",
-            command="evaluate quality",
+            "Write the scores of exported models, or models in PyTorch, in every language: --model NAME=FOLDER.",
         ),
         Kind(
             "masked-lm",
             "halfling.evaluate.masked_lm:measure_masked_lm",
             "Write the masked-language-model loss of MODEL on the last chunk of PACKED, by language: model=NAME.",
-            command="evaluate masked-lm",
         ),
         Kind(
             "costs",
             "halfling.evaluate.costs:measure_costs",
-            "Measure time and memory of several models side by side on sentences of DATA: task=wikiann.",
-            command="evaluate costs",
+            "Measure time, memory and size of several models side by side: --model NAME=FOLDER.",
+        ),
+        Kind(
+            "evaluate",
+            "halfling.evaluate.both:evaluate",
+            "Write quality and costs of several models in one go: --model NAME=FOLDER.",
         ),
         Kind(
             "report",

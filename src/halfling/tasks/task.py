@@ -1,5 +1,6 @@
 """A task is a value: its kind, its labels, and where each split in each language comes from."""
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -106,6 +107,14 @@ class Task(Settings):
                 f"give them with --{split} {language}=FILE"
             )
         return known[language]
+
+    def description(self) -> str:
+        """Return what the task is, without the places of its files: with their contents, all that work depends on."""
+        files = {str(path): f"file {number}" for number, path in enumerate(self.files())}
+        said = self.model_dump(mode="json")
+        for split in _SOURCES:
+            said[split] = {code: files.get(source, source) for code, source in said[split].items()}
+        return json.dumps(said, sort_keys=True)
 
     def files(self) -> list[Path]:
         """Return every file of the task's, once."""
