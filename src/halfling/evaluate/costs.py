@@ -12,7 +12,7 @@ from typing import Any
 from pydantic import Field
 from transformers import PreTrainedModel
 
-from halfling.cost.latency import interleaved_medians
+from halfling.cost.latency import interleaved, timing
 from halfling.cost.memory import peak_bytes
 from halfling.evaluate.network import load_network, mean_gflops
 from halfling.files import write_text
@@ -78,20 +78,24 @@ def measure_costs(
     for number, (language, examples) in enumerate(sentences.items(), start=len(models)):
         progress(number, total, f"time in {language}")
         encoded = {name: task.encode(examples, tokenizers[name], settings.max_tokens) for name in models}
-        single = interleaved_medians(_calls(networks, encoded, 1), rounds=settings.rounds, warmup=settings.warmup)
-        batched = interleaved_medians(_calls(networks, encoded, BATCH), rounds=settings.rounds, warmup=settings.warmup)
-        spreads += [timing.spread for timing in (*single.values(), *batched.values())]
+        single = interleaved(_calls(networks, encoded, 1), rounds=settings.rounds, warmup=settings.warmup)
+        batched = interleaved(_calls(networks, encoded, BATCH), rounds=settings.rounds, warmup=settings.warmup)
+        spreads += [timing(rounds).spread for rounds in (*single.values(), *batched.values())]
         lines += [
             Cost(
                 model=name,
                 task=settings.task,
                 language=language,
-                latency_ms_b1=single[name].median_ms / len(examples),
-                latency_ms_b32=batched[name].median_ms,
+                runtime="pytorch",
+                precision="float32",
+                exits=name in policies,
+                rounds_ms_b1=[seconds * 1e3 / len(examples) for seconds in single[name]],
+                rounds_ms_b32=[seconds * 1e3 for seconds in batched[name]],
                 peak_bytes=peaks[name],
+                disk_bytes=sum(file.stat().st_size for file in folder.iterdir()),
                 timed_gflops=mean_gflops(networks[name], settings.task, predict(networks[name], encoded[name], BATCH)),
             )
-            for name in models
+            for name, folder in models.items()
         ]
     progress(total, total, "")
     write_text(out / "costs.jsonl", "".join(line.model_dump_json() + "\n" for line in lines))

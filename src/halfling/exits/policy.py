@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from halfling.records import Record, TaskName
+from halfling.records import Record
 
 
 class ExitPolicy(Record):
@@ -72,7 +72,9 @@ class TradeOff(Record):
 class Calibration(Record):
     """The chosen policy and the curve it was chosen from; the file is `exit_policy.json`."""
 
-    task: TaskName
+    task: str
+    language: str = Field("en", description="whose dev split it was chosen on")
+    metric: str = Field("", description="name of the task's own score, which `quality` is")
     policy: ExitPolicy
     max_drop: float | None = Field(None, description="asked for: points (0..100) that drop_bound may reach")
     flops_share: float | None = Field(None, description="asked for: at most so much of the arithmetic")
