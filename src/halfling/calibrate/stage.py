@@ -81,6 +81,8 @@ def calibrate(
     fixed = ", rows of fixed lengths" if settings.fixed_rows else ""
     Calibration(
         task=whole.name,
+        language=", ".join(whole.source_languages),
+        metric="span F1" if whole.metric == "span F1" else "accuracy",
         policy=policy,
         plain_ms=clock.plain_ms if clock else None,
         timed=f"{settings.engine} {settings.precision}{fixed}" if clock else None,

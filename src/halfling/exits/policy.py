@@ -73,6 +73,8 @@ class Calibration(Record):
     """The chosen policy and the curve it was chosen from; the file is `exit_policy.json`."""
 
     task: str
+    language: str = Field("en", description="whose dev split it was chosen on")
+    metric: str = Field("", description="name of the task's own score, which `quality` is")
     policy: ExitPolicy
     max_drop: float | None = Field(None, description="asked for: points (0..100) that drop_bound may reach")
     flops_share: float | None = Field(None, description="asked for: at most so much of the arithmetic")

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,11 +11,11 @@ from pydantic import Field
 from halfling.errors import HalflingError
 from halfling.files import write_text
 from halfling.languages import SETS
-from halfling.records import Counts, Progress, Result, Settings, silent
+from halfling.records import Case, Cost, Counts, Progress, Result, Settings, silent
 from halfling.report import plots, summary, tables
 from halfling.report.gather import Findings, gather, join
+from halfling.report.headline import Headline, headline
 from halfling.report.page import Plot, Section, render_page
-from halfling.report.summary import Saving
 from halfling.report.tables import Table
 
 
@@ -23,9 +24,9 @@ class ReportSettings(Settings):
 
     title: str = Field("halfling: results", description="heading of the page")
     note: str = Field("", description="what a reader must know first, for instance that the data is a sample")
-    source_language: str = Field("en", description="the language of fine-tuning; all others are zero-shot")
-    focus_language: str = Field("sw", description="the language of the thesis's table")
+    focus_language: str = Field("sw", description="the language of the table of quality and cost")
     languages: tuple[str, ...] = Field(SETS["thesis-6"], description="the order in which languages are shown")
+    teacher: str = Field("teacher", description="the model that the headline compares with, in PyTorch")
     exit_suffix: str = Field("-exits", description="an early-exit model is named as its plain student, and this")
 
 
@@ -48,20 +49,23 @@ def build_report(*, settings: ReportSettings, out: Path, progress: Progress = si
     rows = join(found.qualities, found.costs)
     if not rows:
         raise HalflingError("report: no quality among its inputs: name at least one evaluation")
-    savings = _in_order(summary.savings(rows, found.costs, settings.exit_suffix), settings.languages)
-    sections = [_section(task, rows, savings, found, settings) for task in summary.tasks(rows)]
+    by_task = {task: [row for row in rows if row.task == task] for task in sorted({row.task for row in rows})}
+    costs = {task: [cost for cost in found.costs if cost.task == task] for task in by_task}
+    sections = [_section(task, own, costs[task], found, settings) for task, own in by_task.items()]
     if found.masked_losses:
         sections.append(Section("Language modelling", [tables.held_out_table(found.masked_losses)], []))
+    headlines = [headline(own, costs[task], settings.teacher, settings.exit_suffix) for task, own in by_task.items()]
+    told = [line for line in headlines if line is not None]
     table = csv_text(rows)
     files = {
         "results.csv": table,
         "results.jsonl": "".join(row.model_dump_json() + "\n" for row in rows),
-        "table.md": _markdown(settings, sections),
+        "table.md": _markdown(settings, told, sections),
         **{f"{plot.name}.svg": plot.svg for section in sections for plot in section.plots},
         "index.html": render_page(
             title=settings.title,
             note=settings.note,
-            findings=[_sentence(saving) for saving in savings if saving.language == settings.focus_language],
+            headlines=told,
             sections=sections,
             results=_all_rows(rows),
             csv=table,
@@ -88,59 +92,49 @@ def csv_text(rows: Sequence[Result]) -> str:
 
 
 def _section(
-    task: str, rows: Sequence[Result], savings: Sequence[Saving], found: Findings, settings: ReportSettings
+    task: str, rows: Sequence[Result], costs: Sequence[Cost], found: Findings, settings: ReportSettings
 ) -> Section:
-    title, order = tables.TASK_TITLES[task], settings.languages
-    spoken = summary.languages([row for row in rows if row.task == task], order)
+    order = settings.languages
+    spoken = summary.languages(rows, order)
     focus = settings.focus_language if settings.focus_language in spoken else spoken[0]
-    source = tables.language_name(settings.source_language)
+    qualities = [quality for quality in found.qualities if quality.task == task]
+    calibrations = {name: calibration for name, calibration in found.calibrations.items() if calibration.task == task}
     shown = [
-        tables.thesis_table(rows, task, focus),
-        tables.language_table(rows, task, order, settings.source_language),
-        tables.saving_table(savings, task),
+        tables.thesis_table(rows, focus),
+        tables.saving_table(summary.savings(rows, costs, settings.exit_suffix, order), rows[0].metric),
+        tables.language_table(rows, order),
     ]
+    name = re.sub(r"[^\w.-]+", "-", task)  # a task is named by its user, and files are named by it
     drawn = {
-        f"quality-{task}": (
-            plots.quality_against_gflops(rows, task, settings.source_language, settings.exit_suffix),
-            f"Quality against arithmetic. Full mark: {source}; hollow: mean of the zero-shot languages.",
+        f"quality-{name}": (
+            plots.quality_against_time(rows, f"quality-{name}"),
+            "Score against time: the mean over languages of each model in each form. Up and to the left is better.",
         ),
-        f"exits-{task}": (
-            plots.exits_by_language(found.qualities, task, order),
-            "The layer after which inputs leave, in % of inputs.",
+        f"exits-{name}": (
+            plots.exits_by_language(qualities, f"exits-{name}", order),
+            "Where inputs exit, in % of each language's dev inputs. The fuller the colour, the more work.",
         ),
-        f"trade-off-{task}": (
-            plots.trade_off(found.calibrations, task),
-            f"What each policy costs and saves on {source} dev; the chosen one is ringed.",
+        f"trade-off-{name}": (
+            plots.trade_off(calibrations, f"trade-off-{name}"),
+            "Calibration: every policy that was tried, its score against its share of the GFLOPs without exits. "
+            "The chosen one is ringed.",
         ),
     }
     return Section(
-        title,
+        task,
         [table for table in shown if table.rows],
         [Plot(name, caption, svg) for name, (svg, caption) in drawn.items() if svg is not None],
     )
 
 
-def _markdown(settings: ReportSettings, sections: Sequence[Section]) -> str:
+def _markdown(settings: ReportSettings, headlines: Sequence[Headline], sections: Sequence[Section]) -> str:
     parts = [f"# {settings.title}\n", *([f"{settings.note}\n"] if settings.note else [])]
+    for line in headlines:
+        figures = "\n".join(f"- **{figure.number}** {figure.meaning}" for figure in line.figures)
+        parts += [f"**{line.task}**\n", f"{figures}\n", f"{line.compared}\n"]
     for section in sections:
         parts += [f"## {section.title}\n", *map(tables.markdown, section.tables)]
     return "\n".join(parts)
-
-
-def _sentence(saving: Saving) -> str:
-    """Return what early exit does to one model, in words."""
-    where = f"{tables.TASK_TITLES[saving.task]}, {tables.language_name(saving.language)}"
-    work, took = (f"{100 * share:.0f} %" for share in (saving.flops_share, saving.time_share_b1))
-    return (
-        f"{where}: {saving.model} does {work} of the arithmetic of {saving.plain} in {took} of its time, "
-        f"and its score changes by {saving.quality_change:+.1f} points. "
-        f"Realisation {saving.realisation_b1:.2f}; at 1.00 all work saved is time saved."
-    )
-
-
-def _in_order(savings: Sequence[Saving], order: Sequence[str]) -> list[Saving]:
-    place = {code: index for index, code in enumerate(order)}
-    return sorted(savings, key=lambda s: (s.task, s.model, place.get(s.language, len(order)), s.language))
 
 
 def _all_rows(rows: Sequence[Result]) -> Table:
@@ -151,5 +145,5 @@ def _all_rows(rows: Sequence[Result]) -> Table:
         title="All results",
         columns=tuple(Result.model_fields),
         rows=tuple(tuple(shown(value) for value in row.model_dump().values()) for row in rows),
-        num_labels=3,
+        num_labels=len(Case.model_fields),
     )

@@ -5,7 +5,7 @@ from typing import Any
 
 from halfling.records import Manifest, MaskedLoss, Quality
 from halfling.report import tables
-from halfling.report.summary import Mean, spread
+from halfling.report.summary import mean
 from halfling.report.tables import Table
 
 _CURVE_POINTS = 12
@@ -88,12 +88,12 @@ def _quality(qualities: Sequence[Quality], task: str) -> Table:
     codes = list(dict.fromkeys(line.language for line in here))
 
     def cell(code: str) -> str:
-        scores = [line.accuracy if task == "xnli" else line.f1 for line in here if line.language == code]
-        return tables.with_spread(Mean(sum(scores) / len(scores), spread(scores)), tables.percent)
+        scores = [line.score for line in here if line.language == code]
+        return tables.with_spread(mean(scores), tables.percent)
 
     seeds = sorted({line.seed for line in here})
     return Table(
-        title=f"{tables.TASK_TITLES[task]}, dev: {tables.SCORE_TITLES[task]}",
+        title=f"{task}, dev: {here[0].metric} %",
         columns=tuple(codes),
         rows=(tuple(map(cell, codes)),),
         note=f"Fine-tuned with {len(seeds)} seed{'s' * (len(seeds) > 1)} (mean ± standard deviation); "

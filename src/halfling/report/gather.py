@@ -8,15 +8,12 @@ from pydantic import ValidationError
 
 from halfling.errors import HalflingError
 from halfling.exits.policy import Calibration
-from halfling.records import Cost, MaskedLoss, Quality, Record, Result
+from halfling.records import Case, Cost, MaskedLoss, Quality, Record, Result
 
 QUALITY_FILE = "quality.jsonl"
 MASKED_LM_FILE = "masked_lm.jsonl"
 COST_FILE = "costs.jsonl"
 CALIBRATION_FILE = "exit_policy.json"
-
-Case = tuple[str, str, str]
-"""Model, task and language: what quality and cost have in common."""
 
 _Kind = TypeVar("_Kind", bound=Record)
 
@@ -28,7 +25,7 @@ class Findings(NamedTuple):
     costs: list[Cost]
     masked_losses: list[MaskedLoss]
     calibrations: dict[str, Calibration]
-    """By the role's last word: the input `calibrate student-wikiann-0` is `student-wikiann-0`."""
+    """By the role's last word: the input `calibrate student-intents-0` is `student-intents-0`."""
 
 
 def gather(inputs: Mapping[str, Path]) -> Findings:
@@ -64,33 +61,38 @@ def join(qualities: list[Quality], costs: list[Cost]) -> list[Result]:
     """Return a row for each quality, with the cost of its case; sorted by case, then seed.
 
     Raises:
-        HalflingError: Something was measured twice, or one of the two is missing.
+        HalflingError: Something was measured twice, one of the two is missing, or costs of one task were not
+            measured in the same rounds.
     """
-    cost_of: dict[Case, Cost] = {}
+    cost_of: dict[tuple[object, ...], Cost] = {}
+    rounds: dict[str, int] = {}
     for cost in costs:
         if cost_of.setdefault(_case(cost), cost) is not cost:
             raise HalflingError(f"{_named(cost)}: two costs; give each model's costs once")
-    rows: dict[tuple[Case, int], Result] = {}
+        if {len(cost.rounds_ms_b1), len(cost.rounds_ms_b32)} != {rounds.setdefault(cost.task, len(cost.rounds_ms_b1))}:
+            raise HalflingError(f"{_named(cost)}: timed in more or fewer rounds than others; time all models together")
+    rows: dict[tuple[object, ...], Result] = {}
     for quality in qualities:
-        if _case(quality) not in cost_of:
+        matching = cost_of.get(_case(quality))
+        if matching is None:
             raise HalflingError(f"{_named(quality)}: quality without cost; measure its cost too")
-        if (_case(quality), quality.seed) in rows:
+        key = (*_case(quality), quality.seed)
+        if key in rows:
             raise HalflingError(f"{_named(quality)}, seed {quality.seed}: two qualities; give each one once")
-        fields = quality.model_dump() | cost_of[_case(quality)].model_dump()
-        row = Result(**{name: fields[name] for name in Result.model_fields})
-        rows[_case(quality), quality.seed] = row
+        sources = {name: quality if name in Quality.model_fields else matching for name in Result.model_fields}
+        rows[key] = Result(**{name: getattr(source, name) for name, source in sources.items()})
     for cost in costs:
-        if not any(case == _case(cost) for case, _ in rows):
+        if not any(key[:-1] == _case(cost) for key in rows):
             raise HalflingError(f"{_named(cost)}: cost without quality; evaluate its quality too")
     return [rows[key] for key in sorted(rows)]
 
 
-def _case(record: Quality | Cost) -> Case:
-    return record.model, record.task, record.language
+def _case(record: Case) -> tuple[object, ...]:
+    return tuple(getattr(record, name) for name in Case.model_fields)
 
 
-def _named(record: Quality | Cost) -> str:
-    return f"{record.model} on {record.task} in {record.language}"
+def _named(record: Case) -> str:
+    return f"{record.model} ({record.form.label}) on {record.task} in {record.language}"
 
 
 def _read_lines(path: Path, kind: type[_Kind]) -> list[_Kind]:

@@ -8,7 +8,9 @@ from typing import NamedTuple
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
+from halfling.report.headline import Headline
 from halfling.report.tables import Table
+from halfling.report.words import COLUMNS, WORDS, meaning
 
 
 class Plot(NamedTuple):
@@ -29,27 +31,27 @@ class Section(NamedTuple):
 
 
 def render_page(
-    *, title: str, note: str, findings: Sequence[str], sections: Sequence[Section], results: Table, csv: str
+    *, title: str, note: str, headlines: Sequence[Headline], sections: Sequence[Section], results: Table, csv: str
 ) -> str:
     """Return the page as HTML; every word in it is escaped, only the plots are taken as they are.
 
     Args:
         title: Heading of the page.
         note: What the reader must know first; may be empty.
-        findings: The result in sentences.
+        headlines: The results in figures, one for each task that has two models.
         sections: One for each task.
         results: All rows.
         csv: The text of `results.csv`, kept in the page for download.
     """
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.globals["inline"] = _inline
+    environment.globals |= {"inline": _inline, "meaning": meaning, "words": WORDS, "columns": COLUMNS}
     folder = resources.files("halfling.report")
     template = environment.from_string(folder.joinpath("page.html").read_text(encoding="utf-8"))
     return template.render(
         style=Markup(folder.joinpath("page.css").read_text(encoding="utf-8")),
         title=title,
         note=note,
-        findings=findings,
+        headlines=headlines,
         sections=sections,
         results=results,
         csv=base64.b64encode(csv.encode()).decode(),

@@ -1,10 +1,12 @@
-"""The numbers that tables and plots show, from the rows of `results.csv`."""
+"""The numbers that tables and plots show, from the rows of `results.csv` and the rounds that were timed."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
+from itertools import product
 from statistics import fmean, stdev
 from typing import NamedTuple
 
-from halfling.records import Cost, Result
+from halfling.cost.latency import Ratio, paired_ratio
+from halfling.records import Case, Cost, Form, Result
 
 
 class Mean(NamedTuple):
@@ -16,103 +18,108 @@ class Mean(NamedTuple):
 
 
 class Saving(NamedTuple):
-    """What early exit gives up and gains against its plain student, on one task in one language."""
+    """What early exit gives up and gains within one model in one language."""
 
-    model: str
-    plain: str
-    task: str
+    form: Form
     language: str
     mean_exit_layer: float
-    quality_change: float
-    """Points (0..100) of the task's own score; below zero when exits cost quality."""
+    score_change: Mean | None
+    """Points (0..100) of the task's own score, less those of the same model without exits."""
+    plain_change: Mean | None
+    """Likewise, less those of the plain student; None where none was measured."""
     flops_share: float
     """Over all examples of dev, and over seeds."""
     timed_flops_share: float
-    """Over the sentences that were timed: what the time shares are to be held against."""
-    time_share_b1: float
-    time_share_b32: float
+    """Over the texts that were timed: what the time shares are to be held against."""
+    time_b1: Ratio
+    time_b32: Ratio
 
-    @property
-    def realisation_b1(self) -> float:
-        """time_share / flops_share of the timed sentences, batch 1: 1.0 when all work saved is time saved."""
-        return self.time_share_b1 / self.timed_flops_share
-
-    @property
-    def realisation_b32(self) -> float:
-        """time_share / flops_share at batch 32."""
-        return self.time_share_b32 / self.timed_flops_share
+    def realisation(self, time: Ratio) -> float:
+        """Return time_share / flops_share of the timed texts: 1.0 when all work saved is time saved."""
+        return time.median / self.timed_flops_share
 
 
-def score(row: Result) -> float:
-    """Return the task's own score, 0..1: accuracy for XNLI, span F1 for WikiANN."""
-    return row.accuracy if row.task == "xnli" else row.f1
+def is_noise(ratio: Ratio) -> bool:
+    """Return whether the quartiles hold 1: no difference was measured."""
+    return ratio.lower <= 1 <= ratio.upper
 
 
-def over_seeds(rows: Iterable[Result], measure: Callable[[Result], float]) -> Mean | None:
-    """Return the mean of `measure` over seeds, each seed first averaged over its rows; None without rows."""
+def over_seeds(rows: Iterable[Result], field: str) -> Mean | None:
+    """Return the mean of a field over seeds, each seed first averaged over its rows; None without rows."""
     by_seed: dict[int, list[float]] = {}
     for row in rows:
-        by_seed.setdefault(row.seed, []).append(measure(row))
-    if not by_seed:
-        return None
-    means = [fmean(values) for values in by_seed.values()]
-    return Mean(fmean(means), spread(means))
+        by_seed.setdefault(row.seed, []).append(getattr(row, field))
+    return mean([fmean(values) for values in by_seed.values()])
 
 
-def spread(values: Sequence[float]) -> float | None:
-    """Return the sample standard deviation; None of a single value."""
-    return stdev(values) if len(values) > 1 else None
+def mean(values: Sequence[float]) -> Mean | None:
+    """Return the mean of one value a seed; None without any."""
+    return Mean(fmean(values), stdev(values) if len(values) > 1 else None) if values else None
 
 
-def tasks(rows: Sequence[Result]) -> list[str]:
-    """Return the tasks that have rows, sorted."""
-    return sorted({row.task for row in rows})
+def forms(rows: Sequence[Result]) -> list[Form]:
+    """Return the models of these rows in every form they run in: the cheapest model first, what is served last."""
+    work: dict[str, list[float]] = {}
+    for row in rows:
+        work.setdefault(row.model, []).append(row.gflops)
+    return sorted({row.form for row in rows}, key=lambda form: (fmean(work[form.model]), form.model, form.rank))
 
 
-def models(rows: Sequence[Result]) -> list[str]:
-    """Return the models of these rows, the cheapest first."""
-    names = {row.model for row in rows}
-    return sorted(names, key=lambda name: (fmean(r.gflops for r in rows if r.model == name), name))
-
-
-def languages(rows: Sequence[Result], order: Sequence[str]) -> list[str]:
+def languages(rows: Iterable[Case], order: Sequence[str]) -> list[str]:
     """Return the languages of these rows: those of `order` in its order, then all others sorted."""
     there = {row.language for row in rows}
     return [code for code in order if code in there] + sorted(there - set(order))
 
 
-def mean_score(rows: Sequence[Result], model: str, codes: Sequence[str]) -> Mean | None:
-    """Return a model's mean score over the languages `codes`; None if any seed lacks one of them."""
-    own = [row for row in rows if row.model == model and row.language in codes]
+def zero_shot(rows: Iterable[Result]) -> list[str]:
+    """Return the languages that some model had no labels in, sorted."""
+    return sorted({row.language for row in rows if not row.trained_on})
+
+
+def mean_score(rows: Iterable[Result], codes: Sequence[str], *, trained_on: bool) -> Mean | None:
+    """Return the mean score over the languages `codes`; None if a seed lacks one, or was not so trained in it."""
+    own = [row for row in rows if row.language in codes and row.trained_on == trained_on]
     complete = {(row.seed, code) for row in own for code in codes}
-    return over_seeds(own, score) if {(row.seed, row.language) for row in own} == complete else None
+    return over_seeds(own, "score") if {(row.seed, row.language) for row in own} == complete else None
 
 
-def savings(rows: Sequence[Result], costs: Sequence[Cost], exit_suffix: str) -> list[Saving]:
-    """Return what each model `X` + `exit_suffix` saves against the model `X`, where both were measured."""
-    cells: dict[tuple[str, str, str], list[Result]] = {}
+def savings(rows: Sequence[Result], costs: Sequence[Cost], exit_suffix: str, order: Sequence[str]) -> list[Saving]:
+    """Return what exits save where a model was measured with and without, in the same runtime and precision.
+
+    Args:
+        rows: Of one task.
+        costs: Of the same.
+        exit_suffix: An early-exit model is named as its plain student, and this.
+        order: In which languages come.
+    """
+    cells: dict[tuple[Form, str], list[Result]] = {}
     for row in rows:
-        cells.setdefault((row.model, row.task, row.language), []).append(row)
-    timed = {(cost.model, cost.task, cost.language): cost for cost in costs}
+        cells.setdefault((row.form, row.language), []).append(row)
+    timed = {(cost.form, cost.language): cost for cost in costs}
     found = []
-    for (model, task, language), own in cells.items():
-        plain = model.removesuffix(exit_suffix)
-        reference = cells.get((plain, task, language))
-        if plain == model or reference is None:
+    for form, code in product(forms(rows), languages(rows, order)):
+        without = form._replace(exits=False)
+        plain = without._replace(model=form.model.removesuffix(exit_suffix))
+        if not form.exits or (form, code) not in cells or (without, code) not in cells:
             continue
-        mine, its = timed[own[0].model, own[0].task, language], timed[plain, own[0].task, language]
-        found.append(
-            Saving(
-                model=model,
-                plain=plain,
-                task=task,
-                language=language,
-                mean_exit_layer=fmean(row.mean_exit_layer for row in own),
-                quality_change=100 * (fmean(map(score, own)) - fmean(map(score, reference))),
-                flops_share=fmean(row.gflops for row in own) / fmean(row.gflops for row in reference),
-                timed_flops_share=mine.timed_gflops / its.timed_gflops,
-                time_share_b1=mine.latency_ms_b1 / its.latency_ms_b1,
-                time_share_b32=mine.latency_ms_b32 / its.latency_ms_b32,
-            )
+        own, reference = cells[form, code], cells[without, code]
+        mine, its = timed[form, code], timed[without, code]
+        saving = Saving(
+            form=form,
+            language=code,
+            mean_exit_layer=fmean(row.mean_exit_layer for row in own),
+            score_change=_change(own, reference),
+            plain_change=None if plain == without else _change(own, cells.get((plain, code), ())),
+            flops_share=fmean(row.gflops for row in own) / fmean(row.gflops for row in reference),
+            timed_flops_share=mine.timed_gflops / its.timed_gflops,
+            time_b1=paired_ratio(mine.rounds_ms_b1, its.rounds_ms_b1),
+            time_b32=paired_ratio(mine.rounds_ms_b32, its.rounds_ms_b32),
         )
+        found.append(saving)
     return found
+
+
+def _change(own: Sequence[Result], reference: Sequence[Result]) -> Mean | None:
+    """Return the mean over the seeds that both have."""
+    before = {row.seed: row.score for row in reference}
+    return mean([100 * (row.score - before[row.seed]) for row in own if row.seed in before])

@@ -1,84 +1,104 @@
 """Tables: the numbers as text once, in three forms (Markdown, page, terminal)."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from statistics import fmean
 
 import rich.box
+import rich.console
 import rich.table
 
-from halfling.languages import CC100
+from halfling.cost.latency import Ratio
 from halfling.records import MaskedLoss, Record, Result
 from halfling.report import summary
 from halfling.report.summary import Mean, Saving
+from halfling.report.words import language_name
 
-TASK_TITLES = {"xnli": "XNLI", "wikiann": "WikiANN-NER"}
-SCORE_TITLES = {"xnli": "accuracy %", "wikiann": "span F1 %"}
 ABSENT = "–"
 
-_Measure = Callable[[Result], float]
-_THESIS_COSTS: dict[str, _Measure] = {
-    "GMACs linear": lambda row: row.gmacs_linear,
-    "GFLOPs": lambda row: row.gflops,
-    "time ms": lambda row: row.latency_ms_b1,
-    "memory GB": lambda row: row.peak_bytes / 1e9,
-}
-_TERMINAL_COSTS: dict[str, _Measure] = {
-    "layer": lambda row: row.mean_exit_layer,
-    "GFLOPs": lambda row: row.gflops,
-    "ms b1": lambda row: row.latency_ms_b1,
-    "ms b32": lambda row: row.latency_ms_b32,
-    "GB": lambda row: row.peak_bytes / 1e9,
-}
+_Cell = Callable[[Sequence[Result]], str]
 
 
 class Table(Record):
-    """Text in cells. The first `num_labels` columns are words, the others numbers."""
+    """Text in cells. The first `num_labels` columns are words, the others numbers.
+
+    Where it is `grouped`, rows of one first cell belong together: the page shows that cell once, as their heading.
+    """
 
     title: str
     columns: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
     note: str = ""
     num_labels: int = 1
+    grouped: bool = False
 
 
-def thesis_table(rows: Sequence[Result], task: str, language: str) -> Table:
-    """Return the thesis's table for one task in one language, and beside its GFLOPs the whole truth."""
-    here = [row for row in rows if row.task == task and row.language == language]
+def thesis_table(rows: Sequence[Result], language: str) -> Table:
+    """Return the thesis's table for the rows of one task in one language, and beside its GFLOPs the whole truth."""
+    heads: dict[str, _Cell] = {
+        "acc %": lambda own: with_spread(summary.over_seeds(own, "accuracy"), percent),
+        "F1 %": lambda own: with_spread(summary.over_seeds(own, "f1"), percent),
+        "GMACs linear": _mean_of("gmacs_linear"),
+        "GFLOPs": _mean_of("gflops"),
+        "time ms": _mean_of("latency_ms_b1"),
+        "memory GB": _mean_of("peak_bytes", 1e9),
+        "disk GB": _mean_of("disk_bytes", 1e9),
+    }
+    here = [row for row in rows if row.language == language]
+    note = "The thesis's table. Its GFLOPs column is GMACs linear here."
+    return _form_table(f"{language_name(language)}: quality and cost", here, heads, note)
 
-    def cells(model: str) -> tuple[str, ...]:
-        own = [row for row in here if row.model == model]
-        scores = (summary.over_seeds(own, measure) for measure in (lambda row: row.accuracy, lambda row: row.f1))
-        # Time and memory are measured once for all seeds: a spread beside them would say nothing.
-        costs = (fmean(measure(row) for row in own) for measure in _THESIS_COSTS.values())
-        return (model, *(with_spread(mean, percent) for mean in scores), *map(amount, costs))
 
-    return Table(
-        title=f"The thesis's table: {language_name(language)}",
-        columns=("model", "acc %", "F1 %", *_THESIS_COSTS),
-        rows=tuple(cells(model) for model in summary.models(here)),
-        note="GMACs linear is the thesis's GFLOPs column: linear layers at 128 tokens. GFLOPs is the whole "
-        "count at real lengths. Time is that of a sentence alone, memory the peak of a fresh process.",
+def language_table(rows: Sequence[Result], order: Sequence[str]) -> Table:
+    """Return each model's score in every language of a task's rows, and the mean of those without labels."""
+    others = summary.zero_shot(rows)
+
+    def cell(code: str) -> _Cell:
+        return lambda own: with_spread(summary.over_seeds((r for r in own if r.language == code), "score"), percent)
+
+    heads = {c if c in others else f"{c}, trained": cell(c) for c in summary.languages(rows, order)}
+    heads["zero-shot mean"] = lambda own: with_spread(summary.mean_score(own, others, trained_on=False), percent)
+    return _form_table(f"Languages: {rows[0].metric} %", rows, heads)
+
+
+def terminal_table(rows: Sequence[Result]) -> Table:
+    """Return the rows of one task in few characters: means over languages and seeds."""
+    others = summary.zero_shot(rows)
+    trained = sorted({row.language for row in rows} - {*others})
+
+    def cell(codes: Sequence[str], *, there: bool) -> _Cell:
+        return lambda own: with_spread(summary.mean_score(own, codes, trained_on=there), percent).split("\u00a0")[0]
+
+    heads: dict[str, _Cell] = {
+        "trained": cell(trained, there=True),
+        "zero": cell(others, there=False),
+        "layer": _mean_of("mean_exit_layer"),
+        "GFLOPs": _mean_of("gflops"),
+        "ms": _mean_of("latency_ms_b1"),
+        "ms/32": _mean_of("latency_ms_b32"),
+        "RAM": _mean_of("peak_bytes", 1e9),
+        "disk": _mean_of("disk_bytes", 1e9),
+    }
+    return _form_table(
+        f"{rows[0].task}: {rows[0].metric} % where trained and zero-shot; ms alone and in 32; GB", rows, heads
     )
 
 
-def language_table(rows: Sequence[Result], task: str, order: Sequence[str], source: str) -> Table:
-    """Return each model's score in every language, and the mean of those that it was not trained on."""
-    here = [row for row in rows if row.task == task]
-    codes = summary.languages(here, order)
-    others = [code for code in codes if code != source]
-
-    def cells(model: str) -> tuple[str, ...]:
-        own = [row for row in here if row.model == model]
-        by_language = [summary.over_seeds((r for r in own if r.language == code), summary.score) for code in codes]
-        means = [*by_language, summary.mean_score(here, model, others)]
-        return (model, *(with_spread(mean, percent) for mean in means))
-
+def _form_table(title: str, rows: Sequence[Result], heads: Mapping[str, _Cell], note: str = "") -> Table:
+    """Return a table with a row for each model in each of its forms."""
+    own = {form: [row for row in rows if row.form == form] for form in summary.forms(rows)}
     return Table(
-        title=f"Languages: {SCORE_TITLES[task]}",
-        columns=("model", *codes, "zero-shot mean"),
-        rows=tuple(cells(model) for model in summary.models(here)),
-        note=f"Labels were in {language_name(source)} only; the zero-shot mean is over all other languages.",
+        title=title,
+        columns=("model", "form", *heads),
+        rows=tuple((f.model, f.label, *(cell(here) for cell in heads.values())) for f, here in own.items()),
+        note=note,
+        num_labels=2,
+        grouped=True,
     )
+
+
+def _mean_of(field: str, unit: float = 1) -> _Cell:
+    # No spread: time and memory are measured once for all seeds.
+    return lambda own: amount(fmean(getattr(row, field) for row in own) / unit)
 
 
 def held_out_table(losses: Sequence[MaskedLoss]) -> Table:
@@ -101,43 +121,35 @@ def _loss(value: float | None) -> str:
     return ABSENT if value is None else f"{value:.2f}"
 
 
-def saving_table(savings: Sequence[Saving], task: str) -> Table:
-    """Return what early exit gives up and gains against its plain student, a row for each language."""
+def saving_table(savings: Sequence[Saving], metric: str) -> Table:
+    """Return what early exit gives up and gains within each model of one task, a row for each language."""
+    heads: dict[str, Callable[[Saving], str]] = {
+        "model": lambda s: f"{s.form.model}, {s.form._replace(exits=False).label}",
+        "language": lambda s: language_name(s.language),
+        "flops_share": lambda s: f"{s.flops_share:.3f}",
+        "time_share": lambda s: _ratio(s.time_b1),
+        "realisation": lambda s: f"{s.realisation(s.time_b1):.2f}",
+        "time_share in 32": lambda s: _ratio(s.time_b32),
+        "realisation in 32": lambda s: f"{s.realisation(s.time_b32):.2f}",
+        "score change": lambda s: with_spread(s.score_change, "{:+.1f}".format),
+        "against plain": lambda s: with_spread(s.plain_change, "{:+.1f}".format),
+        "exit layer": lambda s: f"{s.mean_exit_layer:.2f}",
+        "timed flops_share": lambda s: f"{s.timed_flops_share:.3f}",
+    }
     return Table(
-        title="Early exit against its plain student",
-        columns=(
-            "model",
-            "language",
-            "flops_share",
-            "timed flops_share",
-            "time_share",
-            "realisation",
-            "score change",
-            "exit layer",
-            "time_share b32",
-            "realisation b32",
-        ),
-        rows=tuple(_saving_cells(saving) for saving in savings if saving.task == task),
-        note="Shares are of the plain student's arithmetic and time; flops_share is over all of dev, the timed one "
-        "over the 32 sentences that were timed. realisation = time_share / timed flops_share: 1.00 when work saved is "
-        "time saved, above when part of it is lost. The score change is in points.",
+        title="Early exit: on against off",
+        columns=tuple(heads),
+        rows=tuple(tuple(cell(saving) for cell in heads.values()) for saving in savings),
+        note=f"The same model with exits / without. Times: median over rounds [quartiles]. Changes: {metric} points.",
         num_labels=2,
+        grouped=True,
     )
 
 
-def _saving_cells(saving: Saving) -> tuple[str, ...]:
-    return (
-        saving.model,
-        saving.language,
-        f"{saving.flops_share:.3f}",
-        f"{saving.timed_flops_share:.3f}",
-        f"{saving.time_share_b1:.3f}",
-        f"{saving.realisation_b1:.2f}",
-        f"{saving.quality_change:+.1f}",
-        f"{saving.mean_exit_layer:.2f}",
-        f"{saving.time_share_b32:.3f}",
-        f"{saving.realisation_b32:.2f}",
-    )
+def _ratio(value: Ratio) -> str:
+    # Where room is short a line may end before the quartiles, not within.
+    text = f"{value.median:.2f} [{value.lower:.2f},\u00a0{value.upper:.2f}]"
+    return f"{text} noise" if summary.is_noise(value) else text
 
 
 def markdown(table: Table) -> str:
@@ -148,33 +160,24 @@ def markdown(table: Table) -> str:
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def print_table(results: Sequence[Result], source: str = "en") -> rich.table.Table:
-    """Return the results for the terminal: a row for each task and model, means over languages and seeds.
-
-    Scores are apart: in the language of fine-tuning, `source`, and on average over all others.
-    """
-    # 80 columns hold it: a terminal that wraps numbers makes them unreadable.
-    table = rich.table.Table(box=rich.box.SIMPLE_HEAD, padding=(0, 0), pad_edge=False)
-    for column in ("task", "model"):
-        table.add_column(column, no_wrap=True)
-    for column in (f"{source} %", "zero %", *_TERMINAL_COSTS):
-        table.add_column(column, justify="right", no_wrap=True)
-    for task in summary.tasks(results):
-        here = [row for row in results if row.task == task]
-        others = [code for code in summary.languages(here, ()) if code != source]
-        for model in summary.models(here):
-            own = [row for row in here if row.model == model]
-            scores = (summary.mean_score(here, model, [source]), summary.mean_score(here, model, others))
-            costs = (fmean(measure(row) for row in own) for measure in _TERMINAL_COSTS.values())
-            shown = (with_spread(mean, percent) for mean in scores)
-            table.add_row(task, model, *shown, *map(amount, costs))
-        table.add_section()
-    return table
-
-
-def language_name(code: str) -> str:
-    """Return the English name of a language, or its code where CC100 has no such language."""
-    return CC100[code].name if code in CC100 else code
+def print_table(results: Sequence[Result]) -> rich.console.Group:
+    """Return the results for a terminal of 80 columns, a table for each task."""
+    found = []
+    for task in sorted({row.task for row in results}):
+        table = terminal_table([row for row in results if row.task == task])
+        # A terminal that wraps numbers makes them unreadable: only a long name is folded.
+        shown = rich.table.Table(
+            title=table.title, title_justify="left", box=rich.box.SIMPLE_HEAD, padding=0, pad_edge=False
+        )
+        shown.add_column("model", overflow="fold")
+        for column in table.columns[2:]:
+            shown.add_column(column, justify="right", no_wrap=True)
+        for before, (model, *cells) in zip([("",), *table.rows], table.rows, strict=False):
+            if model != before[0]:
+                shown.add_row(model)
+            shown.add_row(f"  {cells[0]}", *cells[1:])
+        found.append(shown)
+    return rich.console.Group(*found)
 
 
 def percent(share: float) -> str:
@@ -183,12 +186,13 @@ def percent(share: float) -> str:
 
 
 def amount(value: float) -> str:
-    """Return an amount with two decimals, small ones with three significant digits."""
-    return f"{value:.2f}" if value >= 1 or value == 0 else f"{value:.3g}"
+    """Return an amount with two decimals, large ones with none, small ones with three significant digits."""
+    return f"{value:.0f}" if value >= 100 else f"{value:.2f}" if value >= 1 or value == 0 else f"{value:.3g}"
 
 
 def with_spread(mean: Mean | None, show: Callable[[float], str]) -> str:
     """Return a mean as text, with its spread when there is more than one seed."""
     if mean is None:
         return ABSENT
-    return show(mean.value) if mean.spread is None else f"{show(mean.value)} ± {show(mean.spread)}"
+    spread = "" if mean.spread is None else f"\u00a0±\u00a0{show(mean.spread).lstrip('+')}"
+    return show(mean.value) + spread
