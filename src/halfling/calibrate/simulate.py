@@ -89,8 +89,7 @@ class Trial:
     def run(self, policy: ExitPolicy) -> Outcome:
         """Return what a policy does. Tokens that leave change the states of others, so token exits are really run."""
         if policy.granularity == "token" and policy.is_early:
-            self.network.config.leave_by(policy)
-            answers = predict(self.network, self.encoded, self.batch_size)
+            answers = predict(self.network, self.encoded, self.batch_size, policy=policy)
             head = head_of(self.task, policy.layers)
             spent = flops(shape_of(self.network.config), self.lengths, answers.exit_layers, head).total
             left = np.array(answers.exits_taken)

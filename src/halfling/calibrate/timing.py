@@ -131,8 +131,7 @@ class InTorch:
         return partial(self._answer, policy)
 
     def _answer(self, policy: ExitPolicy) -> None:
-        self.network.config.leave_by(policy)
-        predict(self.network, self.sentences, 1)
+        predict(self.network, self.sentences, 1, policy=policy)
 
 
 def spread(encoded: Encoded, number: int) -> Encoded:

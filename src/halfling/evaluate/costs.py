@@ -15,6 +15,7 @@ from transformers import PreTrainedModel
 from halfling.cost.latency import interleaved_medians
 from halfling.cost.memory import peak_bytes
 from halfling.evaluate.network import load_network, mean_gflops
+from halfling.exits.policy import ExitPolicy
 from halfling.files import write_text
 from halfling.languages import SETS
 from halfling.models.load import load_tokenizer
@@ -65,7 +66,7 @@ def measure_costs(
     """
     task = TASKS[settings.task]
     networks = {name: load_network(settings.task, folder, policies.get(name)) for name, folder in models.items()}
-    for name, network in networks.items():
+    for name, (network, _) in networks.items():
         require_room(network.config, settings.max_tokens, models[name])
     tokenizers = {name: load_tokenizer(folder) for name, folder in models.items()}
     sentences = {language: task.read(data, "dev", language)[:BATCH] for language in settings.languages}
@@ -89,7 +90,7 @@ def measure_costs(
                 latency_ms_b1=single[name].median_ms / len(examples),
                 latency_ms_b32=batched[name].median_ms,
                 peak_bytes=peaks[name],
-                timed_gflops=mean_gflops(networks[name], settings.task, predict(networks[name], encoded[name], BATCH)),
+                timed_gflops=_timed_gflops(*networks[name], settings.task, encoded[name]),
             )
             for name in models
         ]
@@ -99,9 +100,16 @@ def measure_costs(
 
 
 def _calls(
-    networks: dict[str, PreTrainedModel], encoded: dict[str, Encoded], batch_size: int
+    networks: dict[str, tuple[PreTrainedModel, ExitPolicy | None]], encoded: dict[str, Encoded], batch_size: int
 ) -> dict[str, Callable[[], object]]:
-    return {name: partial(predict, network, encoded[name], batch_size) for name, network in networks.items()}
+    return {
+        name: partial(predict, network, encoded[name], batch_size, policy=policy)
+        for name, (network, policy) in networks.items()
+    }
+
+
+def _timed_gflops(network: PreTrainedModel, policy: ExitPolicy | None, task: TaskName, encoded: Encoded) -> float:
+    return mean_gflops(network, task, predict(network, encoded, BATCH, policy=policy), policy)
 
 
 def _peak(settings: CostSettings, model: Path, policy: Path | None, sentences: dict[str, list[Any]]) -> int:

@@ -18,11 +18,11 @@ def main() -> None:
     """Answer the batches of the work file that the command line names, and print the peak as JSON."""
     work = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
     model = Path(work["model"])
-    network = load_network(work["task"], model, Path(work["policy"]) if work["policy"] else None)
+    network, policy = load_network(work["task"], model, Path(work["policy"]) if work["policy"] else None)
     tokenizer, task = load_tokenizer(model), TASKS[work["task"]]
     for batch in work["batches"]:
         examples = [_example(work["task"], **fields) for fields in batch]
-        predict(network, task.encode(examples, tokenizer, work["max_tokens"]), len(batch))
+        predict(network, task.encode(examples, tokenizer, work["max_tokens"]), len(batch), policy=policy)
     print(json.dumps({"peak_bytes": peak_bytes_of_this_process()}))  # noqa: T201
 
 

@@ -48,7 +48,7 @@ def measure_quality(
         The headline score of each language.
     """
     task = TASKS[settings.task]
-    network, tokenizer = load_network(settings.task, model, policy), load_tokenizer(model)
+    (network, chosen), tokenizer = load_network(settings.task, model, policy), load_tokenizer(model)
     require_room(network.config, settings.max_tokens, model)
     shape = shape_of(network.config)
     lines: list[Quality] = []
@@ -56,7 +56,7 @@ def measure_quality(
         progress(number, len(settings.languages), language)
         examples = task.read(data, "dev", language)[: settings.max_examples]
         encoded = task.encode(examples, tokenizer, settings.max_tokens)
-        answers = predict(network, encoded, settings.batch_size)
+        answers = predict(network, encoded, settings.batch_size, policy=chosen)
         score = task.score(encoded.gold, answers.labels)
         left = answers.exits_taken
         mean_exit = sum(left) / len(left)
@@ -71,7 +71,7 @@ def measure_quality(
                 f1=score.f1,
                 mean_exit_layer=mean_exit,
                 exit_histogram=dict(sorted(Counter(left).items())),
-                gflops=mean_gflops(network, settings.task, answers),
+                gflops=mean_gflops(network, settings.task, answers, chosen),
                 gmacs_linear=gmacs_linear(shape, layers=mean_exit),
             )
         )

@@ -3,11 +3,11 @@
 from transformers import AutoConfig, AutoModelForSequenceClassification, AutoModelForTokenClassification
 
 from halfling.models.early_exit import (
+    EarlyExitOutput,
     XLMRobertaEarlyExitConfig,
     XLMRobertaEarlyExitForSequenceClassification,
     XLMRobertaEarlyExitForTokenClassification,
 )
-from halfling.models.exit_loops import EarlyExitOutput
 
 AutoConfig.register(XLMRobertaEarlyExitConfig.model_type, XLMRobertaEarlyExitConfig)
 AutoModelForSequenceClassification.register(XLMRobertaEarlyExitConfig, XLMRobertaEarlyExitForSequenceClassification)

@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from halfling.exits.policy import ExitPolicy
 from halfling.tasks.encode import ABSENT, Encoded, pad_rows
 from halfling.tasks.wikiann import OUTSIDE
 
@@ -37,15 +38,23 @@ class Predictions:
         return [one for left in self.exit_layers for one in (left if isinstance(left, list) else [left])]
 
 
-def predict(model: PreTrainedModel, encoded: Encoded, batch_size: int, *, all_exits: bool = False) -> Predictions:
+def predict(
+    model: PreTrainedModel,
+    encoded: Encoded,
+    batch_size: int,
+    *,
+    all_exits: bool = False,
+    policy: ExitPolicy | None = None,
+) -> Predictions:
     """Return a model's answers, computed in batches of examples of like length.
 
     Args:
-        model: A plain Hugging Face classifier, or an early-exit one (its configuration has `exit_layers`),
-            which then leaves where its own threshold says. It runs where it is, in evaluation mode.
+        model: A plain Hugging Face classifier, or an early-exit one (its configuration has `exit_layers`). It runs
+            where it is, in evaluation mode.
         encoded: What to answer.
         batch_size: Examples at a time; it changes speed, not answers.
         all_exits: Compute and return every exit's logits, for calibration; nobody leaves early.
+        policy: Where an early-exit model's inputs exit; what its configuration says when absent.
     """
     num_tokens = [len(row["input_ids"]) for row in encoded.rows]
     longest_first = sorted(range(len(num_tokens)), key=lambda n: -num_tokens[n])
@@ -56,7 +65,7 @@ def predict(model: PreTrainedModel, encoded: Encoded, batch_size: int, *, all_ex
     try:
         for start in range(0, len(longest_first), batch_size):
             numbers = longest_first[start : start + batch_size]
-            per_exit, exit_layers = _answer(model, encoded, numbers, all_exits)
+            per_exit, exit_layers = _answer(model, encoded, numbers, all_exits, policy)
             for row, number in enumerate(numbers):
                 kept: Any = row
                 if encoded.word_positions is not None:
@@ -91,7 +100,7 @@ def word_labels(seen: Sequence[int], positions: Sequence[int]) -> list[int]:
 
 @torch.inference_mode()
 def _answer(
-    model: PreTrainedModel, encoded: Encoded, numbers: list[int], all_exits: bool
+    model: PreTrainedModel, encoded: Encoded, numbers: list[int], all_exits: bool, policy: ExitPolicy | None
 ) -> tuple[list[Float[Tensor, "batch *tokens classes"]], list[Any]]:
     """Return the logits of the exit taken (or of every exit), and the layers after which examples or tokens left."""
     batch = pad_rows([encoded.rows[number] for number in numbers], encoded.pad_id)
@@ -99,7 +108,7 @@ def _answer(
     del batch["labels"]
     extra: dict[str, Any] = {}
     if getattr(model.config, "exit_layers", None):
-        extra["all_exits"] = all_exits
+        extra = {"all_exits": all_exits, "policy": policy and policy.model_dump(mode="json")}
         if encoded.word_positions is not None:
             batch["word_starts"] = torch.zeros_like(batch["input_ids"], dtype=torch.bool)
             for row, number in enumerate(numbers):

@@ -11,13 +11,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from halfling.records import Counts, Progress, Seed, TaskName
 from halfling.tasks import TASKS
 from halfling.tasks.encode import IGNORED, pad_rows
-from halfling.training.trainer import (
-    BatchMeanTrainer,
-    TrainingSettings,
-    epochs_order,
-    train_resumably,
-    training_arguments,
-)
+from halfling.training.order import epochs_order
+from halfling.training.trainer import BatchMeanTrainer, TrainingSettings, train_resumably, training_arguments
 
 
 class EnglishTraining(TrainingSettings):
