@@ -18,13 +18,13 @@ from statistics import fmean
 from typing import Any
 
 import torch
+from halfling.calibrate.score import resamples
+from halfling.evaluate.network import mean_gflops
 
 from halfling.calibrate import CalibrateSettings
 from halfling.calibrate.curve import Drawing, Wish
-from halfling.calibrate.score import resamples
 from halfling.calibrate.simulate import Trial
 from halfling.cost.latency import interleaved_medians
-from halfling.evaluate.network import mean_gflops
 from halfling.exits.policy import ExitPolicy
 from halfling.languages import SETS
 from halfling.models import EARLY_EXIT_MODELS
@@ -65,8 +65,7 @@ def policies(network: Any, encoded: Any, task: str, granularities: list[str]) ->
 
 def answer(network: Any, policy: ExitPolicy, encoded: Any, batch_size: int) -> Any:
     """Return a model's answers under a policy."""
-    network.config.leave_by(policy)
-    return predict(network, encoded, batch_size)
+    return predict(network, encoded, batch_size, policy=policy)
 
 
 def measure(network: Any, encoded: Any, task: str, found: dict[str, ExitPolicy], rounds: int) -> dict[str, Any]:
@@ -81,10 +80,10 @@ def measure(network: Any, encoded: Any, task: str, found: dict[str, ExitPolicy],
     times = interleaved_medians(calls, rounds=rounds, warmup=1)
     rows, gflops, timed = {}, {}, {}
     for name, policy in found.items():
-        timed[name] = mean_gflops(network, task, answer(network, policy, few, 1))
+        timed[name] = mean_gflops(network, task, answer(network, policy, few, 1), policy)
         answers = answer(network, policy, encoded, 64)
         score = TASKS[task].score(encoded.gold, answers.labels)
-        gflops[name] = mean_gflops(network, task, answers)
+        gflops[name] = mean_gflops(network, task, answers, policy)
         left = Counter(answers.exits_taken)
         rows[name] = {
             "f1": 100 * score.f1,

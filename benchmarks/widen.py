@@ -16,9 +16,9 @@ import argparse
 from pathlib import Path
 
 import torch
+from halfling.evaluate.network import load_network
 from torch import Tensor
 
-from halfling.evaluate.network import load_network
 from halfling.exits.policy import Calibration
 from halfling.models.load import load_tokenizer, weights_sha256
 
@@ -81,13 +81,12 @@ def main() -> None:
     options.add_argument("--heads", type=int, default=12)
     chosen = options.parse_args()
     calibration = Calibration.read(chosen.calibration / "exit_policy.json")
-    model = load_network(calibration.task, chosen.model, chosen.calibration).cpu()
+    model = load_network(calibration.task, chosen.model, chosen.calibration)[0].cpu()
     wide = widen(model, chosen.width, chosen.heads)
     ids = torch.randint(4, model.config.vocab_size, (8, 32), generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
         pairs = zip(*(each(ids, all_exits=True).exit_logits for each in (model, wide)), strict=True)
         print(f"largest difference of a logit: {max(float((a - b).abs().max()) for a, b in pairs):.1e}")
-    wide.config.exit_policy = None
     wide.save_pretrained(chosen.out / "model")
     load_tokenizer(chosen.model).save_pretrained(chosen.out / "model")
     policy = calibration.policy.model_copy(update={"model": weights_sha256(chosen.out / "model")})

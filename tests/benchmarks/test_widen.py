@@ -36,8 +36,8 @@ def test_a_widened_model_answers_as_before(task, width, heads):
 
 def test_the_policy_goes_along(write_tagger, tmp_path, monkeypatch, capsys):
     import widen
-
     from halfling.evaluate.network import load_network
+
     from halfling.exits.policy import Calibration, ExitPolicy
     from halfling.models.load import load_tokenizer
 
@@ -49,8 +49,8 @@ def test_the_policy_goes_along(write_tagger, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("sys.argv", ["widen.py", *places, "--width", "32", "--heads", "2"])
     widen.main()
     assert float(capsys.readouterr().out.split()[-1]) < 1e-4
-    wide = load_network("wikiann", tmp_path / "wide" / "model", tmp_path / "wide" / "calibration")
-    assert wide.config.policy.thresholds == (0.3,)
+    wide, chosen = load_network("wikiann", tmp_path / "wide" / "model", tmp_path / "wide" / "calibration")
+    assert chosen.thresholds == (0.3,)
     assert len(load_tokenizer(tmp_path / "wide" / "model")) == wide.config.vocab_size
 
 

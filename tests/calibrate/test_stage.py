@@ -5,18 +5,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from halfling.calibrate.score import resamples
+from halfling.evaluate.network import load_network
 from pydantic import ValidationError
 from transformers import set_seed
 
 from halfling.calibrate import CalibrateSettings, calibrate, head_of
 from halfling.calibrate.curve import Drawing
 from halfling.calibrate.in_engine import InEngine
-from halfling.calibrate.score import resamples
 from halfling.calibrate.simulate import Trial
 from halfling.calibrate.timing import Clock, spread
 from halfling.cost.flops import flops
 from halfling.errors import HalflingError
-from halfling.evaluate.network import load_network
 from halfling.exits.policy import Calibration, ExitPolicy
 from halfling.models import EARLY_EXIT_MODELS, XLMRobertaEarlyExitConfig
 from halfling.models.load import load_tokenizer, weights_sha256
@@ -93,13 +93,12 @@ def calibrated(task: str, model: Path, data: Path, out: Path, **changes) -> Cali
 def test_the_curve_is_what_running_the_model_with_each_policy_gives(task, changes, early_exit, data, tmp_path):
     model = early_exit(task)
     found = calibrated(task, model, data, tmp_path / "out", **changes)
-    network = load_network(task, model, tmp_path / "out")
+    network, _ = load_network(task, model, tmp_path / "out")
     encoded = TASKS[task].encode(TASKS[task].read(data, "dev", "en"), load_tokenizer(model), 24)
     shape = shape_of(network.config)
     for point in found.curve:
         chosen = {"layers": point.layers, "thresholds": point.thresholds, "patience": point.patience}
-        network.config.leave_by(found.policy.model_copy(update=chosen))
-        ran = predict(network, encoded, 5)
+        ran = predict(network, encoded, 5, policy=found.policy.model_copy(update=chosen))
         score = TASKS[task].score(encoded.gold, ran.labels)
         assert point.quality == pytest.approx(getattr(score, TASKS[task].headline))
         assert point.mean_exit_layer == pytest.approx(np.mean(ran.exits_taken))

@@ -168,7 +168,7 @@ def test_patience_is_answered_as_the_model_in_torch_answers(trained, write_polic
     more = {"criterion": "patience", "patience": 1}
     export(model=trained["token"], out=tmp_path / "out", policy=write_policy("token", 0.5, **more))
     network = XLMRobertaEarlyExitForTokenClassification.from_pretrained(trained["token"]).eval()
-    network.config.leave_by(ExitPolicy.uniform((1, 2, 3), 0.5, **more))
+    chosen = ExitPolicy.uniform((1, 2, 3), 0.5, **more).model_dump()
     sequences = sequences_of("token", texts["token"], tokenizer)
     expected = []
     for one in sequences:
@@ -176,7 +176,7 @@ def test_patience_is_answered_as_the_model_in_torch_answers(trained, write_polic
         starts = torch.zeros_like(ids, dtype=torch.bool)
         starts[0, one.picked] = True
         with torch.inference_mode():
-            expected.append(int(network(ids, word_starts=starts).exit_layers[0]))
+            expected.append(int(network(ids, word_starts=starts, policy=chosen).exit_layers[0]))
     answers = AdaptiveEngine.from_pretrained(tmp_path / "out", threads=1).answer(sequences)
     assert [answer.exit_layer for answer in answers] == expected
 
@@ -216,7 +216,7 @@ def test_tokens_that_leave_alone_get_the_answers_of_the_model_in_torch(
     from halfling.models import XLMRobertaEarlyExitForTokenClassification
 
     network = XLMRobertaEarlyExitForTokenClassification.from_pretrained(trained["token"]).eval()
-    network.config.leave_by(ExitPolicy.uniform((1, 2, 3), 0.7, granularity="token", **more))
+    chosen = ExitPolicy.uniform((1, 2, 3), 0.7, granularity="token", **more).model_dump()
     sequences = sequences_of("token", texts["token"], tokenizer)
     answers = AdaptiveEngine.from_pretrained(by_token["patience" if more else "float32"], backend).answer(sequences)
     taken = set()
@@ -225,7 +225,7 @@ def test_tokens_that_leave_alone_get_the_answers_of_the_model_in_torch(
         starts = torch.zeros_like(ids, dtype=torch.bool)
         starts[0, one.picked] = True
         with torch.inference_mode():
-            expected = network(ids, word_starts=starts)
+            expected = network(ids, word_starts=starts, policy=chosen)
         np.testing.assert_allclose(answer.logits, expected.logits[0, one.picked].numpy(), atol=1e-4)
         assert answer.exit_layer == int(expected.exit_layers[0])
         assert answer.uncertainty == pytest.approx(expected.uncertainty[0, one.picked].mean().item(), abs=1e-5)

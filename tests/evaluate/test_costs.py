@@ -67,9 +67,9 @@ def test_models_are_interleaved(models, data, tmp_path, monkeypatch):
     called = []
     answer = costs.predict
 
-    def predict(network, encoded, batch_size):
+    def predict(network, encoded, batch_size, policy):
         called.append((type(network).__name__.startswith("XLMRobertaEarlyExit"), batch_size))
-        return answer(network, encoded, batch_size)
+        return answer(network, encoded, batch_size, policy=policy)
 
     monkeypatch.setattr(costs, "predict", predict)
     measure_costs(settings=CostSettings(**(SETTINGS | {"languages": ("en",)})), **models, data=data, out=tmp_path)

@@ -1,9 +1,9 @@
 import pytest
+from halfling.evaluate.network import load_network
 
 from halfling.calibrate import head_of
 from halfling.cost.flops import flops
 from halfling.errors import HalflingError
-from halfling.evaluate.network import load_network
 from halfling.evaluate.quality import QualitySettings, measure_quality
 from halfling.models.load import load_tokenizer
 from halfling.models.shapes import shape_of
@@ -25,7 +25,7 @@ def measured(task, model, data, out, policy=None, **changes) -> list[Quality]:
 @pytest.mark.parametrize("task", ["xnli", "wikiann"])
 def test_a_plain_models_rows_hold_its_score_and_all_of_its_arithmetic(task, write_model, data, tmp_path):
     model = write_model("plain", task)
-    network = load_network(task, model, None)
+    network, _ = load_network(task, model, None)
     rows = measured(task, model, data, tmp_path / "out")
     for row in rows:
         encoded = TASKS[task].encode(TASKS[task].read(data, "dev", row.language), load_tokenizer(model), 24)
@@ -43,11 +43,11 @@ def test_a_plain_models_rows_hold_its_score_and_all_of_its_arithmetic(task, writ
 
 def test_rows_with_exits_hold_who_left_where_and_what_was_spent_until_then(write_model, write_policy, data, tmp_path):
     model, policy = write_model("early", "xnli", [1, 3]), write_policy("xnli", (1, 3), 0.8)
-    network = load_network("xnli", model, policy)
-    assert network.config.policy.thresholds == (0.8,)
+    network, chosen = load_network("xnli", model, policy)
+    assert chosen.thresholds == (0.8,)
     for row in measured("xnli", model, data, tmp_path / "out", policy):
         encoded = TASKS["xnli"].encode(TASKS["xnli"].read(data, "dev", row.language), load_tokenizer(model), 24)
-        answers = predict(network, encoded, 1)
+        answers = predict(network, encoded, 1, policy=chosen)
         left = answers.exit_layers
         assert row.exit_histogram == {layer: left.count(layer) for layer in sorted(set(left))}
         assert sum(row.exit_histogram.values()) == 12
@@ -66,8 +66,8 @@ def test_some_leave_early_and_some_do_not(write_model, write_policy, data, tmp_p
 
 def test_threshold_zero_costs_and_scores_what_the_last_exit_alone_does(write_model, write_policy, data, tmp_path):
     model = write_model("early", "wikiann", [1, 2, 3])
-    plain = load_network("wikiann", model, None)  # the last exit is the plain model's own classifier
-    assert not hasattr(plain.config, "policy")
+    plain, policy = load_network("wikiann", model, None)  # the last exit is the plain model's own classifier
+    assert (type(plain), policy) == (TASKS["wikiann"].model_class, None)
     exits = measured("wikiann", model, data, tmp_path / "a", write_policy("wikiann", (1, 2, 3), 0.0))
     assert exits == measured("wikiann", model, data, tmp_path / "b")
 

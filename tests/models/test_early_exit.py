@@ -1,4 +1,4 @@
-"""Leaving early: who leaves where, what is computed then, and that answers stay what they were."""
+"""Exiting early: who exits where, what is computed then, and that answers stay what they were."""
 
 import numpy as np
 import pytest
@@ -29,8 +29,8 @@ EVERY = (1, 2, 3, 4)
 
 
 def uniform(layers, threshold, **more):
-    """Return a policy as a configuration holds it."""
-    return ExitPolicy.uniform(tuple(layers), threshold, **more).model_dump(mode="json")
+    """Return a policy as a model takes it and a configuration holds it."""
+    return {"layers": list(layers), "thresholds": [threshold] * (len(layers) - 1), **more}
 
 
 PLAIN = {"sequence": XLMRobertaForSequenceClassification, "token": XLMRobertaForTokenClassification}
@@ -80,16 +80,16 @@ def one(batch, row):
 
 
 @torch.no_grad()
-def a_threshold_between(early, batch):
-    """Return a threshold with which some of the batch leave at each exit."""
+def a_threshold_between(early, batch, **policy):
+    """Return a threshold with which some of the batch exit at each exit."""
     logits = early(**batch, all_exits=True).exit_logits
-    unsure = [unsure_of(early, each, batch["attention_mask"]) for each in logits[:-1]]
+    unsure = [unsure_of(each, batch["attention_mask"], **policy) for each in logits[:-1]]
     return float(np.quantile(unsure, 0.3))
 
 
-def unsure_of(early, logits, mask):
-    """Return the uncertainty of each input of a batch, as the model's own policy sees it."""
-    doubt, counted = criteria.Doubt(early.config.policy), mask.bool().numpy()
+def unsure_of(logits, mask, **policy):
+    """Return the uncertainty of each input of a batch, as halfling's own runtime sees it."""
+    doubt, counted = criteria.Doubt(ExitPolicy(layers=(1,), thresholds=(), **policy)), mask.bool().numpy()
     return doubt(logits.numpy()) if logits.dim() == 2 else doubt(logits.numpy()[counted], counted.sum(axis=1))
 
 
@@ -98,9 +98,9 @@ def mid_range(make, padded):
     def build(**settings):
         policy = settings.pop("policy", {})
         _, early = make(**settings)
-        layers = tuple(early.config.exit_layers)
-        early.config.leave_by(ExitPolicy.uniform(layers, 0.0, **policy))
-        early.config.leave_by(ExitPolicy.uniform(layers, a_threshold_between(early, padded), **policy))
+        early.config.exit_policy = uniform(
+            early.config.exit_layers, a_threshold_between(early, padded, **policy), **policy
+        )
         return early
 
     return build
@@ -142,7 +142,7 @@ def test_an_input_leaves_at_the_first_exit_whose_entropy_is_below(mid_range, pad
             here = logits[row, :length].double() if kind == "token" else logits[row].double()
             p = here.softmax(-1)
             entropy = (-(p * p.log()).sum(-1) / np.log(5)).mean().item()
-            if layer == 4 or entropy < early.config.policy.thresholds[layer - 1]:
+            if layer == 4 or entropy < early.config.exit_policy["thresholds"][layer - 1]:
                 break
         assert found.exit_layers[row] == layer
         assert found.uncertainty[row].item() == pytest.approx(entropy, abs=1e-5)
@@ -167,22 +167,22 @@ def test_padding_that_only_leavers_needed_is_cut_without_a_change(make, padded):
     _, early = make()
     # The two longest rows leave first: the threshold is theirs.
     batch = {name: tensor[:, :12] for name, tensor in padded.items()}
-    unsure = torch.from_numpy(unsure_of(early, early(**batch, all_exits=True).exit_logits[0], batch["attention_mask"]))
+    unsure = torch.from_numpy(unsure_of(early(**batch, all_exits=True).exit_logits[0], batch["attention_mask"]))
     order = unsure.argsort()
     # Rows sorted by certainty get lengths from long to short: rebuild so that long rows are the sure ones.
     rows = [int(order[0]), *[int(n) for n in order[-3:]]]
     narrow = max(LENGTHS[n] for n in rows[1:])
     wide = torch.nn.functional.pad(batch["input_ids"][rows], (0, 4), value=1)
     mask = torch.nn.functional.pad(batch["attention_mask"][rows], (0, 4))
-    early.config.leave_by(ExitPolicy.uniform(EVERY, (unsure[rows[0]].item() + unsure[rows[1]].item()) / 2))
+    chosen = uniform(EVERY, (unsure[rows[0]].item() + unsure[rows[1]].item()) / 2)
     widths = []
     early.roberta.encoder.layer[1].register_forward_hook(lambda _, inputs, __: widths.append(inputs[0].shape[1]))
-    found = early(input_ids=wide, attention_mask=mask)
+    found = early(input_ids=wide, attention_mask=mask, policy=chosen)
     assert found.exit_layers[0] == 1
     assert widths == [narrow]
     assert found.logits.shape[:2] == ((4, 16) if found.logits.dim() == 3 else (4, 5))
     for number, row in enumerate(rows):
-        alone = early(**one(padded, row)).logits[0]
+        alone = early(**one(padded, row), policy=chosen).logits[0]
         logits = found.logits[number, : LENGTHS[row]] if alone.dim() == 2 else found.logits[number]
         torch.testing.assert_close(logits, alone, atol=1e-5, rtol=0)
 
@@ -219,14 +219,13 @@ def test_threshold_zero_evaluates_the_last_classifier_only(make, padded, kind):
 
 @torch.no_grad()
 def test_auto_classes_load_what_was_saved(mid_range, padded, kind, tmp_path):
-    early = mid_range(exit_layers=[1, 3], exit_loss_weights=[0.5, 0.0, 2.0], policy={"token_pooling": "max"})
+    early = mid_range(exit_layers=[1, 3], policy={"token_pooling": "max"})
     early.save_pretrained(tmp_path)
     config = AutoConfig.from_pretrained(tmp_path)
     assert type(config) is XLMRobertaEarlyExitConfig
     assert config.exit_layers == [1, 3, 4]
-    assert config.policy == early.config.policy
-    assert config.policy.token_pooling == "max"
-    assert config.exit_loss_weights == [0.5, 0.0, 2.0]
+    assert config.exit_policy == early.config.exit_policy
+    assert config.exit_policy["token_pooling"] == "max"
     loaded, info = AUTO[kind].from_pretrained(tmp_path, output_loading_info=True)
     assert not any(info.values())
     assert type(loaded) is EARLY[kind]
@@ -251,18 +250,14 @@ def test_every_exit_of_a_packed_row_equals_the_sequence_alone(make, padded, kind
         torch.testing.assert_close(logits[:, :7] if kind == "token" else logits, first, atol=1e-5, rtol=0)
 
 
-def test_the_loss_is_the_weighted_sum_of_the_exits_cross_entropies(make, padded, kind):
+def test_the_loss_is_the_sum_of_the_exits_cross_entropies(make, padded, kind):
     _, early = make(exit_layers=[2])
     shape = padded["input_ids"].shape if kind == "token" else (len(LENGTHS),)
     labels = torch.randint(5, shape)
     labels[1] = -100
-    early.config.exit_loss_weights = [0.25, 0.75]
     output = early(**padded, labels=labels)
     kept = labels != -100
-    expected = sum(
-        weight * F.cross_entropy(logits[kept], labels[kept])
-        for weight, logits in zip([0.25, 0.75], output.exit_logits, strict=True)
-    )
+    expected = sum(F.cross_entropy(logits[kept], labels[kept]) for logits in output.exit_logits)
     torch.testing.assert_close(output.loss, expected)
 
 
@@ -273,13 +268,24 @@ def test_nobody_leaves_while_training(make, padded):
     assert output.exit_layers.tolist() == [4] * len(LENGTHS)
 
 
-def test_a_frozen_backbone_has_no_dropout_while_its_exits_train(make):
-    _, early = make(freeze_backbone=True)
-    early.train()
-    assert early.exits.training
-    assert not any(part.training for part in (*early.roberta.modules(), *early.classifier.modules()))
-    _, moving = make()
-    assert moving.train().roberta.training
+@torch.no_grad()
+def test_a_policy_that_is_given_goes_before_the_stored_one_and_is_not_kept(mid_range, padded):
+    early = mid_range()
+    stored, chosen = early(**padded).exit_layers, early.config.exit_policy
+    assert early(**padded, policy=uniform(EVERY, 1.0)).exit_layers.tolist() == [1] * len(LENGTHS)
+    assert early(**padded, policy=uniform(EVERY, 0.0)).exit_layers.tolist() == [4] * len(LENGTHS)
+    assert early.config.exit_policy == chosen
+    assert torch.equal(early(**padded).exit_layers, stored)
+
+
+@torch.no_grad()
+def test_where_every_exit_is_computed_a_policy_tells_who_would_exit_where(mid_range, padded):
+    early = mid_range()
+    ran = early(**padded)
+    told = early(**padded, all_exits=True, policy=early.config.exit_policy)
+    assert torch.equal(told.exit_layers, ran.exit_layers)
+    torch.testing.assert_close(told.uncertainty, ran.uncertainty, atol=1e-5, rtol=0)
+    assert early(**padded, all_exits=True).exit_layers.tolist() == [4] * len(LENGTHS), "the stored one is not asked"
 
 
 @torch.no_grad()
@@ -288,15 +294,17 @@ def test_only_words_beginnings_vote_on_a_sentence():
     config = XLMRobertaEarlyExitConfig(
         hidden_size=16, num_hidden_layers=2, num_attention_heads=2, vocab_size=50, num_labels=5, exit_layers=[1, 2]
     )
-    config.leave_by(ExitPolicy.uniform((1, 2), 1.0))
     early = XLMRobertaEarlyExitForTokenClassification(config).eval()
     ids, starts = torch.randint(4, 50, (1, 6)), torch.tensor([[False, True, False, False, True, False]])
     p = early(ids, all_exits=True).exit_logits[0][0].double().softmax(-1)
     entropy = -(p * p.log()).sum(-1) / np.log(5)
-    assert early(ids, word_starts=starts).uncertainty.item() == pytest.approx(entropy[[1, 4]].mean().item(), abs=1e-6)
-    assert early(ids).uncertainty.item() == pytest.approx(entropy.mean().item(), abs=1e-6)
-    early.config.leave_by(ExitPolicy.uniform((1, 2), 1.0, token_pooling="max"))
-    assert early(ids, word_starts=starts).uncertainty.item() == pytest.approx(entropy[[1, 4]].max().item(), abs=1e-6)
+
+    def found(starts=None, **more):
+        return early(ids, word_starts=starts, policy=uniform((1, 2), 1.0, **more)).uncertainty.item()
+
+    assert found(starts) == pytest.approx(entropy[[1, 4]].mean().item(), abs=1e-6)
+    assert found() == pytest.approx(entropy.mean().item(), abs=1e-6)
+    assert found(starts, token_pooling="max") == pytest.approx(entropy[[1, 4]].max().item(), abs=1e-6)
 
 
 @torch.no_grad()
@@ -305,7 +313,7 @@ def test_padding_has_no_vote_whatever_is_asked_of_it():
     config = XLMRobertaEarlyExitConfig(
         hidden_size=16, num_hidden_layers=3, num_attention_heads=2, vocab_size=50, num_labels=5, exit_layers=[1, 2, 3]
     )
-    config.leave_by(ExitPolicy.uniform((1, 2, 3), 1.0))
+    config.exit_policy = uniform((1, 2, 3), 1.0)
     early = XLMRobertaEarlyExitForTokenClassification(config).eval()
     ids, mask = torch.randint(4, 50, (2, 6)), torch.tensor([[1] * 6, [1, 1, 1, 0, 0, 0]])
     everywhere = early(ids, mask, word_starts=torch.ones(2, 6, dtype=torch.bool))
@@ -319,16 +327,26 @@ def test_the_last_layer_is_always_an_exit_and_exits_ascend():
     assert XLMRobertaEarlyExitConfig(num_hidden_layers=6).exit_layers == [6]
 
 
+def early_by(**changes):
+    """Settings of a model with an exit after layer 3 and a policy."""
+    return {"exit_layers": [3], "exit_policy": {"layers": [3, 6], "thresholds": [0.5], **changes}}
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
         ({"exit_layers": [0, 3]}, r"exit_layers \[0, 3, 6\] outside 1\.\.6"),
         ({"exit_layers": [7]}, r"exit_layers \[6, 7\] outside 1\.\.6"),
-        ({"exit_policy": {"layers": [6], "thresholds": [0.5]}}, "expected a threshold for each exit but the last, 0"),
-        ({"exit_policy": {"layers": [3, 6], "thresholds": [1.5]}}, "thresholds.0"),
+        ({"exit_policy": {"layers": [6], "thresholds": [0.5]}}, "for each of 0 early exits"),
         ({"exit_policy": {"layers": [3, 6], "thresholds": [0.5]}}, r"exits \[3, 6\] for a model with exits \[6\]"),
         ({"exit_layers": [3], "exit_policy": {"layers": [3], "thresholds": []}}, r"exits \[3\] for a model with"),
-        ({"exit_layers": [3], "exit_loss_weights": [1.0]}, "a loss weight for each of 2 exits"),
+        (early_by(thresholds=[1.5]), r"a threshold in 0\.\.1"),
+        (early_by(thresholds=[float("nan")]), r"a threshold in 0\.\.1"),
+        (early_by(criterion="hunch"), "unknown criterion 'hunch'"),
+        (early_by(granularity="word"), "unknown granularity 'word'"),
+        (early_by(token_pooling="sum"), "unknown token_pooling 'sum'"),
+        (early_by(criterion="patience"), "patience None with the criterion patience"),
+        (early_by(patience=2), "patience 2 with the criterion entropy"),
     ],
 )
 def test_a_configuration_outside_its_range_is_refused(settings, message):

@@ -5,26 +5,31 @@ from safetensors.torch import load_file
 from torch.utils.data import default_collate
 from transformers import XLMRobertaForMaskedLM, set_seed
 
+from halfling.models.masked_lm import masked_features
 from halfling.models.shapes import Dimensions, config_for
 from halfling.tokens.masking import MaskedBlocks
 from halfling.training.distill import DistillSettings, distill
-from halfling.training.distiller import DistillationTrainer
-from halfling.training.student import DistilledMaskedLM
+from halfling.training.distiller import DistillationTrainer, DistilledMaskedLM, TeacherTargets
+from halfling.training.losses import kl_divergence
 from halfling.training.trainer import train_resumably, training_arguments
+
+IDS = torch.tensor([[0, 8, 41, 10, 2, 0, 41, 12, 2, 1], [0, 9, 9, 41, 15, 16, 17, 2, 1, 1]])
+SEQUENCES = torch.tensor([[1, 1, 1, 1, 1, 2, 2, 2, 2, 0], [1, 1, 1, 1, 1, 1, 1, 1, 0, 0]])
+LABELS = torch.full((2, 10), -100)
+LABELS[0, 2], LABELS[0, 6], LABELS[1, 3] = 20, 21, 22
+PAIRS = [(0, 0), (2, 3)]
 
 
 @pytest.fixture
 def trainer(tmp_path, teacher, packed):
     set_seed(0)
     config = config_for(Dimensions(num_layers=2, width=8, num_heads=2, max_tokens=64).with_vocabulary(42))
-    config.update({"layer_pairs": [(1, 2), (2, 4)], "teacher_width": 16})
-    config.update({"hidden_weight": 1.0, "kl_weight": 1.0, "kl_temperature": 1.0})
     settings = DistillSettings(batch_size=8, learning_rate=1e-2, warmup_share=0.1, weight_decay=0.1, save_steps=25)
     arguments = training_arguments(tmp_path / "out", settings)
     blocks = MaskedBlocks(packed, epochs=2, blocks_per_step=8, vocab_size=42, mask_id=41, seed=0)
     return DistillationTrainer(
         teacher=XLMRobertaForMaskedLM.from_pretrained(teacher).train(),
-        model=DistilledMaskedLM(config),
+        model=DistilledMaskedLM(config, [(1, 2), (2, 4)], teacher_width=16),
         args=arguments,
         train_dataset=blocks,
         data_collator=default_collate,
@@ -87,7 +92,7 @@ def test_logged_parts_are_means_since_the_last_log(trainer):
 
     def watched(*arguments, **options):
         loss, outputs = compute(arguments[0], arguments[1], return_outputs=True)
-        seen.append([outputs[part].item() for part in ("loss", "hidden", "kl")])
+        seen.append([loss.item(), outputs["hidden"].item(), outputs["kl"].item()])
         return loss
 
     trainer.compute_loss = watched
@@ -97,3 +102,59 @@ def test_logged_parts_are_means_since_the_last_log(trainer):
     for entry, steps in zip(curve, (seen[:2], seen[2:]), strict=True):
         logged = [entry[part] for part in ("loss", "hidden", "kl")]
         np.testing.assert_allclose(logged, np.mean(steps, axis=0), atol=1e-4)
+
+
+def test_the_loss_is_the_weighted_sum_of_its_parts(trainer):
+    batch = default_collate([trainer.train_dataset[n] for n in range(4)])
+    trainer.weights, trainer.temperature = {"hidden": 0.5, "kl": 2.0}, 3.0
+    trainer.model.eval()
+    loss, parts = trainer.compute_loss(trainer.model, batch, return_outputs=True)
+    assert loss.item() == pytest.approx(0.5 * parts["hidden"].item() + 2.0 * parts["kl"].item(), rel=1e-6)
+    expected = trainer.model(**batch, targets=trainer.targets(batch), temperature=3.0)["kl"]
+    torch.testing.assert_close(parts["kl"], expected)
+
+
+@pytest.fixture
+def student():
+    set_seed(1)
+    config = config_for(Dimensions(num_layers=2, width=8, num_heads=2, max_tokens=64).with_vocabulary(42))
+    return DistilledMaskedLM(config, PAIRS, teacher_width=16).eval()
+
+
+@pytest.fixture
+def targets(teacher):
+    model = XLMRobertaForMaskedLM.from_pretrained(teacher).eval()
+    with torch.no_grad():
+        masked = masked_features(model, IDS, SEQUENCES, LABELS, hidden_states=True)
+    states = tuple(masked.hidden_states[layer] for _, layer in PAIRS)
+    return TeacherTargets(masked.features, states, model.lm_head.decoder.weight, model.lm_head.decoder.bias)
+
+
+def test_the_hidden_part_is_the_mean_over_mapped_layers_of_projected_states(student, targets):
+    own = masked_features(student, IDS, SEQUENCES, LABELS, hidden_states=True).hidden_states
+    keep = SEQUENCES > 0
+    gaps = [
+        (student.projections[str(layer)](own[layer])[keep] - theirs[keep]).square().mean()
+        for (layer, _), theirs in zip(PAIRS, targets.hidden_states, strict=True)
+    ]
+    hidden = student(IDS, SEQUENCES, LABELS, targets)["hidden"]
+    torch.testing.assert_close(hidden, sum(gaps) / 2)
+
+
+def test_the_divergence_is_of_masked_positions_at_the_temperature(student, targets):
+    own = student.lm_head.decoder(masked_features(student, IDS, SEQUENCES, LABELS).features)
+    theirs = targets.features @ targets.pieces.T + targets.bias
+    assert own.shape == (3, 42)
+    found = student(IDS, SEQUENCES, LABELS, targets, temperature=3.0)["kl"]
+    torch.testing.assert_close(found, kl_divergence(own, theirs, 3.0))
+
+
+def test_there_is_a_projection_for_each_mapped_layer_and_no_other(student):
+    assert set(student.projections) == {"0", "2"}
+    assert student.projections["2"].weight.shape == (16, 8)
+
+
+def test_every_weight_that_matters_gets_a_gradient(student, targets):
+    sum(student(IDS, SEQUENCES, LABELS, targets).values()).backward()
+    without = {name for name, weight in student.named_parameters() if weight.grad is None}
+    assert without == set()

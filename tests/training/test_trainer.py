@@ -1,6 +1,3 @@
-from collections import Counter
-
-import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -10,62 +7,11 @@ from halfling.errors import HalflingError
 from halfling.training.trainer import (
     BatchMeanTrainer,
     TrainingSettings,
-    epochs_order,
     last_complete,
     remove_checkpoints,
     train_resumably,
     training_arguments,
 )
-
-
-def test_every_epoch_reads_each_example_once_in_an_order_of_its_own():
-    order = epochs_order(10, epochs=3, batch_size=4, seed=0)
-    epochs = [order[i : i + 10] for i in (0, 10, 20)]
-    assert [sorted(epoch) for epoch in epochs] == [list(range(10))] * 3
-    assert len({tuple(epoch) for epoch in epochs}) == 3
-
-
-def test_the_order_follows_from_the_seed_alone():
-    np.random.seed(1)
-    first = epochs_order(50, epochs=2, batch_size=4, seed=7, lengths=range(50))
-    np.random.seed(2)
-    torch.manual_seed(2)
-    assert epochs_order(50, epochs=2, batch_size=4, seed=7, lengths=range(50)) == first
-    assert epochs_order(50, epochs=2, batch_size=4, seed=8, lengths=range(50)) != first
-
-
-def test_the_first_epochs_of_a_longer_training_are_those_of_a_shorter():
-    short = epochs_order(30, epochs=2, batch_size=4, seed=0, lengths=range(30))
-    assert epochs_order(30, epochs=5, batch_size=4, seed=0, lengths=range(30))[: len(short)] == short
-
-
-def test_batches_hold_examples_of_like_length():
-    lengths = np.random.default_rng(0).integers(5, 100, 400).tolist()
-
-    def spread(order):
-        batches = np.array(lengths)[order].reshape(-1, 8)
-        return (batches.max(axis=1) - batches.min(axis=1)).mean()
-
-    alike = epochs_order(400, epochs=1, batch_size=8, seed=0, lengths=lengths)
-    assert sorted(alike) == list(range(400))
-    assert spread(alike) < spread(epochs_order(400, epochs=1, batch_size=8, seed=0)) / 10
-    means = np.array(lengths)[alike].reshape(-1, 8).mean(axis=1)
-    assert abs(np.corrcoef(means, np.arange(50))[0, 1]) < 0.3, "the batches themselves are not in order of length"
-
-
-def test_what_an_epoch_leaves_out_is_chance():
-    lengths = list(range(43))
-    left_out = Counter()
-    for seed in range(30):
-        order = epochs_order(43, epochs=1, batch_size=4, seed=seed, lengths=lengths)
-        assert len(order) == len(set(order)) == 40
-        left_out.update(set(range(43)) - set(order))
-    assert len(left_out) > 20
-
-
-@pytest.mark.parametrize("lengths", [None, [5, 6, 7]])
-def test_fewer_examples_than_a_batch_are_one_batch(lengths):
-    assert sorted(epochs_order(3, epochs=1, batch_size=8, seed=0, lengths=lengths)) == [0, 1, 2]
 
 
 def test_incomplete_checkpoints_are_removed_and_the_newest_complete_one_is_taken(tmp_path):

@@ -3,24 +3,17 @@
 from transformers import AutoConfig, AutoModelForSequenceClassification, AutoModelForTokenClassification
 
 from halfling.models.early_exit import (
+    EarlyExitOutput,
     XLMRobertaEarlyExitConfig,
     XLMRobertaEarlyExitForSequenceClassification,
     XLMRobertaEarlyExitForTokenClassification,
 )
-from halfling.models.exit_loops import EarlyExitOutput
 
 AutoConfig.register(XLMRobertaEarlyExitConfig.model_type, XLMRobertaEarlyExitConfig)
 AutoModelForSequenceClassification.register(XLMRobertaEarlyExitConfig, XLMRobertaEarlyExitForSequenceClassification)
 AutoModelForTokenClassification.register(XLMRobertaEarlyExitConfig, XLMRobertaEarlyExitForTokenClassification)
 
-EARLY_EXIT_MODELS = {
-    "xnli": XLMRobertaEarlyExitForSequenceClassification,
-    "wikiann": XLMRobertaEarlyExitForTokenClassification,
-}
-"""By the name of the task."""
-
 __all__ = [
-    "EARLY_EXIT_MODELS",
     "EarlyExitOutput",
     "XLMRobertaEarlyExitConfig",
     "XLMRobertaEarlyExitForSequenceClassification",

@@ -1,14 +1,16 @@
-"""The early-exit model: XLM-R's own layers with a classifier after chosen ones, and a loop that really stops.
+"""XLM-R with a classifier after chosen layers: an input exits after the first one that is sure enough of it.
 
-Follows BranchyNet (https://arxiv.org/abs/1709.01686) and DeeBERT (https://arxiv.org/abs/2004.12993): an input leaves
-at the first exit whose uncertainty is below that exit's threshold. How they leave is in `exit_loops.py`.
+This file needs torch and transformers alone, so a published model carries it (`trust_remote_code=True`). It is the
+reference, short and exact; halfling's engine is the fast one. Follows BranchyNet (https://arxiv.org/abs/1709.01686) and
+DeeBERT (https://arxiv.org/abs/2004.12993), whose code stops for a batch of one only.
 """
 
+import math
+from dataclasses import dataclass
 from typing import Any, no_type_check
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Int
 from torch import Tensor, nn
 from transformers import XLMRobertaConfig, XLMRobertaModel
 from transformers.masking_utils import create_bidirectional_mask
@@ -16,31 +18,58 @@ from transformers.models.xlm_roberta.modeling_xlm_roberta import (
     XLMRobertaClassificationHead,
     XLMRobertaPreTrainedModel,
 )
+from transformers.utils import ModelOutput
 
-from halfling.exits import criteria
-from halfling.exits.policy import ExitPolicy
-from halfling.models.exit_loops import EarlyExitOutput, leave_by_sentence, leave_by_token
+Policy = dict[str, Any]
+"""Where inputs exit: `layers` in use, ascending, the last layer last; `thresholds`, one for each but the last.
+
+An input exits where its uncertainty (0..1) is below the threshold. Optional: `criterion` (entropy, max_probability,
+margin or patience), `patience` (exits in a row that must confirm an answer), `granularity` (sentence, or for taggers
+token), `token_pooling` (mean or max: how a sentence's uncertainty is made of its tokens').
+"""
+
+_CHOICES = {
+    "criterion": ("entropy", "max_probability", "margin", "patience"),
+    "granularity": ("sentence", "token"),
+    "token_pooling": ("mean", "max"),
+}
+
+
+def full_policy(policy: Policy | None, exit_layers: list[int]) -> Policy:
+    """Return a policy with all its keys; one by which nobody exits early when it is None or all thresholds are 0.
+
+    Raises:
+        ValueError: It does not fit together, or not to a model with these exits.
+    """
+    never: Policy = {"layers": exit_layers[-1:], "thresholds": [], "patience": None}
+    never |= {name: choices[0] for name, choices in _CHOICES.items()}
+    full = never | (policy or {})
+    layers, thresholds = list(full["layers"]), list(full["thresholds"])
+    if layers != [layer for layer in exit_layers if layer in layers] or layers[-1:] != exit_layers[-1:]:
+        raise ValueError(f"a policy with exits {layers} for a model with exits {exit_layers}")
+    if len(thresholds) != len(layers) - 1 or not all(0 <= threshold <= 1 for threshold in thresholds):
+        raise ValueError(f"expected a threshold in 0..1 for each of {len(layers) - 1} early exits, got {thresholds}")
+    if unknown := [f"{name} {full[name]!r}" for name, choices in _CHOICES.items() if full[name] not in choices]:
+        raise ValueError(f"a policy with an unknown {unknown[0]}")
+    if (full["criterion"] == "patience") != bool(full["patience"]):
+        raise ValueError(f"patience {full['patience']} with the criterion {full['criterion']}")
+    return full if any(thresholds) else never
 
 
 @no_type_check  # transformers makes an __init__ that takes any keyword; its signature, which is checked, names fields
 class XLMRobertaEarlyExitConfig(XLMRobertaConfig):
-    """XLM-R's configuration and where to leave.
+    """XLM-R's configuration and where to exit.
 
     Args:
         exit_layers: Layers (1-based, ascending) followed by a classifier. The encoder's last layer is always the
             last exit and is added when missing.
-        exit_policy: A `records.ExitPolicy` as a dictionary: which of these exits are in use, and when an input
-            leaves at one. None: nobody leaves early.
-        exit_loss_weights: What each exit's cross-entropy weighs in training, in order. None: one each.
-        freeze_backbone: True while exits are trained on a backbone that must not move (no dropout in it either).
+        exit_policy: The `Policy` by which the model answers unless it is given another. None: nobody exits early.
     """
 
     model_type = "xlm-roberta-early-exit"
 
     exit_layers: list[int] | tuple[int, ...] = ()
     exit_policy: dict[str, Any] | None = None
-    exit_loss_weights: list[float] | tuple[float, ...] | None = None
-    freeze_backbone: bool = False
 
     def __post_init__(self, **kwargs: Any) -> None:
         super().__post_init__(**kwargs)
@@ -49,32 +78,100 @@ class XLMRobertaEarlyExitConfig(XLMRobertaConfig):
         if layers[0] < 1 or layers[-1] > last:
             raise ValueError(f"exit_layers {layers} outside 1..{last}, the layers of this encoder")
         self.exit_layers = layers
-        if self.exit_loss_weights is not None and len(self.exit_loss_weights) != len(layers):
-            raise ValueError(f"expected a loss weight for each of {len(layers)} exits, got {self.exit_loss_weights}")
-        if self.exit_policy is not None:
-            self.leave_by(ExitPolicy.model_validate(self.exit_policy))
+        full_policy(self.exit_policy, layers)
 
-    @property
-    def policy(self) -> ExitPolicy:
-        """When inputs leave: what `exit_policy` says, or never."""
-        if self.exit_policy is None:
-            return ExitPolicy(layers=(self.num_hidden_layers,), thresholds=())
-        return ExitPolicy.model_validate(self.exit_policy)
 
-    def leave_by(self, policy: ExitPolicy | None) -> None:
-        """Let inputs leave as `policy` says from now on; None: nobody leaves early.
+@dataclass
+class EarlyExitOutput(ModelOutput):
+    """What an early-exit model returns.
 
-        Raises:
-            ValueError: The policy uses an exit that this model does not have, or leaves out the last one.
+    Attributes:
+        loss: Sum of the exits' cross-entropies, when labels were given.
+        logits: Of the exit that each input (or token) took, [batch, classes] or [batch, tokens, classes]; where every
+            exit was computed, of the last.
+        exit_layers: The layer after which each input exited, [batch]; with token exits the last of its tokens.
+        token_exit_layers: With token exits, the layer after which each token exited, [batch, tokens]; 0 on padding.
+        uncertainty: By the policy's criterion (0..1) at the exit taken, [batch], with token exits [batch, tokens],
+            NaN on padding.
+        exit_logits: Logits of every exit in order, where every exit was computed.
+    """
+
+    loss: Tensor | None = None
+    logits: Tensor | None = None
+    exit_layers: Tensor | None = None
+    token_exit_layers: Tensor | None = None
+    uncertainty: Tensor | None = None
+    exit_logits: tuple[Tensor, ...] | None = None
+
+
+def uncertainty(logits: Tensor, criterion: str) -> Tensor:
+    """Return how unsure each answer is by a criterion that looks at one exit alone, in float32.
+
+    0 is certain. 1 is uniform, and for the margin a tie.
+
+    Args:
+        logits: [..., classes].
+        criterion: entropy (normalised by ln(classes)), max_probability or margin.
+    """
+    shifted = logits.float() - logits.float().amax(dim=-1, keepdim=True)
+    exp, classes = shifted.exp(), logits.shape[-1]
+    total = exp.sum(dim=-1)
+    if criterion == "entropy":
+        # ln sum e^x - sum x e^x / sum e^x: an underflown e^x is 0 here, where p ln p would be NaN and never exit.
+        unsure = (total.log() - (exp * shifted).sum(dim=-1) / total) / math.log(classes)
+    elif criterion == "max_probability":
+        unsure = (1 - 1 / total) / (1 - 1 / classes)
+    else:
+        first, second = (exp / total[..., None]).topk(2).values.unbind(dim=-1)
+        unsure = 1 - (first - second)
+    return unsure.clamp(0, 1)
+
+
+class Judge:
+    """Says at exit after exit how unsure the model is of whoever is still there; patience remembers their answers."""
+
+    def __init__(self, policy: Policy) -> None:
+        self.policy, self.by_token = policy, policy["granularity"] == "token"
+        self._labels: Tensor | None = None
+        self._confirmed: Any = 0
+
+    def __call__(self, logits: Tensor, counted: Tensor) -> Tensor:
+        """Return the uncertainty of each sentence, [rows], or with token exits of each token, [rows, tokens].
+
+        Args:
+            logits: [rows, classes], or of a tagger [rows, tokens, classes].
+            counted: True on the tokens whose uncertainty is a tagger's sentence's, [rows, tokens].
         """
-        used = () if policy is None else policy.layers
-        if policy is not None and (not {*used} <= {*self.exit_layers} or used[-1] != self.num_hidden_layers):
-            raise ValueError(f"a policy with exits {list(used)} for a model with exits {self.exit_layers}")
-        self.exit_policy = None if policy is None else policy.model_dump(mode="json")
+        if self.policy["criterion"] == "patience":
+            return self._impatience(logits.argmax(dim=-1), counted)
+        each = uncertainty(logits, self.policy["criterion"])
+        if self.by_token or each.dim() == 1:
+            return each
+        each, number = each.where(counted, 0), counted.sum(dim=1)
+        pooled = each.amax(dim=1) if self.policy["token_pooling"] == "max" else each.sum(dim=1) / number.clamp(min=1)
+        # Of a sentence without such a token nothing is known: it never exits early.
+        return pooled.where(number > 0, 1)
+
+    def _impatience(self, labels: Tensor, counted: Tensor) -> Tensor:
+        """Return the share of the exits that have yet to confirm an answer (PABEE, https://arxiv.org/abs/2006.04152)."""
+        same = labels == (torch.full_like(labels, -1) if self._labels is None else self._labels)
+        if labels.dim() == 2 and not self.by_token:
+            same = (same | ~counted).all(dim=1) & counted.any(dim=1)
+        self._labels, self._confirmed = labels, torch.where(same, self._confirmed + 1, 0)
+        return 1 - self._confirmed.clamp(max=self.policy["patience"]) / self.policy["patience"]
+
+    def keep(self, rows: Tensor, tokens: int) -> None:
+        """Forget all but these rows, True where one stays, and all but so many tokens."""
+        if self._labels is not None:
+            self._labels, self._confirmed = (_cut(each, rows, tokens) for each in (self._labels, self._confirmed))
+
+
+def _cut(tensor: Tensor, rows: Tensor, tokens: int) -> Tensor:
+    return tensor[rows, :tokens] if tensor.dim() > 1 else tensor[rows]
 
 
 class _EarlyExitModel(XLMRobertaPreTrainedModel):
-    """The loop, shared by both tasks; a task says what a head is and how uncertainty is pooled."""
+    """The loop, shared by both kinds; a kind says what a classifier is."""
 
     config_class = XLMRobertaEarlyExitConfig
     tags_tokens = False
@@ -93,18 +190,6 @@ class _EarlyExitModel(XLMRobertaPreTrainedModel):
         """Return an untrained classifier."""
         raise NotImplementedError
 
-    def doubt(self, policy: ExitPolicy) -> criteria.Doubt:
-        """Return what says at exit after exit how unsure the model is of each input that is still there."""
-        return criteria.Doubt(policy)
-
-    def train(self, mode: bool = True) -> "_EarlyExitModel":
-        """Switch training mode; a frozen backbone and its classifier stay in evaluation mode."""
-        super().train(mode)
-        if self.config.freeze_backbone:
-            self.roberta.train(False)
-            self.classifier.train(False)
-        return self
-
     def classify(self, layer: int, hidden: Tensor) -> Tensor:
         """Return the logits of the exit after `layer`."""
         head = self.classifier if layer == self.config.num_hidden_layers else self.exits[str(layer)]
@@ -112,87 +197,101 @@ class _EarlyExitModel(XLMRobertaPreTrainedModel):
 
     def forward(
         self,
-        input_ids: Int[Tensor, "batch tokens"],
+        input_ids: Tensor,
         attention_mask: Tensor | None = None,
-        position_ids: Int[Tensor, "batch tokens"] | None = None,
+        position_ids: Tensor | None = None,
         labels: Tensor | None = None,
-        word_starts: Bool[Tensor, "batch tokens"] | None = None,
+        word_starts: Tensor | None = None,
         all_exits: bool = False,
-        leave_below: float | None = None,
+        policy: Policy | None = None,
         **_: Any,
     ) -> EarlyExitOutput:
-        """Return logits, and where each input left.
+        """Return logits, and where each input exited.
 
         Args:
-            input_ids: Token ids.
+            input_ids: Token ids, [batch, tokens].
             attention_mask: 1 on real tokens, 0 on padding; everything is real when absent.
             position_ids: As in XLM-R; needed for packed rows only.
-            labels: Classes, [batch] or [batch, tokens] with -100 where none; given, nobody leaves early.
-            word_starts: For taggers, the first sub-word of each word: their uncertainty is the sentence's, and a
-                sentence is done when all of them have left. All real tokens when absent.
-            all_exits: Compute every exit for every input and let nobody leave.
-            leave_below: In training, tell who came as far as each exit if inputs, or with the granularity "token"
-                of the policy tokens, left below this entropy; tokens that have left keep their state. Everything
-                is computed all the same, so that every exit that was reached can learn.
+            labels: Classes, [batch] or [batch, tokens] with -100 where none.
+            word_starts: For taggers, True on the first sub-word of each word: their uncertainty is the sentence's, and
+                a sentence is done when all of them have exited. All real tokens when absent.
+            all_exits: Compute every exit for every input. So it is in training, and with labels. A `policy` then says
+                who would exit where, and tokens that have exited keep their state.
+            policy: Where inputs exit; the configuration's `exit_policy` when absent, but where every exit is computed.
         """
-        keep = torch.ones_like(input_ids) if attention_mask is None else attention_mask
-        hidden = self.roberta.embeddings(input_ids=input_ids, position_ids=position_ids)
-        mask = create_bidirectional_mask(config=self.config, inputs_embeds=hidden, attention_mask=attention_mask)
-        if self.training or all_exits or labels is not None:
-            return self._all_exits(hidden, mask, labels, keep if leave_below is not None else None, leave_below or 0.0)
-        if keep.dim() != 2:
-            raise ValueError(
-                f"expected attention_mask of [batch, tokens], came {tuple(keep.shape)}: packed rows hold "
-                "several sentences, which leave at different exits (use all_exits=True)"
-            )
-        counted = keep if word_starts is None else word_starts
-        policy = self.config.policy
-        if not policy.is_early:  # then what else it says changes nothing, down to the last bit
-            policy = ExitPolicy(layers=(self.config.num_hidden_layers,), thresholds=())
-        by_token = policy.granularity == "token"
+        all_exits = all_exits or self.training or labels is not None
+        exit_layers: list[int] = self.config.exit_layers
+        policy = full_policy(self.config.exit_policy if policy is None and not all_exits else policy, exit_layers)
+        by_token = policy["granularity"] == "token"
         if by_token and not self.tags_tokens:
-            raise ValueError("granularity token: only taggers have tokens that leave alone")
-        leave = leave_by_token if by_token else leave_by_sentence
+            raise ValueError("granularity token: only taggers have tokens that exit alone")
+        keep = torch.ones_like(input_ids, dtype=torch.bool)
+        if attention_mask is not None and attention_mask.dim() == 2:
+            keep = attention_mask.bool()
+        elif attention_mask is not None and policy["thresholds"]:
+            raise ValueError(
+                f"expected attention_mask of [batch, tokens], came {tuple(attention_mask.shape)}: packed rows hold "
+                "several sentences, which exit after different layers (use all_exits=True)"
+            )
         # What is asked of padding does not count: an input that shrinks would lose it half way.
-        return leave(self, policy, hidden, mask, keep.bool(), counted.bool() & keep.bool())
-
-    def _all_exits(
-        self, hidden: Tensor, mask: Tensor | None, labels: Tensor | None, keep: Tensor | None, leave_below: float
-    ) -> EarlyExitOutput:
-        exit_logits, reached = [], []
-        by_token = self.config.policy.granularity == "token"
-        there = None if keep is None else keep.bool()
-        counted = labels != -100 if self.tags_tokens and labels is not None else there
+        counted = keep if word_starts is None else word_starts.bool() & keep
+        hidden = self.roberta.embeddings(input_ids=input_ids, position_ids=position_ids)
+        mask = self._mask(hidden, attention_mask)
+        thresholds = dict(zip(policy["layers"], policy["thresholds"], strict=False))
+        judge, exit_logits, logits = Judge(policy), [], None
+        rows = torch.arange(len(input_ids), device=input_ids.device)  # which inputs the remaining rows are
+        there = keep if by_token else torch.ones_like(keep)  # tokens that have not exited
+        taken = torch.zeros_like(input_ids)
+        unsure = torch.full(input_ids.shape, torch.nan, device=input_ids.device)
         for number, layer in enumerate(self.roberta.encoder.layer, start=1):
             after = layer(hidden, mask)
-            hidden = after if there is None or not by_token else torch.where(there[..., None], after, hidden)
-            if number in self.config.exit_layers:
-                exit_logits.append(self.classify(number, hidden))
-                if there is None or counted is None:
-                    continue
-                reached.append(there if self.tags_tokens else there.any(dim=1))
-                unsure = criteria.normalised_entropy(exit_logits[-1].detach().float().cpu().numpy())
-                if self.tags_tokens and not by_token:
-                    votes = counted.cpu().numpy()
-                    unsure = criteria.pool_tokens(unsure[votes], votes.sum(axis=1), "mean")
-                goes = torch.from_numpy(criteria.leaves(unsure, leave_below)).to(hidden.device)
-                there = there & ~(goes if goes.dim() == 2 else goes[:, None])
+            hidden = after.where(there[..., None], hidden) if by_token else after
+            if number not in (exit_layers if all_exits else policy["layers"]):
+                continue
+            here = self.classify(number, hidden)
+            exit_logits.append(here)
+            if number not in policy["layers"]:
+                continue
+            doubt = judge(here.detach(), counted)
+            doubt = doubt if by_token else doubt[:, None].expand_as(there)
+            goes = there & (doubt < thresholds[number]) if number in thresholds else there
+            if by_token:  # with the last word that was waited for, all other tokens are done
+                goes = goes | there & ~(counted & there & ~goes).any(dim=1, keepdim=True)
+            row, column = goes.nonzero(as_tuple=True)
+            taken[rows[row], column], unsure[rows[row], column] = number, doubt[row, column]
+            there = there & ~goes
+            if all_exits or not len(row):
+                continue
+            if logits is None:
+                logits = here.new_zeros(*(input_ids.shape if self.tags_tokens else input_ids.shape[:1]), here.shape[-1])
+            if self.tags_tokens:
+                logits[rows[row], column] = here[row, column]
+            else:
+                logits[rows[goes[:, 0]]] = here[goes[:, 0]]
+            stay = there.any(dim=1)
+            if not stay.any():
+                break
+            # Those who stay are computed alone, at their own longest.
+            ends = torch.arange(1, keep.shape[1] + 1, device=keep.device) * keep[stay]
+            tokens = max(1, int(ends.max()))
+            judge.keep(stay, tokens)
+            rows = rows[stay]
+            hidden, keep, counted, there = (_cut(each, stay, tokens) for each in (hidden, keep, counted, there))
+            mask = self._mask(hidden, keep)
         loss = None
         if labels is not None:
-            weights = self.config.exit_loss_weights or [1.0] * len(exit_logits)
-            loss = sum(
-                weight * F.cross_entropy(logits.flatten(0, -2).float(), labels.flatten())
-                for weight, logits in zip(weights, exit_logits, strict=True)
-                if weight
-            )
-        last = torch.full((hidden.shape[0],), self.config.num_hidden_layers, device=hidden.device)
+            loss = sum(F.cross_entropy(one.flatten(0, -2).float(), labels.flatten()) for one in exit_logits)
         return EarlyExitOutput(
             loss=loss,
-            logits=exit_logits[-1],
-            exit_layers=last,
-            exit_logits=tuple(exit_logits),
-            reached=tuple(reached) or None,
+            logits=exit_logits[-1] if all_exits else logits,
+            exit_layers=taken.amax(dim=1),
+            token_exit_layers=taken if by_token else None,
+            uncertainty=unsure if by_token else unsure[:, 0],
+            exit_logits=tuple(exit_logits) if all_exits else None,
         )
+
+    def _mask(self, hidden: Tensor, attention_mask: Tensor | None) -> Tensor | None:
+        return create_bidirectional_mask(config=self.config, inputs_embeds=hidden, attention_mask=attention_mask)
 
 
 class XLMRobertaEarlyExitForSequenceClassification(_EarlyExitModel):
@@ -205,7 +304,7 @@ class XLMRobertaEarlyExitForSequenceClassification(_EarlyExitModel):
 
 
 class XLMRobertaEarlyExitForTokenClassification(_EarlyExitModel):
-    """XLM-R that tags tokens after each of its exits; a sentence leaves as a whole, or each token alone."""
+    """XLM-R that tags tokens after each of its exits; a sentence exits as a whole, or each token alone."""
 
     tags_tokens = True
 

@@ -11,11 +11,10 @@ from halfling.errors import HalflingError
 from halfling.models.load import load_model, load_tokenizer
 from halfling.models.shapes import Dimensions, Shape, config_for, require_room, resolve_shape
 from halfling.records import Counts, Progress, silent
-from halfling.training.distiller import DistillationTrainer, SaveAfterEpochs
+from halfling.training.distiller import DistillationTrainer, DistilledMaskedLM, SaveAfterEpochs
 from halfling.training.initialise import embeddings_from, layers_from
 from halfling.training.layer_maps import LayerMapName, LayerPair, layer_map
 from halfling.training.masked import MaskedTraining, masked_blocks
-from halfling.training.student import DistilledMaskedLM
 from halfling.training.trainer import remove_checkpoints, train_resumably, training_arguments
 
 
@@ -56,13 +55,9 @@ def distill(
     shape = resolve_shape(settings.student, model.config.vocab_size)
     set_seed(settings.seed)
     config = config_for(shape, dropout=settings.dropout)
-    config.update({"hidden_weight": settings.hidden_weight, "kl_weight": settings.kl_weight})
-    # Not `temperature`: transformers keeps that name for text generation and refuses to save it.
-    config.update({"kl_temperature": settings.temperature})
     try:
         pairs = layer_map(settings.layer_map, shape.num_layers, model.config.num_hidden_layers, settings.layer_pairs)
-        config.update({"layer_pairs": pairs, "teacher_width": model.config.hidden_size})
-        student = DistilledMaskedLM(config)
+        student = DistilledMaskedLM(config, pairs, model.config.hidden_size)
         if settings.start == "layers":
             layers_from(student, model, pairs)
         elif settings.start == "embeddings":
@@ -76,6 +71,9 @@ def distill(
         require_room(reader.config, blocks.block_tokens, f"distill: the {name}", "block_tokens")
     trainer = DistillationTrainer(
         teacher=model,
+        hidden_weight=settings.hidden_weight,
+        kl_weight=settings.kl_weight,
+        temperature=settings.temperature,
         model=student,
         args=arguments,
         train_dataset=blocks,

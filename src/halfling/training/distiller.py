@@ -1,33 +1,115 @@
-"""Distillation on `transformers.Trainer`: the teacher speaks first, the student learns from what it said."""
+"""A student while it learns, and its training on `transformers.Trainer`: the teacher speaks first."""
 
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
+from jaxtyping import Float
+from torch import Tensor, nn
 from transformers import (
     TrainerCallback,
     TrainerControl,
     TrainerState,
     TrainingArguments,
+    XLMRobertaConfig,
     XLMRobertaForMaskedLM,
 )
 
 from halfling.models.load import save_masked_lm
 from halfling.models.masked_lm import masked_features
-from halfling.training.student import TeacherTargets
+from halfling.training.layer_maps import LayerPair
+from halfling.training.losses import hidden_state_loss, output_layer_kl
 from halfling.training.trainer import BatchMeanTrainer
 
 
-class DistillationTrainer(BatchMeanTrainer):
-    """Trains a `DistilledMaskedLM` against a frozen teacher, and logs the two parts of its loss."""
+class TeacherTargets(NamedTuple):
+    """What the teacher says of a batch.
 
-    def __init__(self, *, teacher: XLMRobertaForMaskedLM, **arguments: Any) -> None:
+    Attributes:
+        features: Its states at the masked positions, ready for its output layer.
+        hidden_states: Its states at the mapped layers, in the order of the map.
+        pieces: Its output embedding.
+        bias: Its output bias.
+    """
+
+    features: Float[Tensor, "masked width"]
+    hidden_states: tuple[Float[Tensor, "batch tokens width"], ...]
+    pieces: Float[Tensor, "vocab width"]
+    bias: Float[Tensor, " vocab"]
+
+
+class DistilledMaskedLM(XLMRobertaForMaskedLM):
+    """A student and its projections in one model, so that a checkpoint holds both and distribution wraps both.
+
+    Args:
+        config: The student's.
+        layer_pairs: The layer map, (student layer, teacher layer): each gets a projection.
+        teacher_width: What the projections lead to.
+    """
+
+    def __init__(self, config: XLMRobertaConfig, layer_pairs: Sequence[LayerPair], teacher_width: int) -> None:
+        super().__init__(config)
+        self.layer_pairs = tuple(layer_pairs)
+        self.projections = nn.ModuleDict(
+            {str(student): nn.Linear(config.hidden_size, teacher_width) for student, _ in layer_pairs}
+        )
+        self.post_init()
+
+    def forward(
+        self,
+        input_ids: Tensor,
+        sequence_ids: Tensor,
+        labels: Tensor,
+        targets: TeacherTargets,
+        temperature: float = 1.0,
+        **_: Any,
+    ) -> dict[str, Tensor]:
+        """Return the parts of the loss: `hidden` (mean over mapped layers) and `kl` (nats, at `temperature`)."""
+        masked = masked_features(self, input_ids, sequence_ids, labels, hidden_states=True)
+        keep = sequence_ids > 0
+        gaps = [
+            hidden_state_loss(self.projections[str(student)](masked.hidden_states[student]), teacher_state, keep)
+            for (student, _), teacher_state in zip(self.layer_pairs, targets.hidden_states, strict=True)
+        ]
+        kl = output_layer_kl(
+            masked.features,
+            self.lm_head.decoder.weight,
+            self.lm_head.decoder.bias,
+            targets.features,
+            targets.pieces,
+            targets.bias,
+            temperature,
+        )
+        return {"hidden": torch.stack(gaps).mean(), "kl": kl}
+
+
+class DistillationTrainer(BatchMeanTrainer):
+    """Trains a `DistilledMaskedLM` against a frozen teacher, and logs the two parts of its loss.
+
+    Args:
+        teacher: The teacher.
+        hidden_weight: What the hidden-state loss weighs.
+        kl_weight: What the divergence weighs.
+        temperature: Of both sides of the divergence.
+        arguments: Of a Trainer.
+    """
+
+    def __init__(
+        self,
+        *,
+        teacher: XLMRobertaForMaskedLM,
+        hidden_weight: float = 1.0,
+        kl_weight: float = 1.0,
+        temperature: float = 1.0,
+        **arguments: Any,
+    ) -> None:
         super().__init__(**arguments)
         # Outside the model on purpose: distributed wrappers go round the student alone.
         self.teacher = teacher.to(self.accelerator.device).eval().requires_grad_(False)
-        self.teacher_layers = [theirs for _, theirs in self.model.layer_pairs]
+        self.weights = {"hidden": hidden_weight, "kl": kl_weight}
+        self.temperature = temperature
         self._parts: dict[str, list[Tensor]] = {"hidden": [], "kl": []}
 
     def targets(self, inputs: dict[str, Tensor]) -> TeacherTargets:
@@ -42,7 +124,7 @@ class DistillationTrainer(BatchMeanTrainer):
         decoder = self.teacher.lm_head.decoder
         return TeacherTargets(
             masked.features,
-            tuple(masked.hidden_states[layer] for layer in self.teacher_layers),
+            tuple(masked.hidden_states[theirs] for _, theirs in self.model.layer_pairs),
             decoder.weight,
             decoder.bias,
         )
@@ -55,10 +137,11 @@ class DistillationTrainer(BatchMeanTrainer):
         num_items_in_batch: Tensor | int | None = None,
     ) -> Any:
         """Return the weighted loss, a mean over the batch; see `BatchMeanTrainer` on accumulation."""
-        outputs = model(**inputs, targets=self.targets(inputs))
+        outputs = model(**inputs, targets=self.targets(inputs), temperature=self.temperature)
         for part, values in self._parts.items():
             values.append(outputs[part].detach())
-        return (outputs["loss"], outputs) if return_outputs else outputs["loss"]
+        loss = self.weights["hidden"] * outputs["hidden"] + self.weights["kl"] * outputs["kl"]
+        return (loss, outputs) if return_outputs else loss
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Add the mean of each part since the last log."""

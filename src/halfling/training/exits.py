@@ -1,5 +1,6 @@
 """The exits stage: a fine-tuned model in, the same model with trained exits out."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,34 +16,59 @@ from halfling.models.classifier import EARLY_EXIT, load_classifier, read_checkpo
 from halfling.models.load import load_model, load_tokenizer
 from halfling.models.shapes import require_room
 from halfling.records import Counts, Progress, silent
+from halfling.tasks.encode import IGNORED
 from halfling.tasks.of_model import task_of
 from halfling.tasks.task import Task
-from halfling.training.exit_losses import exits_loss
 from halfling.training.labelled import LabelledTraining, train_on_labels
+from halfling.training.losses import exits_loss
 from halfling.training.trainer import BatchMeanTrainer, remove_checkpoints
 
 
 class _ExitsTrainer(BatchMeanTrainer):
-    """A Trainer whose loss is that of all exits; in the second half of all steps inputs may leave."""
+    """A Trainer whose loss is that of all exits.
 
-    def __init__(self, *, soft_share: float, leaving: bool, **arguments: Any) -> None:
+    Args:
+        method: As `ExitsSettings` says, and so the next two.
+        soft_share: See there.
+        granularity: See there.
+        weights: What each exit weighs.
+        arguments: Of a Trainer.
+    """
+
+    def __init__(
+        self, *, method: str, soft_share: float, granularity: str, weights: Sequence[float], **arguments: Any
+    ) -> None:
         super().__init__(**arguments)
-        self.soft_share, self.leaving = soft_share, leaving
+        self.method, self.soft_share, self.granularity, self.weights = method, soft_share, granularity, weights
 
     def compute_loss(self, model: Any, inputs: dict[str, Tensor], *_: Any, **__: Any) -> Tensor:
         """Return the loss of a batch."""
-        second_half = 2 * self.state.global_step >= self.state.max_steps
-        # A threshold of its own for every batch: which one calibration will choose is not known yet.
-        leave_below = torch.rand(()).item() if self.leaving and second_half else None
-        output = model(**inputs, all_exits=True, leave_below=leave_below)
-        labels = inputs["labels"]
+        if self.method == "two_stage":  # no dropout in what must not move
+            model.roberta.eval()
+            model.classifier.eval()
+        read = {name: tensor for name, tensor in inputs.items() if name != "labels"}
+        labels, keep = inputs["labels"], inputs["attention_mask"].bool()
+        reached = None
+        if self.method == "leaving" and 2 * self.state.global_step >= self.state.max_steps:
+            # A threshold of its own for every batch: which one calibration will choose is not known yet.
+            read["policy"] = ExitPolicy.uniform(
+                tuple(model.config.exit_layers), torch.rand(()).item(), granularity=self.granularity
+            ).model_dump(mode="json")
+            if labels.dim() == 2 and self.granularity == "sentence":
+                read["word_starts"] = labels != IGNORED
+        output = model(**read, all_exits=True)
+        if "policy" in read:
+            taken = output.exit_layers if output.token_exit_layers is None else output.token_exit_layers
+            if labels.dim() > taken.dim():
+                taken = taken[:, None].where(keep, 0)
+            reached = [taken >= layer for layer in model.config.exit_layers]
         return exits_loss(
             output.exit_logits,
             labels,
-            model.config.exit_loss_weights,
+            self.weights,
             soft_share=self.soft_share,
-            soft_on=inputs["attention_mask"].bool() if labels.dim() == 2 else None,
-            reached=output.reached,
+            soft_on=keep if labels.dim() == 2 else None,
+            reached=reached,
         )
 
 
@@ -100,7 +126,6 @@ def train_exits(
             **{
                 **plain.config.to_dict(),
                 "exit_layers": list(settings.layers or range(1, plain.config.num_hidden_layers + 1)),
-                "freeze_backbone": two_stage,
             }
         )
     except ValueError as error:
@@ -109,18 +134,14 @@ def train_exits(
         raise HalflingError(
             f"exits: {config.exit_layers} leaves no early exit: name a layer below {plain.config.num_hidden_layers}"
         )
+    weights = [layer / sum(config.exit_layers) for layer in config.exit_layers]
     if two_stage:
-        config.exit_loss_weights = [1.0] * (len(config.exit_layers) - 1) + [0.0]
-    else:
-        total = sum(config.exit_layers)
-        config.exit_loss_weights = [layer / total for layer in config.exit_layers]
+        weights = [1.0] * (len(weights) - 1) + [0.0]
     set_seed(settings.seed)  # of the exits' first weights
     model = load_model(EARLY_EXIT[whole.head], finetuned, new=("exits",), config=config)
     if two_stage:
         model.requires_grad_(False)
         model.exits.requires_grad_(True)
-    if settings.method == "leaving" and settings.granularity == "token":
-        model.config.leave_by(ExitPolicy.uniform(tuple(config.exit_layers), 0.0, granularity="token"))
     counts = train_on_labels(
         model,
         tokenizer,
@@ -129,11 +150,11 @@ def train_exits(
         out,
         progress,
         trainer_class=_ExitsTrainer,
+        method=settings.method,
         soft_share=settings.soft_share,
-        leaving=settings.method == "leaving",
+        granularity=settings.granularity,
+        weights=weights,
     )
-    model.config.freeze_backbone = False
-    model.config.leave_by(None)
     model.save_pretrained(out)
     whole.write(out)
     remove_checkpoints(out)

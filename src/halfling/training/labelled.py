@@ -15,13 +15,8 @@ from halfling.tasks.encode import IGNORED, encode, training_row
 from halfling.tasks.examples import read_examples
 from halfling.tasks.predict import pad
 from halfling.tasks.task import Task
-from halfling.training.trainer import (
-    BatchMeanTrainer,
-    TrainingSettings,
-    epochs_order,
-    train_resumably,
-    training_arguments,
-)
+from halfling.training.order import epochs_order
+from halfling.training.trainer import BatchMeanTrainer, TrainingSettings, train_resumably, training_arguments
 
 
 class LabelledTraining(TrainingSettings):

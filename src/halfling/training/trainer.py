@@ -1,17 +1,13 @@
-"""Training that survives being killed: complete checkpoints only, and an order of examples that is known beforehand.
+"""Training that survives being killed: complete checkpoints only, and examples read in the order they lie in.
 
-`transformers.Trainer` resumes weights, optimizer, schedule and random states. Two things are added here.
-A checkpoint counts once a marker file lies in it, written last, so a process killed while it saved leaves nothing
-that could be taken for whole. And the order of examples is drawn from the seed alone and read front to back:
-the Trainer's length-grouped sampler draws it from the global random state, which differs after a resume.
+`transformers.Trainer` resumes weights, optimizer, schedule and random states. Added here: a checkpoint counts once a
+marker file lies in it, written last, so a process killed while it saved leaves nothing that could be taken for whole.
 """
 
 import shutil
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 import torch
 from pydantic import Field
 from transformers import (
@@ -85,30 +81,6 @@ def training_arguments(out: Path, settings: TrainingSettings, **more: Any) -> Tr
     if arguments.n_gpu > 1 or arguments.world_size > 1:
         raise HalflingError("training: runs on one device so far: set CUDA_VISIBLE_DEVICES=0 and start one process")
     return arguments
-
-
-def epochs_order(
-    num_examples: int, *, epochs: int, batch_size: int, seed: int, lengths: Sequence[int] | None = None
-) -> list[int]:
-    """Return example numbers for all epochs, one after another, shuffled anew in each.
-
-    With `lengths`, batches hold examples of like length (sorted within pools of 50 batches, batches shuffled),
-    so that little is spent on padding; an epoch then leaves out the few examples that fill no batch.
-    """
-    whole = num_examples // batch_size * batch_size or num_examples
-    order: list[int] = []
-    for epoch in range(epochs):
-        random = np.random.default_rng([seed, epoch])
-        shuffled = random.permutation(num_examples)
-        if lengths is not None:
-            # Cut to whole batches before sorting: which examples an epoch leaves out is chance, not their length.
-            known, shuffled = np.asarray(lengths), shuffled[:whole]
-            pools = [shuffled[i : i + 50 * batch_size] for i in range(0, whole, 50 * batch_size)]
-            alike = np.concatenate([pool[np.argsort(-known[pool], kind="stable")] for pool in pools])
-            batches = [alike[i : i + batch_size] for i in range(0, whole, batch_size)]
-            shuffled = np.concatenate([batches[n] for n in random.permutation(len(batches))])
-        order += shuffled.tolist()
-    return order
 
 
 class _Milestones(TrainerCallback):

@@ -107,7 +107,7 @@ def _layer_of_some(
     mask: Float[Tensor, "rows 1 queries tokens"],
     queries: Int[Tensor, "rows queries"],
 ) -> Float[Tensor, "rows tokens width"]:
-    """Return the states after a layer that changes those of `queries` only, as `models.token_layer` does."""
+    """Return the states after a layer that changes those of `queries` only; keys and values are of all tokens."""
     attention, flat = layer.attention.self, hidden.flatten(0, 1)
     states = flat[queries]
 
