@@ -81,7 +81,9 @@ def read_rows(source: str, task: Task) -> Rows:
 
 def _table(plain: Path, format_: Format, task: Task, scratch: Path) -> dict[str, list[Any]]:
     # Here, since a process that only answers need not hold a data set library in memory.
-    from datasets import Dataset, Features, Value
+    from datasets import Dataset, Features, Value, disable_progress_bars
+
+    disable_progress_bars()
 
     options: dict[str, Any] = {"cache_dir": str(scratch), "keep_in_memory": True}
     if format_ == "parquet":
