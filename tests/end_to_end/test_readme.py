@@ -22,7 +22,9 @@ COMMANDS = [line for block in fenced("sh") for line in block.splitlines()]
 
 @pytest.fixture(scope="module")
 def workplace(write_recipe, tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("readme")
+    folder = tmp_path_factory.mktemp("readme") / "here"
+    # A dry run looks whether the data of `recipes/real.yaml` is there.
+    (folder.parent / "shared/data/cc100-mini").mkdir(parents=True)
     shutil.copytree(ROOT / "recipes", folder / "recipes")
     tiny = write_recipe("xnli", "wikiann").read_text(encoding="utf-8")
     (folder / "recipes" / "demo.yaml").write_text(tiny.replace("name: tiny", "name: demo"), encoding="utf-8")

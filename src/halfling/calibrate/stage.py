@@ -33,14 +33,21 @@ _MEASURED = 3
 def calibrate(
     *, settings: CalibrateSettings, model: Path, out: Path, task: Task | None = None, progress: Progress = silent
 ) -> Counts:
-    """Choose exits and thresholds of MODEL on its task's dev split, for what is asked: --max-drop 0.5.
+    """Write `exit_policy.json`: exits and thresholds chosen on the dev split of the model's task, for what is asked.
 
-    Writes `exit_policy.json`: the policy chosen for what was asked, and the curve that it was chosen from. Every point
+    It holds the policy chosen for what was asked, and the curve that it was chosen from. Every point
     of the curve maximises quality less a price on arithmetic, or on time where that is measured; prices rise until the
     cheapest policy is reached, and close in on where the wish is just met (`Drawing.close_in`). No exits is the first
     point. Only the dev split of the training languages is read. With `timing` "none" every run chooses the same; where
     times are measured, a point measured to be slower than no exits is passed over, and no exits is chosen where only
     such points meet the wish, even if it is `flops_share`.
+
+    Args:
+        settings: What is asked, and how it is looked for.
+        model: An early-exit model's folder.
+        out: Where to write.
+        task: Data for the task that travels with the model.
+        progress: Told of every part.
 
     Returns:
         The chosen policy's exits and thresholds, `drop` and `drop_bound` in points, `flops_share`, and `time_share`

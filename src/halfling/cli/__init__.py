@@ -1,1 +1,1 @@
-"""The command line: one small file per command."""
+"""The command line: the commands of stages are derived from their declarations, each other one is a small file."""

@@ -9,12 +9,16 @@ from pathlib import Path
 from typing import Any
 
 import typer
+from rich.markup import escape
 
 from halfling.cli.options import parameter
 from halfling.cli.task import task_in, task_options
 from halfling.pipeline.stages import Kind, place
 from halfling.stage import Input
 from halfling.tasks.task import Task
+
+_INPUTS = "Inputs"
+"""The panel of `--help`."""
 
 Given = Mapping[str, Any]
 """What the command line gave, by the names of the parameters that asked for it."""
@@ -52,10 +56,9 @@ def _one(one: Parameter, text: str | None, *, required: bool) -> Asked:
         return Asked((parameter(name, str, how),), lambda given: {name: place(given[name])})
     if annotation == Path | None:
         how = typer.Option(_option(name), help=text, metavar="FOLDER", rich_help_panel=_INPUTS)
+        wanted = parameter(name, Path | None, how, None)
         # Left out where a whole run has nothing to give: the same work has the same fingerprint.
-        return Asked(
-            (parameter(name, Path | None, how, None),), lambda given: {name: given[name]} if given[name] else {}
-        )
+        return Asked((wanted,), lambda given: {name: given[name]} if given[name] else {})
     if annotation in (Task, Task | None):
 
         def read(given: Given) -> dict[str, Input]:
@@ -66,9 +69,6 @@ def _one(one: Parameter, text: str | None, *, required: bool) -> Asked:
 
         return Asked(task_options(), read)
     raise TypeError(f"{name}: no way to ask for a {annotation} on the command line")
-
-
-_INPUTS = "Inputs"
 
 
 def _folders(name: str, text: str | None, *, required: bool) -> Asked:
@@ -111,7 +111,7 @@ def _documented(kind: Kind) -> dict[str, str]:
     _, _, section = (inspect.getdoc(kind.work) or "").partition("\nArgs:\n")
     lines = section.partition("\n\n")[0]
     found = re.findall(r"^    (\w+): (.+(?:\n     .+)*)", lines, flags=re.MULTILINE)
-    return {name: " ".join(text.replace("`", "").split()) for name, text in found}
+    return {name: escape(" ".join(text.replace("`", "").split())) for name, text in found}
 
 
 def _singular(role: str) -> str:
