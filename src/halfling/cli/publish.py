@@ -17,12 +17,16 @@ def publish(
         list[Path] | None,
         typer.Option("--from", help="A folder of evaluate quality or evaluate masked-lm; repeat."),
     ] = None,
+    policy: Annotated[
+        Path | None, typer.Option(help="A calibration's folder: where inputs of an early-exit model exit by default.")
+    ] = None,
     notes: Annotated[Path | None, typer.Option(help="Markdown on data and licences, for the card.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Write MODEL in half precision with its tokenizer and a card: title=NAME."""
+    """Write MODEL, of any training stage, in half precision with its tokenizer and a card: title=NAME."""
     from halfling.cli.one_stage import run_one
     from halfling.report.publish import PublishSettings, publish
 
     inputs = {"model": model} | {f"{folder.parent.name}/{folder.name}": folder for folder in measured or ()}
-    run_one(publish, PublishSettings, out, overrides, inputs | ({"notes": notes} if notes else {}), as_json=as_json)
+    inputs |= {name: path for name, path in (("notes", notes), ("policy", policy)) if path}
+    run_one(publish, PublishSettings, out, overrides, inputs, as_json=as_json)

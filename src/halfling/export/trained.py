@@ -54,7 +54,7 @@ class Trained:
 def load_trained(model: Path, policy: Path | None) -> Trained:
     """Return the model of a folder, with the policy of a calibration's folder.
 
-    Without a policy nobody leaves early.
+    Without one, inputs leave as the model's own configuration says, or never.
 
     Raises:
         HalflingError: A folder cannot be read, or the policy was made for another model.
@@ -78,7 +78,8 @@ def load_trained(model: Path, policy: Path | None) -> Trained:
         raise HalflingError(f"{model}: its labels are {', '.join(labels)}: export needs two at least, all different")
     last = network.config.num_hidden_layers
     if policy is None:
-        return Trained(network.eval(), kind, labels, ExitPolicy(layers=(last,), thresholds=()))
+        stored = getattr(network.config, "exit_policy", None) or {"layers": (last,), "thresholds": ()}
+        return Trained(network.eval(), kind, labels, ExitPolicy.model_validate(stored))
     chosen = Calibration.read(policy / "exit_policy.json").policy
     if chosen.granularity == "token" and kind != "token":
         raise HalflingError(f"{policy}: lets tokens leave alone, and {model} classifies whole texts: calibrate it")
