@@ -1,4 +1,7 @@
 import json
+import os
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -94,3 +97,64 @@ def test_an_unreadable_tokenizer_is_one_line_that_names_the_folder(tmp_path):
     with pytest.raises(HalflingError, match=f"{tmp_path}: no tokenizer could be loaded") as error:
         load_tokenizer(tmp_path)
     assert "\n" not in str(error.value)
+
+
+FOREIGN = """
+import sys
+from transformers import AutoModelForTokenClassification
+from halfling.errors import HalflingError
+from halfling.models.load import load_model, load_tokenizer
+for load in (lambda: load_model(AutoModelForTokenClassification, sys.argv[1]), lambda: load_tokenizer(sys.argv[1])):
+    try:
+        load()
+    except HalflingError as error:
+        print("refused:", error)
+"""
+
+
+@pytest.mark.parametrize("model_type", ["unheard-of", "xlm-roberta-early-exit"])
+def test_a_folders_own_code_is_never_run_whatever_standard_input_says(model_type, tmp_path, write_tagger):
+    folder, marker = write_tagger(tmp_path / "model"), tmp_path / "was-run"
+    (folder / "own.py").write_text(f"open({str(marker)!r}, 'w').close()\n")
+    for name, own in (
+        ("config.json", ("AutoConfig", "AutoModelForTokenClassification")),
+        ("tokenizer_config.json", ()),
+    ):
+        settings = json.loads((folder / name).read_text())
+        settings["auto_map"] = {auto: f"own.{auto}" for auto in own} or {"AutoTokenizer": ["own.A", "own.B"]}
+        if name == "config.json":
+            settings["model_type"] = model_type
+        else:
+            settings["tokenizer_class"] = "Unheard" if model_type == "unheard-of" else settings["tokenizer_class"]
+        (folder / name).write_text(json.dumps(settings))
+    ran = subprocess.run(
+        [sys.executable, "-c", FOREIGN, str(folder)],
+        input="yes\nyes\nyes\n",
+        env={**os.environ, "HF_MODULES_CACHE": str(tmp_path / "modules")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ran.returncode == 0, ran.stderr
+    assert not marker.exists()
+    assert "[y/N]" not in ran.stdout, "nobody is asked"
+    assert ("refused: " in ran.stdout) == (model_type == "unheard-of")
+    assert len(ran.stdout.splitlines()) <= 2
+
+
+@pytest.mark.parametrize("before", ["", "import transformers.trainer", "import transformers.modeling_utils"])
+def test_halfling_alone_makes_auto_classes_know_the_model_and_stays_free_of_torch(before, tmp_path, write_tagger):
+    program = f"""
+import sys
+{before}
+had = "torch" in sys.modules
+import halfling
+assert ("torch" in sys.modules) == had and not any(name.startswith("halfling.") for name in sys.modules)
+from transformers import AutoModelForTokenClassification
+assert "halfling.models" not in sys.modules
+print(type(AutoModelForTokenClassification.from_pretrained(sys.argv[1])).__module__)
+"""
+    folder = write_tagger(tmp_path / "model")
+    ran = subprocess.run([sys.executable, "-c", program, str(folder)], capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, ran.stderr
+    assert ran.stdout.split() == ["halfling.models.early_exit"]

@@ -140,7 +140,7 @@ def test_a_source_that_cannot_be_loaded_is_one_line(corpus, tmp_path):
     (tmp_path / "broken").mkdir()
     (tmp_path / "broken" / "tokenizer.json").write_text("{")
     for source in (tmp_path / "broken", tmp_path / "nowhere"):
-        with pytest.raises(HalflingError, match="cannot be loaded") as error:
+        with pytest.raises(HalflingError, match="no tokenizer could be loaded") as error:
             build(corpus, tmp_path / "out", source=str(source))
         assert "\n" not in str(error.value)
 

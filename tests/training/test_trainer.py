@@ -1,9 +1,12 @@
+import os
+
 import pytest
 import torch
 from torch import nn
-from transformers import TrainingArguments
+from transformers import TrainerCallback, TrainingArguments
 
 from halfling.errors import HalflingError
+from halfling.training import trainer as module
 from halfling.training.trainer import (
     BatchMeanTrainer,
     TrainingSettings,
@@ -109,3 +112,38 @@ def test_several_devices_are_refused_rather_than_trained_on_wrongly(tmp_path, mo
     monkeypatch.setattr(TrainingArguments, "n_gpu", 2)
     with pytest.raises(HalflingError, match="one device"):
         training_arguments(tmp_path, TrainingSettings())
+
+
+@pytest.mark.parametrize(
+    ("settings", "there", "message"),
+    [
+        ({"report_to": "tensorbord"}, [], "not known to transformers: choose from none, .*tensorboard"),
+        ({"report_to": "wandb"}, [], "its package is not installed here: install wandb"),
+        ({"report_to": "tensorboard"}, ["tensorboard"], "set logging_dir=FOLDER"),
+    ],
+)
+def test_whom_training_cannot_report_to_is_one_line(settings, there, message, tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "get_available_reporting_integrations", lambda: there)
+    monkeypatch.delenv("TENSORBOARD_LOGGING_DIR", raising=False)
+    with pytest.raises(HalflingError, match=message) as error:
+        training_arguments(tmp_path, TrainingSettings(**settings))
+    assert "\n" not in str(error.value)
+
+
+def test_training_reports_its_losses_and_ends_with_the_same_weights(tmp_path, monkeypatch):
+    class Board(TrainerCallback):
+        seen = ()
+
+        def on_log(self, args, state, control, logs=None, **_):
+            place = os.environ["TENSORBOARD_LOGGING_DIR"]
+            Board.seen += ((place, state.global_step),) if "loss" in logs else ()
+
+    silent = line_trainer(tmp_path / "silent")
+    train_resumably(silent, lambda *_: None)
+    monkeypatch.setattr(module, "get_available_reporting_integrations", lambda: ["tensorboard"])
+    monkeypatch.setitem(module.INTEGRATION_TO_CALLBACK, "tensorboard", Board)
+    monkeypatch.setenv("TENSORBOARD_LOGGING_DIR", "elsewhere")
+    told = line_trainer(tmp_path / "told.partial", report_to="tensorboard", logging_dir=tmp_path / "logs")
+    train_resumably(told, lambda *_: None)
+    assert Board.seen == ((str(tmp_path / "logs" / "told"), 25), (str(tmp_path / "logs" / "told"), 50))
+    assert torch.equal(told.model.slope, silent.model.slope)

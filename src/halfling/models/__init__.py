@@ -9,7 +9,8 @@ from halfling.models.early_exit import (
     XLMRobertaEarlyExitForTokenClassification,
 )
 
-AutoConfig.register(XLMRobertaEarlyExitConfig.model_type, XLMRobertaEarlyExitConfig)
+# `exist_ok`: `import halfling` has entered the name already.
+AutoConfig.register(XLMRobertaEarlyExitConfig.model_type, XLMRobertaEarlyExitConfig, exist_ok=True)
 AutoModelForSequenceClassification.register(XLMRobertaEarlyExitConfig, XLMRobertaEarlyExitForSequenceClassification)
 AutoModelForTokenClassification.register(XLMRobertaEarlyExitConfig, XLMRobertaEarlyExitForTokenClassification)
 

@@ -1,4 +1,7 @@
-"""Model folders: what is loaded from the hub or from disk, and what is written so that bare transformers loads it."""
+"""Model folders: what is loaded from the hub or from disk, and what is written so that bare transformers loads it.
+
+A folder's own code is never run (`trust_remote_code=False`; unsaid, transformers asks on standard input).
+"""
 
 import hashlib
 from pathlib import Path
@@ -25,7 +28,7 @@ def load_tokenizer(source: str | Path) -> PreTrainedTokenizerBase:
         HalflingError: There is none, or it cannot be reached.
     """
     try:
-        tokenizer = AutoTokenizer.from_pretrained(str(source))
+        tokenizer = AutoTokenizer.from_pretrained(str(source), trust_remote_code=False)
     except Exception as error:
         raise _unreadable(source, "tokenizer", error) from error
     # How it was found is no property of it: saved along, it would make the same stage's bytes differ off line.
@@ -51,12 +54,18 @@ def load_model(model_class: Any, source: str | Path, *, new: tuple[str, ...] = (
     logging.set_verbosity_error()  # a fresh classifier on a pretrained encoder is the plan, not a warning
     try:
         model, found = model_class.from_pretrained(
-            str(source), dtype="float32", use_safetensors=True, output_loading_info=True, **options
+            str(source),
+            dtype="float32",
+            use_safetensors=True,
+            trust_remote_code=False,
+            output_loading_info=True,
+            **options,
         )
     except Exception as error:
         raise _unreadable(source, "model", error) from error
     finally:
         logging.set_verbosity(before)
+    vars(model.config).pop("auto_map", None)  # of a folder with code of its own, which a copy of the model would lack
     untrained = {*found["missing_keys"], *(key for key, *_ in found["mismatched_keys"])}
     if absent := sorted(key for key in untrained if not key.startswith(new)):
         raise HalflingError(

@@ -1,7 +1,12 @@
 """A model's card: what it is, how it was made, and what was measured of it."""
 
+from collections import defaultdict
 from collections.abc import Sequence
+from pathlib import Path
+from statistics import fmean
 from typing import Any
+
+from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from halfling.records import Manifest, MaskedLoss, Quality
 from halfling.report import tables
@@ -10,11 +15,19 @@ from halfling.report.tables import Table
 
 _CURVE_POINTS = 12
 
+PIPELINES = {
+    "ForMaskedLM": "fill-mask",
+    "ForTokenClassification": "token-classification",
+    "ForSequenceClassification": "text-classification",
+}
+"""The hub's name of what a model is for, by the end of its architecture's name."""
+
 
 def card(
     *,
     title: str,
     licence: str,
+    base_model: str | None,
     notes: str,
     config: dict[str, Any],
     manifest: Manifest,
@@ -26,21 +39,73 @@ def card(
     Args:
         title: Its heading.
         licence: Of the weights, as the hub names it.
+        base_model: The hub id of the model that it was made from; of a teacher its source, when that is one.
         notes: Markdown on data and licences, taken as it is.
         config: The model's `config.json`.
         manifest: Of the stage that made the model.
-        qualities: Of the models that were fine-tuned from it; one for each task, language and seed.
-        losses: Of this model on held-out text; their languages are the card's.
+        qualities: Of this model, or of a masked language model's fine-tuned ones; one for each task, language, seed.
+        losses: Of this model on held-out text. The languages of both are the card's.
     """
-    languages = sorted({line.language for line in losses} | {line.language for line in qualities})
-    header = ["---", f"license: {licence}", "library_name: transformers", "pipeline_tag: fill-mask", "language:"]
-    header += [f'- "{code}"' for code in languages] + ["tags:", "- xlm-roberta", "- halfling", "---"]
+    pipeline = next(tag for kind, tag in PIPELINES.items() if config["architectures"][0].endswith(kind))
+    source = manifest.settings.get("source", "scratch")
+    is_hub_id = source != "scratch" and not Path(source).exists()
+    # The hub knows languages, not the scripts that CC100 tells apart after `_` or `-`.
+    languages = {line.language for line in losses} | {line.language for line in qualities}
+    data = ModelCardData(
+        license=licence,
+        library_name="transformers",
+        pipeline_tag=pipeline,
+        language=sorted({code.replace("-", "_").split("_")[0] for code in languages}) or None,
+        tags=["xlm-roberta", "halfling", *(["early-exit"] if "exit_layers" in config else [])],
+        base_model=base_model or (source if is_hub_id else None),
+        # Scores of a masked language model are of others that were fine-tuned from it.
+        model_name=title if qualities and pipeline != "fill-mask" else None,
+        eval_results=_results(qualities, pipeline) if qualities and pipeline != "fill-mask" else None,
+    )
     shown = [_shape(config, manifest), _settings(manifest), _curve(manifest)]
     shown += [_quality(qualities, task) for task in sorted({line.task for line in qualities})]
     shown += [tables.held_out_table(losses)]
-    parts = ["\n".join(header), f"# {title}", notes.strip()]
+    parts = [f"---\n{data}\n---", f"# {title}", notes.strip(), _use(config, pipeline)]
     parts += [tables.markdown(table).strip() for table in shown if table.rows]
-    return "\n\n".join(part for part in parts if part) + "\n"
+    return str(ModelCard("\n\n".join(part for part in parts if part) + "\n"))
+
+
+def _results(qualities: Sequence[Quality], pipeline: str) -> list[EvalResult]:
+    """Return what the hub lists: accuracy and F1 for each task and language, means over seeds."""
+    groups = defaultdict(list)
+    for line in qualities:
+        groups[line.task, line.language].append(line)
+    return [
+        EvalResult(
+            task_type=pipeline,
+            dataset_type=task,
+            dataset_name=tables.TASK_TITLES.get(task, task),
+            dataset_config=language,
+            dataset_split="dev",
+            metric_type=metric,
+            metric_value=round(fmean(getattr(line, metric) for line in lines), 4),
+        )
+        for (task, language), lines in groups.items()
+        for metric in ("accuracy", "f1")
+    ]
+
+
+def _use(config: dict[str, Any], pipeline: str) -> str:
+    """Return how transformers runs the model."""
+    options, said = [f'"{pipeline}"', 'model="FOLDER OR HUB ID"'], []
+    if pipeline == "token-classification":
+        options.append('aggregation_strategy="first"')
+        said.append("A word has the tag of its first sub-word: `first` keeps words whole, `simple` would cut them.")
+    if "exit_layers" in config:
+        options.append("trust_remote_code=True")
+        layers = ", ".join(map(str, config["exit_layers"]))
+        stored = "by default as `config.exit_policy` says" if config.get("exit_policy") else "by default nobody early"
+        said.append(
+            f"Easy inputs exit after one of the layers {layers}, as `model(..., policy={{...}})` says, {stored}. "
+            "The folder's own file defines the model; after `import halfling` it loads without `trust_remote_code`."
+        )
+    code = f"```python\nfrom transformers import pipeline\n\nanswer = pipeline({', '.join(options)})\n```"
+    return "\n\n".join(["## Use", code, *said])
 
 
 def _shape(config: dict[str, Any], manifest: Manifest) -> Table:

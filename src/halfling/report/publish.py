@@ -2,8 +2,9 @@
 
 import json
 import shutil
+from importlib.resources import files
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from pydantic import Field
@@ -11,13 +12,15 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from halfling.errors import HalflingError
-from halfling.files import MANIFEST, write_json, write_text
+from halfling.exits.policy import Calibration
+from halfling.files import MANIFEST, digest, write_json, write_text
 from halfling.records import Counts, Manifest, Progress, Settings, silent
-from halfling.report.cards import card
-from halfling.report.gather import gather
+from halfling.report.cards import PIPELINES, card
+from halfling.report.gather import CALIBRATION_FILE, gather
 
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
 _BESIDE = ("tokenizer.json", "tokenizer_config.json")
+_MODELLING = "modeling_early_exit"  # transformers' way to name such a file
 
 
 class PublishSettings(Settings):
@@ -25,6 +28,7 @@ class PublishSettings(Settings):
 
     title: str = Field(description="heading of the card")
     licence: str = Field("cc-by-sa-4.0", description="of the weights, as the Hugging Face hub names it")
+    base_model: str | None = Field(None, description="hub id of the model that it was made from")
     precision: Literal["float16", "float32"] = Field("float16", description="of the weights on disk")
 
 
@@ -34,16 +38,20 @@ def publish(
     model: Path,
     out: Path,
     notes: Path | None = None,
+    policy: Path | None = None,
     progress: Progress = silent,
     **measured: Path,
 ) -> Counts:
     """Write weights, configuration, tokenizer and README.md, which `from_pretrained` loads.
 
+    Beside an early-exit model lies the file that defines it: `trust_remote_code=True` loads it without halfling.
+
     Args:
         settings: How it is presented.
-        model: A masked language model that the teacher or the distill stage wrote.
+        model: A masked language model, a fine-tuned model or an early-exit model that a stage wrote.
         out: Where to write.
         notes: A Markdown file on data and licences, taken into the card as it is.
+        policy: A calibration's folder, whose policy an early-exit model then follows by default.
         progress: Told of each file.
         measured: By role, folders of `evaluate quality` and `evaluate masked-lm`.
 
@@ -51,7 +59,7 @@ def publish(
         The bytes of the weights and of the whole folder.
 
     Raises:
-        HalflingError: The model, its stage's manifest or what was measured cannot be read.
+        HalflingError: The model, its stage's manifest, its policy or what was measured cannot be read.
     """
     missing = [name for name in (WEIGHTS, CONFIG, *_BESIDE) if not (model / name).is_file()]
     if missing:
@@ -60,16 +68,20 @@ def publish(
     if stage is None:
         raise HalflingError(f"{model}: no {MANIFEST} here or one folder up: name a folder that halfling made")
     found = gather(measured)
-    config = json.loads((model / CONFIG).read_text(encoding="utf-8")) | {"dtype": settings.precision}
+    config = _config(model, settings, policy)
     progress(0, 2, WEIGHTS)
     _write_weights(model / WEIGHTS, out / WEIGHTS, settings.precision)
     for name in _BESIDE:
         shutil.copyfile(model / name, out / name)
+    if "auto_map" in config:
+        # Read as a file: to import it would take torch.
+        write_text(out / f"{_MODELLING}.py", files("halfling").joinpath("models", "early_exit.py").read_text("utf-8"))
     write_json(out / CONFIG, config)
     progress(1, 2, "README.md")
     text = card(
         title=settings.title,
         licence=settings.licence,
+        base_model=settings.base_model,
         notes=notes.read_text(encoding="utf-8") if notes else "",
         config=config,
         manifest=Manifest.read(stage / MANIFEST),
@@ -78,11 +90,33 @@ def publish(
     )
     write_text(out / "README.md", text)
     progress(2, 2, "")
-    files = [path for path in out.iterdir() if path.is_file()]
     return {
         "weights_bytes": (out / WEIGHTS).stat().st_size,
-        "bytes": sum(path.stat().st_size for path in files),
+        "bytes": sum(path.stat().st_size for path in out.iterdir() if path.is_file()),
     }
+
+
+def _config(model: Path, settings: PublishSettings, policy: Path | None) -> dict[str, Any]:
+    """Return the configuration to publish."""
+    config = json.loads((model / CONFIG).read_text(encoding="utf-8")) | {"dtype": settings.precision}
+    name = (config.get("architectures") or ["a model of no name"])[0]
+    kind = next((kind for kind in PIPELINES if name.endswith(kind)), None)
+    if kind is None:
+        raise HalflingError(f"{model}: {name} is none of {', '.join(PIPELINES)}: name a model that halfling made")
+    exits = config.get("exit_layers")
+    if exits:
+        own = name.removesuffix(kind)
+        config["auto_map"] = {
+            "AutoConfig": f"{_MODELLING}.{own}Config",
+            f"AutoModel{kind}": f"{_MODELLING}.{name}",
+        }
+    if policy is not None:
+        chosen = Calibration.read(policy / CALIBRATION_FILE).policy
+        if not exits or chosen.model not in (None, digest(model / WEIGHTS)):
+            raise HalflingError(f"{policy}: its policy was made for another model than {model}: calibrate this model")
+        # Published weights are others, rounded: they have no hash that it could name.
+        config["exit_policy"] = chosen.model_dump(mode="json", exclude={"model"})
+    return config
 
 
 def _write_weights(source: Path, target: Path, precision: str) -> None:

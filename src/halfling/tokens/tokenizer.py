@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 from pydantic import Field
-from transformers import AutoTokenizer
 
 from halfling.corpus.chunk import choose, seeded_order
 from halfling.corpus.mix import Bytes, share_out
@@ -21,6 +20,7 @@ from halfling.corpus.store import (
 )
 from halfling.errors import HalflingError
 from halfling.files import whole_file
+from halfling.models import load
 from halfling.records import Counts, Progress, Seed, Settings, silent
 from halfling.tokens.encode import load_tokenizer
 from halfling.tokens.unigram import as_xlm_roberta, train_unigram
@@ -82,7 +82,7 @@ def build_tokenizer(
             partial.write_bytes(model)
     else:
         progress(0, 1, f"loading {settings.source}")
-        _save(_load(str(source or settings.source)), out)
+        _save(load.load_tokenizer(source or settings.source), out)
     tokenizer, _ = load_tokenizer(out)
     progress(1, 1, "done")
     return {"vocab_size": tokenizer.get_vocab_size(), **counts}
@@ -122,14 +122,6 @@ def _paragraphs(corpus: Path, chosen: dict[str, set[int]]) -> Iterator[str]:
         for document in _documents(corpus, code):
             if digest_of(document.id) in digests:
                 yield from document.text.split("\n")
-
-
-def _load(source: str) -> Any:
-    try:
-        return AutoTokenizer.from_pretrained(source)
-    except Exception as error:  # a damaged tokenizer.json raises no narrower kind
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise HalflingError(f"tokenizer: {source!r} cannot be loaded ({reason}): name a hub id or a folder") from error
 
 
 def _save(tokenizer: Any, out: Path) -> None:

@@ -4,6 +4,7 @@
 marker file lies in it, written last, so a process killed while it saved leaves nothing that could be taken for whole.
 """
 
+import os
 import shutil
 from pathlib import Path
 from typing import Any, Literal
@@ -19,6 +20,7 @@ from transformers import (
     TrainingArguments,
     set_seed,
 )
+from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK, get_available_reporting_integrations
 
 from halfling.errors import HalflingError
 from halfling.records import Progress, Seed, Settings
@@ -43,6 +45,8 @@ class TrainingSettings(Settings):
     weight_decay: float = Field(0.01, ge=0)
     save_steps: int = Field(200, gt=0, multiple_of=25, description="a checkpoint every so many steps")
     precision: Precision = Field("auto", description="of matrix products: auto, float32 or bfloat16")
+    report_to: str = Field("none", description="follow the training in tensorboard, wandb, mlflow ... (transformers')")
+    logging_dir: Path | None = Field(None, description="folder of tensorboard's files, one below it for each training")
     seed: Seed = 0
 
 
@@ -52,7 +56,8 @@ def training_arguments(out: Path, settings: TrainingSettings, **more: Any) -> Tr
     Checkpoints go to `out/checkpoints`, the newest two are kept; `more` are transformers' own.
 
     Raises:
-        HalflingError: There are several devices or processes: training runs on one so far.
+        HalflingError: There are several devices or processes: training runs on one so far. Or `report_to` names what
+            transformers does not know or what is not installed.
     """
     on_gpu = torch.cuda.is_available()
     has_bf16 = on_gpu and torch.cuda.is_bf16_supported(including_emulation=False)
@@ -72,7 +77,7 @@ def training_arguments(out: Path, settings: TrainingSettings, **more: Any) -> Tr
         remove_unused_columns=False,
         label_names=["labels"],
         disable_tqdm=True,
-        report_to="none",
+        report_to=_reporter(out, settings),
         use_cpu=not on_gpu,  # said, or bfloat16 is refused
         bf16=settings.precision == "bfloat16" or (settings.precision == "auto" and has_bf16),
         dataloader_pin_memory=on_gpu,
@@ -81,6 +86,24 @@ def training_arguments(out: Path, settings: TrainingSettings, **more: Any) -> Tr
     if arguments.n_gpu > 1 or arguments.world_size > 1:
         raise HalflingError("training: runs on one device so far: set CUDA_VISIBLE_DEVICES=0 and start one process")
     return arguments
+
+
+def _reporter(out: Path, settings: TrainingSettings) -> str:
+    """Return whom to report to, once it is known to be there."""
+    name, known = settings.report_to, ["none", *INTEGRATION_TO_CALLBACK]
+    if name not in known:
+        raise HalflingError(f"training: report_to={name}: not known to transformers: choose from {', '.join(known)}")
+    if name != "none" and name not in get_available_reporting_integrations():
+        raise HalflingError(
+            f"training: report_to={name}: its package is not installed here: install {name}, or report_to=none"
+        )
+    place = "TENSORBOARD_LOGGING_DIR"  # transformers 5 takes it from the environment alone
+    if settings.logging_dir is not None:
+        os.environ[place] = str(settings.logging_dir / out.name.removesuffix(".partial"))
+    elif name == "tensorboard" and place not in os.environ:
+        # transformers' own default lies among the checkpoints, which are removed in the end.
+        raise HalflingError("training: report_to=tensorboard: say where its files go: set logging_dir=FOLDER")
+    return name
 
 
 class _Milestones(TrainerCallback):
