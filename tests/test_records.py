@@ -6,17 +6,23 @@ from halfling.exits.policy import Calibration, ExitPolicy, TradeOff
 from halfling.records import EncoderShape, Quality
 
 CALIBRATION = Calibration(
-    task="wikiann",
+    task="entities",
     policy=ExitPolicy(layers=(2, 4), thresholds=(0.125,), token_pooling="max", model="f00d"),
     max_drop=1.0,
     curve=(TradeOff(layers=(2, 4), thresholds=(0.125,), quality=0.5, flops_share=0.75, mean_exit_layer=3.1),),
 )
 QUALITY = Quality(
     model="student",
-    task="xnli",
+    task="intents",
     language="sw",
+    runtime="engine",
+    precision="int8",
+    exits=True,
     seed=1,
+    trained_on=False,
     num_examples=3,
+    metric="accuracy",
+    score=1 / 3,
     accuracy=1 / 3,
     f1=0.1,
     mean_exit_layer=3.0,

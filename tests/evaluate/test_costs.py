@@ -4,7 +4,6 @@ from pathlib import Path
 
 import pytest
 
-from halfling.cost.latency import Timing
 from halfling.errors import HalflingError
 from halfling.evaluate import costs, fresh_process
 from halfling.evaluate.costs import CostSettings, measure_costs
@@ -35,10 +34,10 @@ def constant_peaks(monkeypatch):
 
 @pytest.mark.usefixtures("constant_peaks")
 def test_there_is_a_row_for_each_model_and_language(models, data, tmp_path, monkeypatch):
-    def medians(calls, *, rounds, warmup):
-        return {name: Timing(median_ms=240.0, spread=0.25) for name in calls}
+    def interleaved(calls, *, rounds, warmup):
+        return {name: [0.18, 0.24, 0.30] for name in calls}
 
-    monkeypatch.setattr(costs, "interleaved_medians", medians)
+    monkeypatch.setattr(costs, "interleaved", interleaved)
     told = []
     counts = measure_costs(
         settings=CostSettings(**SETTINGS),

@@ -12,8 +12,10 @@ from halfling.records import MaskedLoss, Result
 from halfling.report.build import ReportSettings, build_report
 
 COLUMNS = (
-    "model,task,language,seed,accuracy,f1,mean_exit_layer,gflops,gmacs_linear,latency_ms_b1,latency_ms_b32,peak_bytes"
+    "model,task,language,runtime,precision,exits,seed,trained_on,num_examples,metric,score,accuracy,f1,"
+    "mean_exit_layer,gflops,gmacs_linear,latency_ms_b1,latency_ms_b32,timed_gflops,peak_bytes,disk_bytes"
 )
+FORMS = 3 + 3 + 5  # of three models, one of them with exits
 VOID = {"meta", "link", "br", "hr", "img"}
 
 
@@ -27,7 +29,7 @@ def report(tmp_path, inputs):
 
 def test_the_report_holds_exactly_the_promised_files(report):
     out, counts = report
-    plots = {f"{kind}-{task}.svg" for kind in ("quality", "exits", "trade-off") for task in ("xnli", "wikiann")}
+    plots = {f"{kind}-{task}.svg" for kind in ("quality", "exits", "trade-off") for task in ("intents", "entities")}
     assert {file.name for file in out.iterdir()} == {
         "results.csv",
         "results.jsonl",
@@ -35,7 +37,7 @@ def test_the_report_holds_exactly_the_promised_files(report):
         "index.html",
         *plots,
     }
-    assert counts == {"results": 3 * 2 * 6 * 3, "models": 3, "languages": 6, "seeds": 3}
+    assert counts == {"results": FORMS * 2 * 6 * 3, "models": 3, "languages": 6, "seeds": 3}
 
 
 def test_held_out_losses_have_a_section_of_their_own(tmp_path, inputs):
@@ -51,9 +53,9 @@ def test_held_out_losses_have_a_section_of_their_own(tmp_path, inputs):
 def test_results_csv_has_the_named_columns_and_is_sorted(report):
     lines = (report[0] / "results.csv").read_text().splitlines()
     assert lines[0] == COLUMNS
-    keys = [(row["model"], row["task"], row["language"], int(row["seed"])) for row in csv.DictReader(lines)]
+    keys = [tuple(row.values())[:7] for row in csv.DictReader(lines)]
     assert keys == sorted(set(keys))
-    assert len(keys) == 108
+    assert len(keys) == FORMS * 2 * 6 * 3
 
 
 def test_results_jsonl_says_the_same_as_results_csv(report):
@@ -74,11 +76,12 @@ def test_the_same_inputs_in_any_order_give_the_same_bytes(report, tmp_path, inpu
 
 def test_the_table_shows_the_thesis_form_for_swahili_with_its_spread(report):
     text = (report[0] / "table.md").read_text()
-    lines = text[text.index("## WikiANN-NER\n\n### The thesis's table: Swahili") :].splitlines()
-    assert lines[4] == "| model | acc % | F1 % | GMACs linear | GFLOPs | time ms | memory GB |"
-    # Swahili is the fifth language: 0.778 + 0.1 - 4 * 0.035, three seeds 0.004 apart.
-    expected = "| student-uniform-exits | 73.4 ± 0.4 | 63.4 ± 0.4 | 7.46 | 14.94 | 21.06 | 1.17 |"
-    assert lines[6] == expected
+    lines = text[text.index("## entities\n\n### Swahili: quality and cost") :].splitlines()
+    assert lines[4] == "| model | form | acc % | F1 % | GMACs linear | GFLOPs | time ms | memory GB | disk GB |"
+    # Swahili is the fifth language: 0.788 x 0.996 - 4 x 0.035 - 0.011 - 0.05, three seeds 0.004 apart.
+    expected = "| student-uniform-exits | engine int8, exits | 69.8 ± 0.4 | 58.8 ± 0.4 | 9.95 | 19.61 |"
+    assert lines[10].replace("\u00a0", " ").startswith(expected)
+    assert lines[10].endswith(" | 0.42 | 0.289 |")
 
 
 class _Outline(HTMLParser):
@@ -134,11 +137,37 @@ def test_the_page_escapes_what_people_write(report):
     assert "Made up: 1 &lt; 2 &amp; nothing was measured." in text
 
 
-def test_the_page_opens_with_what_early_exit_saves_in_the_focus_language(report):
+def test_the_page_opens_with_three_figures_and_what_they_compare(report):
     text = (report[0] / "index.html").read_text()
-    # 15.4 / 22.1 of the arithmetic, 19.5 / 25.6 of the time.
-    assert "does 70 % of the arithmetic of student-uniform in 76 % of its time" in text
-    assert "its score changes by -1.2 points. Realisation 1.09;" in text
+    figures = re.findall(r"<strong>(.*?)</strong>", text)
+    assert figures == ["90.8 %", "16.3×", "7.76×", "91.5 %", "21.1×", "7.76×"]
+    compared = "student-uniform-exits (engine int8, exits) with teacher (transformers, PyTorch float32)"
+    assert text.index("<strong>") < text.index(compared) < text.index("<table>")
+
+
+def test_a_model_is_a_heading_and_each_of_its_rows_is_named_for_what_differs(report):
+    text = (report[0] / "index.html").read_text()
+    exits = text[text.index("<h3>Early exit") : text.index("<h3>Languages")]
+    assert re.findall(r"<span>(.*?)</span>", exits) == [
+        "student-uniform-exits, engine float32",
+        "student-uniform-exits, engine int8",
+    ]
+    heads = re.findall(r'<th scope="row" class="label">(.*?)</th>', exits)
+    assert heads == 2 * ["English", "Russian", "Hindi", "Turkish", "Swahili", "Urdu"]
+
+
+def test_every_column_head_has_a_tooltip(report):
+    text = (report[0] / "index.html").read_text()
+    heads = re.findall(r'<th scope="col"[^>]*>(.*?)</th>', text)
+    assert len(heads) > 60
+    assert [head for head in heads if not re.fullmatch(r'<abbr title="[^"]+">[^<]+</abbr>', head)] == []
+
+
+def test_a_task_may_have_any_name(tmp_path, write, quality, cost):
+    rows = {"evaluate": write("evaluate", [quality(task="a/b: c?")], [cost(task="a/b: c?")])}
+    build_report(settings=ReportSettings(), out=tmp_path, **rows)
+    assert (tmp_path / "quality-a-b-c-.svg").exists()
+    assert "<h2>a/b: c?</h2>" in (tmp_path / "index.html").read_text()
 
 
 def test_progress_ends_with_the_last_file(tmp_path, inputs):

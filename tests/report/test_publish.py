@@ -68,7 +68,10 @@ def measured(write, quality, tmp_path):
     held_out.mkdir()
     line = MaskedLoss(model="teacher", language="sw", loss=6.25, num_masked=9).model_dump_json()
     (held_out / "masked_lm.jsonl").write_text(line + "\n")
-    return {"quality": write("scores", [quality("teacher", seed=s, f1=0.4 + s / 10) for s in (0, 1)]), "lm": held_out}
+    return {
+        "quality": write("scores", [quality("teacher", seed=s, score=0.4 + s / 10) for s in (0, 1)]),
+        "lm": held_out,
+    }
 
 
 def published(model, out, measured=None, notes=None, policy=None, **changes):
@@ -104,7 +107,8 @@ def test_the_card_tells_what_was_trained_and_measured(model, measured, tmp_path)
         "| epochs | `5` |",
         "| 50 | 8.8 |",
         "| 750 | 6.0 |",
-        "| 45.0 ± 7.1 |",
+        "entities, dev: span F1 %",
+        "| 45.0\u00a0±\u00a07.1 |",
         "| sw | Swahili | 6.25 |",
     ):
         assert line in text, line

@@ -60,7 +60,7 @@ def headline(rows: Sequence[Result], costs: Sequence[Cost], teacher: str, exit_s
             _smaller(mine[0].disk_bytes, its[0].disk_bytes),
         ),
         f"Compared: {product.model} ({product.label}) with {reference.model} (transformers, PyTorch float32). "
-        f"Scores: dev, mean over seeds. Time: a text alone, from text to answer, mean over languages, median over "
+        f"Scores: dev, {_seeds(rows)}. Time: a text alone, from text to answer, mean over languages, median over "
         f"{len(mine[0].rounds_ms_b1)} rounds in which both take turns.",
     )
 
@@ -93,6 +93,11 @@ def _smaller(mine: int, its: int) -> Figure:
     number = f"{_times(its / mine)}×" if mine else ABSENT
     what = "smaller" if its > mine else "as small"
     return Figure(number, f"{what} on disk: {mine / 1e6:,.0f} MB instead of {its / 1e6:,.0f} MB")
+
+
+def _seeds(rows: Sequence[Result]) -> str:
+    number = len({row.seed for row in rows})
+    return "one seed" if number == 1 else f"mean over {number} seeds"
 
 
 def _times(value: float) -> str:
