@@ -36,7 +36,7 @@ def read_conll(plain: Path, path: Path, words: str | None, label: str | None) ->
                     found["tags"].append([tag for _, tag in sentence])
                     sentence = []
                 continue
-            if line.startswith(_DOCUMENT) or (not sentence and line.startswith("# ")):
+            if line.startswith(_DOCUMENT) or (not sentence and line.startswith("# ") and not line.endswith(" O")):
                 continue
             if not width:
                 separator = "\t" if "\t" in line else None

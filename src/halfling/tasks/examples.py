@@ -1,12 +1,12 @@
 """Examples of a task, read from its sources: labels are names, never numbers."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 from halfling.errors import HalflingError
 from halfling.tasks.tables import Rows, read_rows
-from halfling.tasks.tags import OUTSIDE, as_iob2, fitted, scheme_of
+from halfling.tasks.tags import OUTSIDE, as_iob2, fitted, is_prefixed, scheme_of
 from halfling.tasks.task import Kind, Split, Task
 
 USUAL = {
@@ -55,6 +55,11 @@ def read_examples(task: Task, split: Split, language: str) -> list[Any]:
     if task.holds_out and language in task.train and split in ("train", "dev"):
         every = _read(task.source("train", language), task).examples
         held = [number % _HELD_OUT_EVERY == _HELD_OUT_EVERY - 1 for number in range(len(every))]
+        if not any(held):
+            raise HalflingError(
+                f"task {task.name}: {len(every)} training examples in {language!r} are too few to hold out every "
+                f"tenth as dev: give more, or --dev {language}=FILE"
+            )
         return [one for one, dev in zip(every, held, strict=True) if dev == (split == "dev")]
     return _read(task.source(split, language), task).examples
 
@@ -81,7 +86,7 @@ def understood(task: Task, labels: Sequence[str] | None = None) -> Task:
         kind = task.kind
     if len(known) < 2:
         raise HalflingError(f"task {task.name}: one label alone, {known[0]!r}: nothing to learn, give data with two")
-    spans = kind == "tagging" and scheme_of([known]) != "tags"
+    spans = kind == "tagging" and (OUTSIDE in known or is_prefixed(known))
     metric = task.metric or ("span F1" if spans else "accuracy")
     if (metric == "span F1") != spans and (metric == "span F1" or kind == "tagging"):
         raise HalflingError(f"task {task.name}: metric {metric} does not fit its labels {', '.join(known)}")
@@ -93,7 +98,7 @@ def describe(task: Task) -> dict[str, Any]:
     whole = understood(task)
     splits: dict[str, Any] = {}
     for split in ("train", "dev", "test"):
-        for language in dict.fromkeys([*getattr(whole, split), *(whole.languages if split == "dev" else ())]):
+        for language in whole.languages if split == "dev" else getattr(whole, split):
             examples = read_examples(whole, split, language)
             source = getattr(whole, split).get(language) or whole.train[language]
             labels = Counter(
@@ -131,8 +136,8 @@ def _labels(kind: Kind, read: Sequence[Labelled]) -> tuple[str, ...]:
         found = {one.label for each in read for one in each.examples if isinstance(one, TextExample)}
         if declared and found <= {*declared}:
             return declared
-        numbers = all(label.lstrip("-").isdigit() for label in found)
-        return tuple(sorted(found, key=int if numbers else str))
+        numbers = all(label.removeprefix("-").isdecimal() for label in found)
+        return tuple(sorted(found, key=lambda label: (int(label) if numbers else 0, label)))
     tags = {tag for each in read for one in each.examples if isinstance(one, TaggedExample) for tag in one.tags}
     if declared and tags <= {*declared} and all(f"I{tag[1:]}" in declared for tag in tags if tag.startswith("B-")):
         return declared
@@ -168,7 +173,9 @@ def _read(source: str, task: Task) -> Labelled:
         examples.append(TextExample(one, two, _label(given, label, where)))
     if not examples:
         raise HalflingError(f"{rows.where}: empty: expected labelled examples")
-    _require_known(rows, [one.label for one in examples], task.labels)
+    if task.labels:
+        found = [one.label for one in examples]
+        _require_known(rows, (None if label in task.labels else label for label in found), found, task.labels)
     return Labelled([*examples], None, rows.classes.get(label))
 
 
@@ -198,23 +205,24 @@ def _tagged(rows: Rows, words: str, task: Task) -> Labelled:
         for some, tags in sentences
     ]
     if task.labels:
-        _require_known(rows, [_misfit(one.tags, task.labels) for one in examples], task.labels)
+        strange = (_misfit(one.tags, task.labels) for one in examples)
+        _require_known(rows, strange, (tag for one in examples for tag in one.tags), task.labels)
     return Labelled([*examples], scheme, rows.classes.get(label))
 
 
-def _require_known(rows: Rows, found: Sequence[str], labels: Sequence[str] | None) -> None:
-    """Refuse labels that are none of the task's; both sets are named."""
-    strange = next((number for number, label in enumerate(found, start=1) if labels and label not in labels), None)
-    if strange is not None:
-        raise HalflingError(
-            f"{rows.where}, {rows.kind_of_row} {strange}: label {found[strange - 1]!r} is none of the task's "
-            f"({', '.join(labels or ())}); the data have {', '.join(sorted({*found}))[:300]}"
-        )
+def _require_known(rows: Rows, strange: Iterable[str | None], found: Iterable[str], labels: Sequence[str]) -> None:
+    """Refuse a label that is none of the task's, the `strange` one of its row; both sets are named."""
+    for number, label in enumerate(strange, start=1):
+        if label is not None:
+            raise HalflingError(
+                f"{rows.where}, {rows.kind_of_row} {number}: label {label!r} is none of the task's "
+                f"({', '.join(labels)}); the data have {', '.join(sorted({*found}))[:300]}"
+            )
 
 
-def _misfit(tags: Sequence[str], labels: Sequence[str]) -> str:
-    """Return the first tag for which a model with these labels has no word, or one of its own labels."""
-    return next((tag for tag, own in zip(tags, fitted(tags, labels), strict=True) if own is None), labels[0])
+def _misfit(tags: Sequence[str], labels: Sequence[str]) -> str | None:
+    """Return the first tag for which a model with these labels has no word, None if it has one for each."""
+    return next((tag for tag, own in zip(tags, fitted(tags, labels), strict=True) if own is None), None)
 
 
 def _column(rows: Rows, task: Task, what: str, needed: bool) -> str | None:

@@ -4,10 +4,12 @@ import bz2
 import csv
 import gzip
 import lzma
+import shutil
 import tempfile
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from halfling.errors import HalflingError
 from halfling.tasks.conll import read_conll
@@ -70,16 +72,18 @@ def read_rows(source: str, task: Task) -> Rows:
             if format_ == "conll":
                 found = read_conll(plain, path, task.words, task.label)
                 return Rows(str(path), found, "sentence")
-            return Rows(str(path), _table(plain, format_, task, Path(scratch)))
+            return _table(plain, str(path), format_, task, Path(scratch))
         except HalflingError:
             raise
         except UnicodeDecodeError as error:
             raise HalflingError(f"{path}: not UTF-8 (byte {error.start}: {error.reason})") from error
         except Exception as error:  # pandas, pyarrow and datasets raise a score of unrelated kinds
-            raise HalflingError(f"{path}: malformed: no {format_} ({_reason(error)})") from error
+            if "corresponds to no data" in (reason := _reason(error)):
+                raise HalflingError(f"{path}: empty: expected labelled examples") from error
+            raise HalflingError(f"{path}: malformed: no {format_} ({reason})") from error
 
 
-def _table(plain: Path, format_: Format, task: Task, scratch: Path) -> dict[str, list[Any]]:
+def _table(plain: Path, where: str, format_: Format, task: Task, scratch: Path) -> Rows:
     # Here, since a process that only answers need not hold a data set library in memory.
     from datasets import Dataset, Features, Value, disable_progress_bars
 
@@ -87,9 +91,9 @@ def _table(plain: Path, format_: Format, task: Task, scratch: Path) -> dict[str,
 
     options: dict[str, Any] = {"cache_dir": str(scratch), "keep_in_memory": True}
     if format_ == "parquet":
-        return Dataset.from_parquet(str(plain), **options)[:]
+        return _rows(where, Dataset.from_parquet(str(plain), **options))
     if format_ == "jsonl":
-        return Dataset.from_json(str(plain), **options)[:]
+        return _rows(where, Dataset.from_json(str(plain), **options))
     with plain.open(encoding="utf-8-sig", newline="") as file:
         file.read(1)  # what is no text says so here, in Python's words
         file.seek(0)
@@ -100,13 +104,19 @@ def _table(plain: Path, format_: Format, task: Task, scratch: Path) -> dict[str,
         "features": Features({name: Value("string") for name in head}),  # "01" is a label, not the number 1
         "names": list(head),
         "header": None if task.columns else 0,
+        "index_col": False,
         "keep_default_na": False,  # "NA" and "null" are words
         "skip_blank_lines": False,
         "encoding": "utf-8-sig",
     }
     if format_ == "tsv":  # as its registered type has it: a tab parts, a line end ends, and nothing is quoted
         options |= {"quoting": csv.QUOTE_NONE, "lineterminator": "\n"}
-    return Dataset.from_csv(str(plain), **options)[:]
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", "Length of header")  # a column too many, which would be dropped
+        columns = Dataset.from_csv(str(plain), **options)[:]
+    if format_ == "tsv":  # of a file with CRLF
+        columns[head[-1]] = [value.removesuffix("\r") for value in columns[head[-1]]]
+    return Rows(where, columns)
 
 
 def _decompressed(path: Path, scratch: Path) -> Path:
@@ -116,7 +126,7 @@ def _decompressed(path: Path, scratch: Path) -> Path:
     plain = scratch / path.stem
     try:
         with _OPENERS[path.suffix](path, "rb") as packed, plain.open("wb") as file:
-            _copy(packed, file)
+            shutil.copyfileobj(packed, file)
     except EOFError as error:
         raise HalflingError(f"{path}: truncated: fetch the file again") from error
     except (lzma.LZMAError, OSError) as error:
@@ -124,11 +134,6 @@ def _decompressed(path: Path, scratch: Path) -> Path:
     if plain.stat().st_size == 0:
         raise HalflingError(f"{path}: empty: expected labelled examples")
     return plain
-
-
-def _copy(packed: IO[bytes], file: IO[bytes]) -> None:
-    while block := packed.read(2**20):
-        file.write(block)
 
 
 def _hub(source: str) -> Rows:
@@ -144,6 +149,11 @@ def _hub(source: str) -> Rows:
         raise HalflingError(
             f"{where}: cannot be loaded ({_reason(error)}): give files, or a data set of the hub's form"
         ) from error
+    return _rows(where, data)
+
+
+def _rows(where: str, data: Any) -> Rows:
+    """Return the rows of a data set, its numbers of classes by their names."""
     columns, classes = dict(data[:]), {}
     for column, feature in data.features.items():
         inner = getattr(feature, "feature", feature)

@@ -21,7 +21,7 @@ class Span(NamedTuple):
 
 
 def scheme_of(sentences: Iterable[Sequence[str]]) -> Scheme:
-    """Return the scheme that sentences of tags, or a model's labels as one sentence, are written in.
+    """Return the scheme that sentences of tags are written in.
 
     Raises:
         ValueError: Some tags have a prefix and others none.
@@ -36,7 +36,7 @@ def scheme_of(sentences: Iterable[Sequence[str]]) -> Scheme:
             loose += tag[:2] == "I-" and before[2:] != tag[2:]
             before = tag
     named = tags - {OUTSIDE}
-    bare = sorted(tag for tag in named if tag[1:2] != "-" or tag[0] not in _PREFIXES)
+    bare = sorted(tag for tag in named if not _has_prefix(tag))
     if len(bare) == len(named):
         return "types" if OUTSIDE in tags else "tags"
     if bare:
@@ -87,7 +87,7 @@ def fitted(tags: Sequence[str], labels: Sequence[str]) -> list[str | None]:
         bare = [tag if tag in known else tag[2:] for tag in tags]
         return [tag if tag in known else None for tag in bare]
     iob1 = any(f"B-{kind}" not in known for kind in types_of(labels) if f"I-{kind}" in known)
-    if not iob1 and {*tags} <= known:
+    if not iob1 and {*tags} <= known and not any(_has_prefix(label) and label[0] in "ESLUM" for label in labels):
         return [*tags]
     found: list[str | None] = [tag if tag in known else None for tag in tags]
     before: Span | None = None
@@ -106,14 +106,18 @@ def fitted(tags: Sequence[str], labels: Sequence[str]) -> list[str | None]:
 
 
 def is_prefixed(labels: Sequence[str]) -> bool:
-    """Return whether labels have prefixes, as B-PER has."""
-    return scheme_of([labels]) not in ("types", "tags")
+    """Return whether labels have prefixes, as B-PER has. Some models know one more, as X, which is none of a span."""
+    return any(map(_has_prefix, labels))
 
 
 def types_of(labels: Sequence[str]) -> set[str]:
     """Return the types that labels speak of, without prefixes and O."""
     prefixed = is_prefixed(labels)
     return {_parts(label, prefixed)[1] for label in labels} - {""}
+
+
+def _has_prefix(tag: str) -> bool:
+    return tag[1:2] == "-" and tag[0] in _PREFIXES
 
 
 def _parts(tag: str, prefixed: bool) -> tuple[str, str]:
