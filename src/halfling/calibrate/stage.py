@@ -17,16 +17,19 @@ from halfling.calibrate.simulate import Trial
 from halfling.calibrate.timing import Clock, InTorch, spread
 from halfling.errors import HalflingError
 from halfling.exits.policy import Calibration, ExitPolicy, TradeOff
+from halfling.fingerprint import reading
 from halfling.models import EARLY_EXIT_MODELS
 from halfling.models.load import load_model, load_tokenizer, weights_sha256
 from halfling.models.shapes import require_room
 from halfling.records import Counts, Progress, silent
 from halfling.tasks import TASKS, Encoded
+from halfling.tasks.sources import labelled_files
 
 _MEASURED = 3
 """So many policies at most are measured as one: with an engine, each is an export."""
 
 
+@reading(data=labelled_files)
 def calibrate(
     *, settings: CalibrateSettings, model: Path, data: str | Path, out: Path, progress: Progress = silent
 ) -> Counts:

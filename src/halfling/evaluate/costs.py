@@ -16,12 +16,14 @@ from halfling.cost.latency import interleaved_medians
 from halfling.cost.memory import peak_bytes
 from halfling.evaluate.network import load_network, mean_gflops
 from halfling.files import write_text
+from halfling.fingerprint import reading
 from halfling.languages import SETS
 from halfling.models.load import load_tokenizer
 from halfling.models.shapes import require_room
 from halfling.records import Cost, Counts, Progress, Settings, TaskName, silent
 from halfling.tasks import TASKS, Encoded
 from halfling.tasks.predict import predict
+from halfling.tasks.sources import labelled_files
 
 BATCH = 32
 
@@ -36,6 +38,7 @@ class CostSettings(Settings):
     warmup: int = Field(2, ge=0, description="untimed rounds before")
 
 
+@reading(data=labelled_files)
 def measure_costs(
     *,
     settings: CostSettings,

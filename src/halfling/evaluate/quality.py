@@ -8,12 +8,14 @@ from pydantic import Field
 from halfling.cost.flops import gmacs_linear
 from halfling.evaluate.network import load_network, mean_gflops
 from halfling.files import write_text
+from halfling.fingerprint import reading
 from halfling.languages import SETS
 from halfling.models.load import load_tokenizer
 from halfling.models.shapes import require_room, shape_of
 from halfling.records import Counts, Progress, Quality, Seed, Settings, TaskName, silent
 from halfling.tasks import TASKS
 from halfling.tasks.predict import predict
+from halfling.tasks.sources import labelled_files
 
 
 class QualitySettings(Settings):
@@ -30,6 +32,7 @@ class QualitySettings(Settings):
     seed: Seed = Field(0, description="of the fine-tuning that made the model")
 
 
+@reading(data=labelled_files)
 def measure_quality(
     *,
     settings: QualitySettings,

@@ -1,10 +1,8 @@
 """The export: a trained model's segments, embeddings and tokenizer, in one folder that the engine runs."""
 
-import contextlib
-import fcntl
 import math
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +19,7 @@ from halfling.export.pieces import sentencepiece_model
 from halfling.export.sentences import Sentences, sentences
 from halfling.export.trained import Trained, load_trained
 from halfling.files import sha256
+from halfling.folders import whole_folder
 from halfling.records import Progress, silent
 
 _ROUNDING = 1e-2
@@ -73,7 +72,7 @@ def export(
     if model.resolve() in (out, *out.parents):
         raise HalflingError(f"{out}: lies in the model's own folder {model}: name a folder beside it")
     examples = sentences(trained, model, data)
-    with _replacing(out) as new:
+    with whole_folder(out) as new:
         _write(trained, model, examples, new, chosen, precision, progress)
         agreements = [agreement(trained, examples, new, backend) for backend in chosen]
         for one in agreements:
@@ -83,36 +82,6 @@ def export(
                     f"{one.backend}: logits differ by {off:.2g} from the trained model's: nothing was written"
                 )
     return agreements
-
-
-@contextlib.contextmanager
-def _replacing(out: Path) -> Iterator[Path]:
-    """Yield an empty folder, which takes `out`'s place only when the block ends well; one process at a time.
-
-    What a killed export left is cleared away; an old folder that it had just moved aside is put back.
-    """
-    aside = out.with_name(f".{out.name}.export")
-    new, old = aside / "new", aside / "old"
-    aside.mkdir(parents=True, exist_ok=True)
-    with (aside / "lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise HalflingError(f"{out}: another export is writing it: wait, or name another folder") from None
-        try:
-            if old.exists() and not out.exists():
-                old.replace(out)
-            for left in (new, old):
-                shutil.rmtree(left, ignore_errors=True)
-            new.mkdir()
-            yield new
-            if out.exists():
-                out.replace(old)  # a folder cannot take the place of another
-            new.replace(out)
-        finally:
-            if old.exists() and not out.exists():
-                old.replace(out)
-            shutil.rmtree(aside, ignore_errors=True)
 
 
 def _write(

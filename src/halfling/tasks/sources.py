@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from halfling.errors import HalflingError
+from halfling.files import files_in
+from halfling.languages import task_name
 
 Split = Literal["train", "dev", "test"]
 
@@ -39,6 +41,16 @@ def labelled_file(source: str | Path, folder: str, split: Split, language: str) 
     if any((root / name).is_dir() for name in _FILE_FOLDERS):
         return root / folder / f"{split}-{language}.tsv.xz"
     return None
+
+
+def labelled_files(settings: Any, source: Path) -> list[Path]:
+    """Return what a stage reads of a data folder: its task's files in English and in the languages it names."""
+    if not any((source / name).is_dir() for name in _FILE_FOLDERS):
+        return files_in(source)
+    folder = source / ("panx" if settings.task == "wikiann" else settings.task)
+    names = {task_name(settings.task, code) for code in ("en", *getattr(settings, "languages", ()))}
+    found = [folder / f"{split}-{name}.tsv.xz" for split in ("train", "dev") for name in names]
+    return [path for path in found if path.is_file()]
 
 
 def numbered_lines(path: Path) -> Iterator[tuple[int, str]]:

@@ -10,11 +10,13 @@ from transformers import set_seed
 
 from halfling.errors import HalflingError
 from halfling.exits.policy import ExitPolicy
+from halfling.fingerprint import reading
 from halfling.models import EARLY_EXIT_MODELS, XLMRobertaEarlyExitConfig
 from halfling.models.load import load_model, load_tokenizer
 from halfling.models.shapes import require_room
 from halfling.records import Counts, Progress, silent
 from halfling.tasks import TASKS
+from halfling.tasks.sources import labelled_files
 from halfling.training.exit_losses import exits_loss
 from halfling.training.labelled import EnglishTraining, train_on_english
 from halfling.training.trainer import BatchMeanTrainer, remove_checkpoints
@@ -64,6 +66,7 @@ class ExitsSettings(EnglishTraining):
     learning_rate: float = Field(2e-4, gt=0, description="two_stage, which moves classifiers alone, wants 1e-3")
 
 
+@reading(data=labelled_files)
 def train_exits(
     *, settings: ExitsSettings, finetuned: Path, data: str | Path, out: Path, progress: Progress = silent
 ) -> Counts:

@@ -7,10 +7,12 @@ from pydantic import Field, model_validator
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, set_seed
 
 from halfling.errors import HalflingError
+from halfling.fingerprint import reading
 from halfling.models.load import load_model, load_tokenizer
 from halfling.models.shapes import require_room
 from halfling.records import Counts, Progress, silent
 from halfling.tasks import TASKS, Task
+from halfling.tasks.sources import labelled_files
 from halfling.training.imitate import ImitationTrainer, unlabelled_rows
 from halfling.training.labelled import EnglishTraining, train_on_english
 from halfling.training.trainer import remove_checkpoints
@@ -36,6 +38,7 @@ class FinetuneSettings(EnglishTraining):
         return self
 
 
+@reading(data=labelled_files)
 def finetune(
     *,
     settings: FinetuneSettings,
