@@ -1,19 +1,33 @@
-"""Files that are whole or absent: write beside, then rename."""
+"""Files that are whole or absent, and what a file or folder holds."""
 
 import contextlib
 import hashlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-MANIFEST, STARTED = "manifest.json", "started.json"
-NOT_CONTENT = (MANIFEST, STARTED, "task-sources.json")
-"""What stands in a stage's folder and is no result: `manifest.json` holds times, the last says where data lie here."""
+MANIFEST = "manifest.json"
+"""What makes a folder a stage's; no part of the folder's content, since it holds times."""
+
+TASK_SOURCES = "task-sources.json"
+"""Where a model's labelled data lie on this machine: no part of a folder's content either."""
 
 _SAMPLED_ABOVE = 256 * 2**20
 _SAMPLE = 2**20
+
+
+def beside(path: Path) -> Path:
+    """Return where `path` is made: a hidden neighbour whose name nobody else gives."""
+    return path.with_name(f".{path.name}.halfling")
+
+
+def made_for(folder: Path) -> Path:
+    """Return the folder whose place `folder` takes when it is whole: itself, if it is not made beside."""
+    name = folder.parent.name
+    own = name.startswith(".") and name.endswith(".halfling")
+    return folder.parent.with_name(name[1:].removesuffix(".halfling")) if own else folder
 
 
 @contextlib.contextmanager
@@ -23,7 +37,8 @@ def whole_file(path: Path, *, lasting: bool = True) -> Iterator[Path]:
     A file that is not `lasting` survives a killed process, but perhaps not a power cut: good for what a stage
     makes for itself and deletes.
     """
-    partial = path.with_name(path.name + ".partial")
+    partial = beside(path)
+    partial.unlink(missing_ok=True)  # never through a link
     try:
         yield partial
         if lasting:
@@ -46,6 +61,26 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, ensure_ascii=False, indent=1) + "\n")
 
 
+def files_in(folder: Path) -> list[Path]:
+    """Return what a reader of a folder may read, sorted: hidden files and a manifest left out, links followed."""
+    found, seen = [], set[str]()
+    for place, folders, names in os.walk(folder, followlinks=True):
+        real = os.path.realpath(place)
+        folders[:] = [] if real in seen else sorted(name for name in folders if not name.startswith("."))
+        if real not in seen:  # a link may lead back
+            found += [Path(place, name) for name in names if not name.startswith(".")]
+        seen.add(real)
+    return sorted(path for path in found if path.is_file() and path != folder / MANIFEST)
+
+
+def names_in(folder: Path) -> list[str]:
+    """Return what lies in a folder, sorted: hidden files and links as well, a manifest left out."""
+    found = sorted(path for path in folder.rglob("*") if path.is_symlink() or not path.is_dir())
+    return [
+        path.relative_to(folder).as_posix() for path in found if path not in (folder / MANIFEST, folder / TASK_SOURCES)
+    ]
+
+
 def sha256(path: Path) -> str:
     """Return the SHA-256 of a file's every byte, in hexadecimal."""
     with path.open("rb") as content:
@@ -53,17 +88,13 @@ def sha256(path: Path) -> str:
 
 
 def digest(path: Path) -> str:
-    """Return the SHA-256 of a file, or of a folder's names and contents, in hexadecimal.
+    """Return the SHA-256 of a file, or of the names and contents of a folder's files, in hexadecimal.
 
     Of a file above 256 MiB only the size and the first and last MiB are read: CC100 is half a terabyte,
     and a fingerprint must not cost more than the work that it saves. What has to find damage takes `sha256`.
-    Of a stage's folder only what the stage made counts, not what `run.py` says of it.
     """
     if path.is_dir():
-        whole = hashlib.sha256()
-        for file in sorted(p for p in path.rglob("*") if p.is_file() and p.name not in NOT_CONTENT):
-            whole.update(f"{file.relative_to(path).as_posix()}\0{digest(file)}\n".encode())
-        return whole.hexdigest()
+        return digest_of(files_in(path), path)
     size = path.stat().st_size
     if size <= _SAMPLED_ABOVE:
         return sha256(path)
@@ -72,3 +103,11 @@ def digest(path: Path) -> str:
         content.seek(-_SAMPLE, os.SEEK_END)
         sampled.update(content.read(_SAMPLE))
         return sampled.hexdigest()
+
+
+def digest_of(files: Iterable[Path], folder: Path, of: Callable[[Path], str] = digest) -> str:
+    """Return the SHA-256 of files' names in a folder and contents, each content hashed by `of`."""
+    whole = hashlib.sha256()
+    for file in sorted(files):
+        whole.update(f"{Path(os.path.relpath(file, folder)).as_posix()}\0{of(file)}\n".encode())
+    return whole.hexdigest()

@@ -175,7 +175,7 @@ class Manifest(Record):
     """What a finished stage says of itself; its presence means that the folder is whole."""
 
     stage: str
-    fingerprint: str = Field(description="hash of stage, settings and inputs")
+    fingerprint: str = Field(description="hash of stage, version of halfling, settings and inputs")
     settings: dict[str, Any]
     inputs: dict[str, str] = Field(description="role -> SHA-256")
     versions: dict[str, str]
@@ -183,4 +183,5 @@ class Manifest(Record):
     seconds: float = Field(description="work time of the try that finished")
     counts: Counts
     files: dict[str, int] = Field(description="path -> bytes")
+    stamp: str = Field("", description="hash of the files' inodes, sizes and times: while they are so, so is `digest`")
     digest: str = Field(description="SHA-256 of the folder's names and contents, this file left out")

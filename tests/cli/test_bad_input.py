@@ -236,7 +236,6 @@ def test_a_full_disk(recipe, tmp_path):
     *stages, last = done.stderr.splitlines()
     assert [line.split()[2] for line in stages] == ["sample"]
     assert last == (
-        f"error: {disk}/my/corpus.partial: the disk is full: make room and run the same command again; "
-        "finished work is kept"
+        f"error: {disk}/my/corpus: the disk is full: make room and run the same command again; finished work is kept"
     )
-    assert done.stdout.split() == ["corpus.partial", "sample"]
+    assert done.stdout.split() == ["sample"]

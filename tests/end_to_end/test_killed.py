@@ -16,19 +16,19 @@ MEASURED = {"latency_ms_b1", "latency_ms_b32", "peak_bytes"}
 NAME = "student-uniform-wikiann-0"
 # Every kind of stage, in order, with the call of its progress at which it is killed, and what lies there then.
 KILLS = [
-    ("sample", 8, "sample.partial/cc100/en.txt.xz"),
-    ("corpus", 9, "corpus.partial/work"),
-    ("tokenizer", 2, "tokenizer.partial/started.json"),
-    ("pack", 4, "packed.partial/chunk-1"),
-    ("teacher", 30, "teacher.partial/checkpoints/checkpoint-25/complete"),
-    ("distill/uniform", 30, "distill/uniform.partial/checkpoints/checkpoint-25/complete"),
-    ("masked-lm/teacher", 1, "masked-lm/teacher.partial/started.json"),
-    (f"finetune/{NAME}", 30, f"finetune/{NAME}.partial/checkpoints/checkpoint-25/complete"),
-    (f"quality/{NAME}", 3, f"quality/{NAME}.partial/started.json"),
-    (f"exits/{NAME}", 30, f"exits/{NAME}.partial/checkpoints/checkpoint-25/complete"),
-    (f"calibrate/{NAME}", 2, f"calibrate/{NAME}.partial/started.json"),
-    ("costs/wikiann", 2, "costs/wikiann.partial/started.json"),
-    ("report", 3, "report.partial/results.csv"),
+    ("sample", 8, ".sample.halfling/partial/cc100/en.txt.xz"),
+    ("corpus", 9, ".corpus.halfling/partial/work"),
+    ("tokenizer", 2, ".tokenizer.halfling/work"),
+    ("pack", 4, ".packed.halfling/partial/chunk-1"),
+    ("teacher", 30, ".teacher.halfling/partial/checkpoints/checkpoint-25/complete"),
+    ("distill/uniform", 30, "distill/.uniform.halfling/partial/checkpoints/checkpoint-25/complete"),
+    ("masked-lm/teacher", 1, "masked-lm/.teacher.halfling/work"),
+    (f"finetune/{NAME}", 30, f"finetune/.{NAME}.halfling/partial/checkpoints/checkpoint-25/complete"),
+    (f"quality/{NAME}", 3, f"quality/.{NAME}.halfling/work"),
+    (f"exits/{NAME}", 30, f"exits/.{NAME}.halfling/partial/checkpoints/checkpoint-25/complete"),
+    (f"calibrate/{NAME}", 2, f"calibrate/.{NAME}.halfling/work"),
+    ("costs/wikiann", 2, "costs/.wikiann.halfling/work"),
+    ("report", 3, ".report.halfling/partial/results.csv"),
 ]
 
 
@@ -54,14 +54,15 @@ def test_killed_in_every_kind_of_stage_the_same_command_ends_with_the_same_numbe
         ended = halfling(*command, stop=[stage, call, signal.SIGKILL])
         assert ended.status == -signal.SIGKILL, (stage, ended.err)
         assert (tmp_path / "tiny" / left_behind).exists(), stage
-        assert not (tmp_path / "tiny" / left_behind.partition(".partial")[0]).exists(), stage
+        made = left_behind.partition(".halfling")[0].rpartition(".")
+        assert not (tmp_path / "tiny" / "".join(made[::2])).exists(), stage
     ended = halfling(*command)
     assert ended.status == 0, ended.err
     made = digests(tmp_path / "tiny")
     assert made == {stage: digest for stage, digest in digests(whole_run.folder).items() if stage in made}
     assert len(made) == 8 + 2 * 2 + 3
     assert numbers(tmp_path / "tiny") == numbers(whole_run.folder)
-    assert not [*tmp_path.rglob("*.partial"), *tmp_path.rglob("*.old"), *tmp_path.rglob("started.json")]
+    assert not [*tmp_path.rglob("*.halfling")]
 
 
 def test_killed_at_random_again_and_again_every_stage_ends_the_same(whole_run, write_recipe, halfling, tmp_path):
@@ -93,8 +94,8 @@ def test_ctrl_c_is_one_line_and_the_same_command_goes_on(whole_run, write_recipe
 
 
 def test_two_commands_at_one_run_do_not_meet(whole_run, write_recipe, halfling, tmp_path):
-    (tmp_path / "tiny").mkdir()
-    with (tmp_path / "tiny/.sample.lock").open("w") as lock:
+    (tmp_path / "tiny/.sample.halfling").mkdir(parents=True)
+    with (tmp_path / "tiny/.sample.halfling/lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         ended = halfling("run", write_recipe("wikiann"), "--runs", tmp_path)
     assert ended.status == 1

@@ -118,7 +118,7 @@ def test_a_failed_tuning_leaves_the_one_before(folder, choose, monkeypatch):
     with pytest.raises(OSError, match="no space"):
         tune(folder, threads=[1], lengths=False, rounds=2)
     assert (folder / TUNING).read_bytes() == before
-    assert not list(folder.glob("*.partial"))
+    assert not list(folder.glob(".*"))
 
 
 def test_a_runtime_that_another_distribution_brings_has_a_version_too(monkeypatch):

@@ -1,3 +1,4 @@
+import contextlib
 import json
 import shutil
 from pathlib import Path
@@ -14,6 +15,7 @@ from halfling.export import write
 from halfling.export.check import agreement
 from halfling.export.sentences import sentences
 from halfling.export.trained import load_trained
+from halfling.folders import whole_folder
 from halfling.models.load import weights_sha256
 
 
@@ -111,7 +113,7 @@ def test_a_new_export_takes_the_place_of_the_old(write_tagger, tmp_path):
     first, second = answered(one, "onnx"), answered(two, "torch")
     assert np.abs(first - second).max() > 1e-3
     assert not (tmp_path / "out" / "onnx").exists()
-    assert not list(tmp_path.glob("*.partial"))
+    assert not list(tmp_path.glob(".*"))
 
 
 def test_an_export_that_fails_leaves_the_old_one_and_nothing_else(write_tagger, fill_disk, tmp_path):
@@ -248,7 +250,7 @@ def test_two_exports_into_one_folder_do_not_mix(write_tagger, tmp_path):
 
     def second(number, *_):
         if number == 0:
-            with pytest.raises(HalflingError, match="another export is writing it"):
+            with pytest.raises(HalflingError, match="another halfling is making this folder"):
                 write.export(model=model, out=out, backends=("onnx",))
 
     write.export(model=model, out=out, backends=("onnx",), progress=second)
@@ -259,8 +261,12 @@ def test_an_export_killed_while_it_swapped_folders_loses_nothing(write_tagger, f
     model, out = write_tagger(tmp_path / "model"), tmp_path / "out"
     write.export(model=model, out=out, backends=("torch",))
     before = (out / "engine.json").read_bytes()
-    (tmp_path / ".out.export/new/half").mkdir(parents=True)
-    out.replace(tmp_path / ".out.export/old")
+    with contextlib.suppress(KeyboardInterrupt), whole_folder(out) as new:
+        (new / "half").mkdir()
+        shutil.copytree(tmp_path / ".out.halfling", tmp_path / "killed")
+        raise KeyboardInterrupt
+    (tmp_path / "killed").rename(tmp_path / ".out.halfling")
+    out.replace(tmp_path / ".out.halfling/old")
     fill_disk()
     with pytest.raises(HalflingError, match="the disk is full"):
         write.export(model=model, out=out, backends=("onnx",))

@@ -57,7 +57,7 @@ def _list(stages: Sequence[Stage], folder: Path, *, as_json: bool) -> None:
     Raises:
         HalflingError: An input is missing that no stage makes.
     """
-    from halfling.pipeline.states import states
+    from halfling.stage import states
 
     found = states(stages)
     if as_json:

@@ -14,7 +14,9 @@ from halfling.corpus.executors import ExecutorSettings, Workers
 from halfling.corpus.language import Dealt, Gathered, Job, deal, gather
 from halfling.corpus.mix import MixSettings, quotas
 from halfling.corpus.sources import SourceSettings, open_source
+from halfling.corpus.sources.folder import text_files
 from halfling.files import sha256
+from halfling.fingerprint import reading
 from halfling.records import Counts, Progress, Seed, silent
 
 
@@ -27,6 +29,7 @@ class CorpusSettings(MixSettings, SourceSettings, ExecutorSettings):
     seed: Seed = Field(0, description="decides which documents are taken and where they go")
 
 
+@reading(source=text_files)
 def build_corpus(*, settings: CorpusSettings, source: Path | str, out: Path, progress: Progress = silent) -> Counts:
     """Write `chunk-{n}/{code}.parquet` (columns id, lang, text) for every language and chunk.
 

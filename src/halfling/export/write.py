@@ -18,7 +18,7 @@ from halfling.export.check import agreement
 from halfling.export.pieces import sentencepiece_model
 from halfling.export.sentences import Sentences, sentences
 from halfling.export.trained import Trained, load_trained
-from halfling.files import NOT_CONTENT, sha256
+from halfling.files import TASK_SOURCES, sha256
 from halfling.records import Counts, Progress, Settings, silent
 from halfling.tasks.of_model import task_of
 from halfling.tasks.task import Task
@@ -125,7 +125,7 @@ def _write(
             ignore=shutil.ignore_patterns("manifest.json", "task*.json", "tokenizer*", "sentencepiece*"),
             dirs_exist_ok=True,
         )
-    written = (path for path in sorted(out.rglob("*")) if path.is_file() and path.name not in NOT_CONTENT)
+    written = (path for path in sorted(out.rglob("*")) if path.is_file() and path.name != TASK_SOURCES)
     found = {path.relative_to(out).as_posix(): sha256(path) for path in written}
     exported.model_copy(update={"files": found}).sealed().write(out / EXPORTED)
 

@@ -79,7 +79,7 @@ def _results(qualities: Sequence[Quality], pipeline: str) -> list[EvalResult]:
         EvalResult(
             task_type=pipeline,
             dataset_type=task,
-            dataset_name=tables.TASK_TITLES.get(task, task),
+            dataset_name=task,
             dataset_config=language,
             dataset_split="dev",
             metric_type=metric,

@@ -85,7 +85,8 @@ def publish(
         notes=notes.read_text(encoding="utf-8") if notes else "",
         config=config,
         manifest=Manifest.read(stage / MANIFEST),
-        qualities=found.qualities,
+        # Of the model as it is here: its exports have answers of their own.
+        qualities=[line for line in found.qualities if line.runtime == "pytorch"],
         losses=found.masked_losses,
     )
     write_text(out / "README.md", text)

@@ -8,7 +8,7 @@ from typing import Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from halfling.errors import HalflingError
-from halfling.files import write_json
+from halfling.files import TASK_SOURCES, write_json
 from halfling.records import Settings
 
 Kind = Literal["text_classification", "pair_classification", "tagging"]
@@ -16,8 +16,8 @@ Split = Literal["train", "dev", "test"]
 Metric = Literal["accuracy", "macro F1", "span F1"]
 Format = Literal["csv", "tsv", "jsonl", "parquet", "conll"]
 
-TASK_FILE, SOURCES_FILE = "task.json", "task-sources.json"
-"""What travels with a model: the task, and (true on this machine only) where its data lie."""
+TASK_FILE = "task.json"
+"""What travels with a model."""
 
 _SOURCES = ("train", "dev", "test")
 
@@ -134,7 +134,7 @@ class Task(Settings):
         places = {
             split: {code: _absolute(source) for code, source in getattr(self, split).items()} for split in _SOURCES
         }
-        write_json(folder / SOURCES_FILE, places)
+        write_json(folder / TASK_SOURCES, places)
 
 
 def read_task(folder: Path) -> Task | None:
@@ -146,7 +146,7 @@ def read_task(folder: Path) -> Task | None:
     if not (folder / TASK_FILE).is_file():
         return None
     task = Task.read(folder / TASK_FILE)
-    sources = Task.read(folder / SOURCES_FILE) if (folder / SOURCES_FILE).is_file() else Task()
+    sources = Task.read(folder / TASK_SOURCES) if (folder / TASK_SOURCES).is_file() else Task()
     return task.with_sources(sources)
 
 

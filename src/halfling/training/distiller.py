@@ -1,6 +1,5 @@
 """A student while it learns, and its training on `transformers.Trainer`: the teacher speaks first."""
 
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,6 +16,7 @@ from transformers import (
     XLMRobertaForMaskedLM,
 )
 
+from halfling.folders import whole_folder
 from halfling.models.load import save_masked_lm
 from halfling.models.masked_lm import masked_features
 from halfling.training.layer_maps import LayerPair
@@ -166,9 +166,5 @@ class SaveAfterEpochs(TrainerCallback):
         weights = self.trainer.accelerator.get_state_dict(self.trainer.model_wrapped)
         if not state.is_world_process_zero:
             return
-        folder = self.out / f"epoch-{epoch}"
-        partial = self.out / f"epoch-{epoch}.partial"
-        shutil.rmtree(partial, ignore_errors=True)
-        save_masked_lm(self.trainer.model.config, weights, self.trainer.processing_class, partial)
-        shutil.rmtree(folder, ignore_errors=True)
-        partial.rename(folder)
+        with whole_folder(self.out / f"epoch-{epoch}") as folder:
+            save_masked_lm(self.trainer.model.config, weights, self.trainer.processing_class, folder)

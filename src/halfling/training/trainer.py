@@ -23,6 +23,7 @@ from transformers import (
 from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK, get_available_reporting_integrations
 
 from halfling.errors import HalflingError
+from halfling.files import made_for
 from halfling.records import Progress, Seed, Settings
 
 _FOLDER = "checkpoints"
@@ -99,7 +100,7 @@ def _reporter(out: Path, settings: TrainingSettings) -> str:
         )
     place = "TENSORBOARD_LOGGING_DIR"  # transformers 5 takes it from the environment alone
     if settings.logging_dir is not None:
-        os.environ[place] = str(settings.logging_dir / out.name.removesuffix(".partial"))
+        os.environ[place] = str(settings.logging_dir / made_for(out).name)
     elif name == "tensorboard" and place not in os.environ:
         # transformers' own default lies among the checkpoints, which are removed in the end.
         raise HalflingError("training: report_to=tensorboard: say where its files go: set logging_dir=FOLDER")

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from halfling import languages
+from halfling.corpus.mix import MixSettings
 from halfling.corpus.read import read_documents
 from halfling.errors import HalflingError
 
@@ -54,6 +55,11 @@ def find_sources(folder: Path, wanted: str | Sequence[str]) -> dict[str, Path]:
     else:
         codes = languages.resolve(wanted)
     return {code: _file(home, code) for code in sorted(codes)}
+
+
+def text_files(settings: MixSettings, folder: Path) -> list[Path]:
+    """Return what a corpus reads of a folder: other languages and whatever else lies there change nothing."""
+    return list(find_sources(folder, settings.languages).values())
 
 
 def _code(path: Path) -> str:

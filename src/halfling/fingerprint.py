@@ -1,0 +1,176 @@
+"""Whether a folder is as a stage would make it: what the stage reads, what it made, and what somebody added."""
+
+import hashlib
+import json
+import os
+import re
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from importlib import metadata
+from pathlib import Path
+from typing import Any, Protocol, TypeVar, runtime_checkable
+
+import halfling
+from halfling.errors import HalflingError
+from halfling.files import MANIFEST, digest, digest_of, names_in, sha256
+from halfling.records import Counts, Manifest, Settings
+
+
+@runtime_checkable
+class Described(Protocol):
+    """A value that says what it is, and which files it stands for: a task."""
+
+    def description(self) -> str:
+        """Return what it is, without the places of its files."""
+
+    def files(self) -> list[Path]:
+        """Return the files whose content counts."""
+
+
+Input = Path | str | dict[str, Path] | Described | None
+"""A folder or file, a place that is no path (a URL), folders by name, a task, or nothing."""
+
+Reads = Callable[[Any, Path], Iterable[Path]]
+"""Called with a stage's settings and a folder; returns the files of the folder that the stage reads."""
+
+_W = TypeVar("_W", bound=Callable[..., Counts])
+
+_VERSIONS = ("halfling", "torch", "transformers", "datasets", "tokenizers", "sentencepiece", "pyarrow", "numpy")
+_TICK = 0.02
+"""Seconds; what is written so much later has another time in every file system."""
+
+
+def reading(**reads: Reads) -> Callable[[_W], _W]:
+    """Return a decorator by which a stage's function declares, by role, which files of a folder it reads."""
+
+    def declare(work: _W) -> _W:
+        vars(work)["reads"] = reads
+        return work
+
+    return declare
+
+
+def paths_in(inputs: Mapping[str, Input]) -> Iterator[tuple[str, Path]]:
+    """Yield the role and the path of every input that is a file or a folder."""
+    for role, value in inputs.items():
+        several = (
+            value.values() if isinstance(value, dict) else value.files() if isinstance(value, Described) else [value]
+        )
+        for path in several:
+            if isinstance(path, Path):
+                yield role, path
+
+
+def contents(inputs: Mapping[str, Input], settings: Settings, reads: Mapping[str, Reads]) -> dict[str, str]:
+    """Return the SHA-256 of what is read of each input, by role.
+
+    That is what `reads` says; of a folder that a stage made what its manifest names; of any other the files that are
+    not hidden. The user's files above 256 MiB are sampled (`files.digest`).
+    """
+
+    def content(role: str, value: Input) -> str:
+        if isinstance(value, dict):
+            parts = {name: content(role, path) for name, path in value.items()}
+            return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+        if isinstance(value, Described):
+            said = [value.description(), *(_made_in(path) or digest(path) for path in value.files())]
+            return hashlib.sha256(json.dumps(said).encode()).hexdigest()
+        if not isinstance(value, Path):
+            return re.sub("//[^/]*@", "//", value or "none")  # no password goes into a manifest
+        if role in reads and value.is_dir():
+            return digest_of(reads[role](settings, value), value)
+        return _made_in(value) or digest(value)
+
+    return {role: content(role, value) for role, value in inputs.items()}
+
+
+def fingerprint(stage: str, settings: Settings, inputs: Mapping[str, str]) -> str:
+    """Return the hash of all that a stage's result follows from."""
+    said = {
+        "stage": stage,
+        # The release, for every stage: a number for each would be forgotten when it matters, and a hash of the
+        # code would throw away days of training for a change that alters no byte. So a new release makes everything
+        # again, and whoever edits the code deletes what the edit changes.
+        "version": halfling.__version__,
+        "settings": settings.model_dump(mode="json"),
+        "inputs": inputs,
+    }
+    return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
+
+
+def manifest_of(folder: Path) -> Manifest | None:
+    """Return the manifest of a folder that a stage made; None of others, whatever their `manifest.json` is."""
+    try:
+        return Manifest.read(folder / MANIFEST)
+    except HalflingError:
+        return None
+
+
+def finished(folder: Path, wanted: str) -> Manifest | None:
+    """Return the manifest of a folder that has this fingerprint and is as it was made, whatever was added."""
+    manifest = manifest_of(folder)
+    same = manifest and manifest.fingerprint == wanted and manifest.digest == _digest_now(folder, manifest)
+    return manifest if same else None
+
+
+def added(folder: Path) -> list[str]:
+    """Return what lies in a stage's folder and was not made by the stage."""
+    manifest = manifest_of(folder)
+    return [name for name in names_in(folder) if name not in manifest.files] if manifest else []
+
+
+def seal(folder: Path, **said: Any) -> Manifest:
+    """Write and return the manifest of a folder in which everything is made; `said` is what it says besides."""
+    files = [folder / name for name in names_in(folder)]
+    time.sleep(_TICK)
+    manifest = Manifest(
+        versions=_versions(),
+        files={path.relative_to(folder).as_posix(): path.stat().st_size for path in files},
+        stamp=_stamp(files),  # before they are read: a later change is seen
+        digest=digest_of(files, folder, sha256),
+        **said,
+    )
+    manifest.write(folder / MANIFEST)
+    return manifest
+
+
+def _made_in(folder: Path) -> str | None:
+    """Return the SHA-256 of what a stage has made here, its folder or a part of it, as it is now."""
+    folder = Path(os.path.realpath(folder))
+    for home in (folder, *folder.parents):
+        if manifest := manifest_of(home):
+            if home == folder:
+                return _digest_now(home, manifest)
+            made = [path for path in (home / name for name in manifest.files) if path.is_relative_to(folder)]
+            if made and folder.is_dir():
+                return digest_of((path for path in made if path.is_file()), folder, sha256)
+    return None
+
+
+def _digest_now(folder: Path, manifest: Manifest) -> str:
+    """Return the SHA-256 of the files that a manifest names, reading them only if one was touched since."""
+    files = [folder / name for name in manifest.files]
+    if manifest.stamp and manifest.stamp == _stamp(files):
+        return manifest.digest
+    return digest_of((path for path in files if path.is_file()), folder, sha256)
+
+
+def _stamp(files: Iterable[Path]) -> str:
+    """Return what differs once a file was written to, even if its time was set back; empty if one is missing."""
+    try:
+        stats = [path.stat() for path in files]
+    except OSError:
+        return ""
+    seen = [(found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns) for found in stats]
+    return hashlib.sha256(json.dumps(seen).encode()).hexdigest()
+
+
+def _versions() -> dict[str, str]:
+    found = {"python": ".".join(map(str, sys.version_info[:3]))}
+    for package in _VERSIONS:
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
