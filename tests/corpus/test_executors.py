@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 from halfling.corpus.build import CorpusSettings
-from halfling.corpus.clean import CleanSettings
 from halfling.corpus.cluster import Tasks, slurm_executor
 from halfling.corpus.executors import Workers
-from halfling.corpus.language import Job, gather
+from halfling.corpus.filters.clean import CleanSettings
 from halfling.corpus.sources.folder import FolderSource
+from halfling.corpus.steps import Job, gather
 from halfling.errors import HalflingError
 
 BIN = Path(sys.executable).parent

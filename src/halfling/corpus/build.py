@@ -9,16 +9,16 @@ from typing import Any
 from pydantic import Field
 
 from halfling.corpus.card import CARD, write_text_card
-from halfling.corpus.clean import CleanSettings
 from halfling.corpus.executors import ExecutorSettings, Workers
-from halfling.corpus.language import Dealt, Gathered, Job, deal, gather
-from halfling.corpus.mix import MixSettings, quotas
+from halfling.corpus.filters.clean import CleanSettings
+from halfling.corpus.quota import QuotaSettings, quotas
 from halfling.corpus.sources import SourceSettings, open_source
+from halfling.corpus.steps import Dealt, Gathered, Job, deal, gather
 from halfling.files import sha256
 from halfling.records import Counts, Progress, Seed, silent
 
 
-class CorpusSettings(MixSettings, SourceSettings, ExecutorSettings):
+class CorpusSettings(QuotaSettings, SourceSettings, ExecutorSettings):
     """What the corpus is made of."""
 
     chunks: int = Field(5, ge=1, description="language-aligned parts; an epoch of distillation reads one")

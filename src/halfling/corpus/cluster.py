@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from halfling.corpus.language import Job
+from halfling.corpus.steps import Job
 from halfling.errors import HalflingError
 from halfling.files import write_text
 

@@ -16,8 +16,8 @@ from typing import Literal, TypeVar
 
 from pydantic import Field
 
-from halfling.corpus.language import Job
 from halfling.corpus.sources import Source
+from halfling.corpus.steps import Job
 from halfling.errors import HalflingError
 from halfling.records import Settings
 

@@ -9,8 +9,8 @@ import numpy as np
 from pydantic import Field
 from transformers import AutoTokenizer
 
-from halfling.corpus.chunk import choose, seeded_order
-from halfling.corpus.mix import Bytes, share_out
+from halfling.corpus.quota import Bytes, share_out
+from halfling.corpus.split import choose, seeded_order
 from halfling.corpus.store import (
     Document,
     chunk_folder,

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from halfling import languages
-from halfling.corpus.read import read_documents
+from halfling.corpus.sources.cc100 import read_documents
 from halfling.errors import HalflingError
 
 _ENDINGS = (".txt.xz", ".txt")

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 import httpx2
 
 from halfling import __version__, languages
-from halfling.corpus.read import DamagedFileError, parse_documents
+from halfling.corpus.sources.cc100 import DamagedFileError, parse_documents
 from halfling.corpus.sources.download import Download
 from halfling.errors import HalflingError
 

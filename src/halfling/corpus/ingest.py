@@ -11,9 +11,9 @@ import xxhash
 from jaxtyping import Int64
 from pydantic import ConfigDict, Field
 
-from halfling.corpus.chunk import seeded_keys
-from halfling.corpus.clean import Cleaner, Kept, Rejected, as_bytes
+from halfling.corpus.filters.clean import Cleaner, Kept, Rejected, as_bytes
 from halfling.corpus.partition import Partition
+from halfling.corpus.split import seeded_keys
 from halfling.records import Record
 
 RUN_BYTES = 32 * 2**20

@@ -1,16 +1,16 @@
 import pytest
 
-from halfling.corpus import gather
-from halfling.corpus.clean import Cleaner, CleanSettings
-from halfling.corpus.gather import Gatherer
+from halfling.corpus import ingest
+from halfling.corpus.filters.clean import Cleaner, CleanSettings
+from halfling.corpus.ingest import Gatherer
 
 TEXTS = [f"{number} {'ж' * 30}" for number in range(40)]  # in no Latin script
 
 
 @pytest.mark.parametrize(("keep", "runs"), [(True, 4), (False, 1)])
 def test_what_is_rejected_and_kept_is_written_before_it_fills_memory(tmp_path, monkeypatch, keep, runs):
-    monkeypatch.setattr(gather, "RUN_BYTES", 700)
-    monkeypatch.setattr(gather, "_BATCH_CHARACTERS", 100)
+    monkeypatch.setattr(ingest, "RUN_BYTES", 700)
+    monkeypatch.setattr(ingest, "_BATCH_CHARACTERS", 100)
     cleaner = Cleaner(CleanSettings(), ("Latn",))
     gatherer = Gatherer(tmp_path, "en", cleaner, seed=0, sampled=True, keep_rejected=keep)
     gatherer.read(iter(TEXTS), 10**6, 10**6)

@@ -5,7 +5,7 @@ from pathlib import Path
 from pydantic import Field
 
 from halfling.corpus.build import CorpusSettings
-from halfling.corpus.mix import ENDLESS, quotas
+from halfling.corpus.quota import ENDLESS, quotas
 from halfling.corpus.sources import open_source
 from halfling.corpus.sources.folder import FolderSource
 from halfling.corpus.sources.http import HttpSource

@@ -8,10 +8,10 @@ import numpy as np
 import pyarrow as pa
 from jaxtyping import Bool, Int64, UInt64
 
-from halfling.corpus.chunk import seeded_keys
-from halfling.corpus.clean import line_digest
-from halfling.corpus.gather import Gatherer
+from halfling.corpus.filters.clean import line_digest
+from halfling.corpus.ingest import Gatherer
 from halfling.corpus.partition import Partition
+from halfling.corpus.split import seeded_keys
 
 _RUN_ROWS = 2**20
 

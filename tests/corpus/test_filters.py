@@ -3,9 +3,9 @@ import unicodedata
 
 import pytest
 
-from halfling.corpus.clean import Cleaner, CleanSettings, Kept, Rejected, as_bytes, digest64
-from halfling.corpus.mend import mend
-from halfling.corpus.scripts import COMPOSES, EXPECTED, flags_of
+from halfling.corpus.filters.clean import Cleaner, CleanSettings, Kept, Rejected, as_bytes, digest64
+from halfling.corpus.filters.scripts import COMPOSES, EXPECTED, flags_of
+from halfling.corpus.filters.unicode import mend
 from halfling.languages import CC100
 
 

@@ -11,9 +11,8 @@ import xxhash
 from jaxtyping import Bool, Float64, Int64, UInt8, UInt32
 from pydantic import Field, model_validator
 
-from halfling.corpus.identify import other_language
-from halfling.corpus.mend import mend
-from halfling.corpus.scripts import (
+from halfling.corpus.filters.language import other_language
+from halfling.corpus.filters.scripts import (
     COMPOSES,
     CONTROL,
     EXPECTED,
@@ -26,6 +25,7 @@ from halfling.corpus.scripts import (
     flags_of,
     zawgyi_signs,
 )
+from halfling.corpus.filters.unicode import mend
 from halfling.records import Settings
 
 

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from halfling.corpus.chunk import Dealer, choose, seeded_keys, seeded_order
+from halfling.corpus.split import Dealer, choose, seeded_keys, seeded_order
 
 DIGESTS = np.random.default_rng(0).integers(0, 2**64, 500, dtype=np.uint64)
 SIZES = np.random.default_rng(1).integers(1, 5000, 500, dtype=np.int64)

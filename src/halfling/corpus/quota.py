@@ -41,7 +41,7 @@ ENDLESS = 2**62
 """Bytes; the quota of a language of which everything is wanted and nobody knows yet how much that is."""
 
 
-class MixSettings(Settings):
+class QuotaSettings(Settings):
     """How much of which language."""
 
     languages: str | tuple[str, ...] = Field(
@@ -54,7 +54,7 @@ class MixSettings(Settings):
     caps: dict[str, Bytes] = Field(default_factory=dict, description='code or "all" -> at most so much text')
 
 
-def quotas(settings: MixSettings, codes: Iterable[str], limits: Mapping[str, int]) -> dict[str, int]:
+def quotas(settings: QuotaSettings, codes: Iterable[str], limits: Mapping[str, int]) -> dict[str, int]:
     """Return how many bytes of text to take of each language, by code.
 
     A language's size is that of its file as CC100 publishes it: known before anything is fetched, the same

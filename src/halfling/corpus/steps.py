@@ -19,11 +19,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import Field
 
-from halfling.corpus.chunk import Dealer
-from halfling.corpus.clean import Cleaner, CleanSettings, digest64
-from halfling.corpus.draw import Draw
-from halfling.corpus.gather import REJECTED, Gatherer, rejections
+from halfling.corpus.dedup import Draw
+from halfling.corpus.filters.clean import Cleaner, CleanSettings, digest64
+from halfling.corpus.ingest import REJECTED, Gatherer, rejections
 from halfling.corpus.sources import Source
+from halfling.corpus.split import Dealer
 from halfling.corpus.store import ChunkWriter, chunk_folder
 from halfling.errors import HalflingError
 from halfling.files import whole_file
