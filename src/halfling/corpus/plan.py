@@ -92,7 +92,7 @@ def plan_corpus(settings: CorpusSettings, place: Path | str) -> Budget:
         download = 0 if isinstance(source, FolderSource) else None
         if isinstance(source, HttpSource):
             read = quota * language.compressed_bytes // language.text_bytes
-            download = language.compressed_bytes if settings.selection == "sample" else read
+            download = language.compressed_bytes if settings.sampled else read
         planned.append(
             LanguageBudget(
                 code=code,
