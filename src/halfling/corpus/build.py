@@ -2,17 +2,20 @@
 
 import itertools
 import shutil
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from halfling.corpus.card import CARD, write_text_card
+from halfling.corpus.card import CARD, write_card
 from halfling.corpus.executors import ExecutorSettings, Workers
 from halfling.corpus.quota import QuotaSettings, quotas
 from halfling.corpus.sources import open_source
 from halfling.corpus.steps import Ingested, Job, Split, StepSettings, ingest, split
 from halfling.files import sha256
 from halfling.records import Counts, Progress, silent
+
+_CARD = Path(__file__).with_name("card.md")
 
 
 class CorpusSettings(QuotaSettings, StepSettings, ExecutorSettings):
@@ -46,12 +49,14 @@ def build_corpus(*, settings: CorpusSettings, source: Path | str, out: Path, pro
     for code in place.codes:
         place.forget(code)
     shutil.rmtree(out / "fetched", ignore_errors=True)
+    languages = {code: _language_counts(found[code], written[code]) for code in place.codes}
     counts = {
         "documents": sum(sum(each.documents) for each in written.values()),
         "bytes": sum(sum(each.bytes) for each in written.values()),
-        "languages": {code: _language_counts(found[code], written[code]) for code in place.codes},
+        "languages": languages,
     }
-    write_text_card(out, counts, settings.model_dump(mode="json"), settings.chunks)
+    dropped = sum((Counter(each["dropped"]) for each in languages.values()), Counter[str]())
+    write_card(out, _CARD, languages, "*.parquet", settings.chunks, settings, languages=languages, dropped=dropped)
     files = [out / CARD, *sorted(out.glob("*/*.parquet"))]
     counts["sha256"] = {path.relative_to(out).as_posix(): sha256(path) for path in files}
     # The last step: until here, whoever is killed finds what was written and fetches nothing again.
