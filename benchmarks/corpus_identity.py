@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from halfling.corpus.read import read_documents
+from halfling.corpus.sources.cc100 import read_documents
 from halfling.corpus.sources.folder import find_sources
 from halfling.tokens.encode import TextEncoder, load_tokenizer
 

@@ -17,7 +17,7 @@ import time
 from pathlib import Path
 
 from halfling.corpus.build import CorpusSettings, build_corpus
-from halfling.corpus.read import read_documents
+from halfling.corpus.sources.cc100 import read_documents
 from halfling.corpus.verify import verify
 
 

@@ -25,8 +25,8 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from halfling.corpus.clean import digest64
-from halfling.corpus.read import read_documents
+from halfling.corpus.filters.clean import digest64
+from halfling.corpus.sources.cc100 import read_documents
 from halfling.corpus.store import ChunkWriter
 from halfling.tokens.pack import PackSettings, pack_corpus
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from halfling.corpus.read import read_documents
+from halfling.corpus.sources.cc100 import read_documents
 from halfling.tokens.encode import TextEncoder
 from halfling.tokens.unigram import as_xlm_roberta, train_unigram
 

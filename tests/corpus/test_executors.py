@@ -2,18 +2,16 @@ import importlib
 import os
 import stat
 import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from halfling.corpus.build import CorpusSettings
-from halfling.corpus.clean import CleanSettings
 from halfling.corpus.cluster import Tasks, slurm_executor
 from halfling.corpus.executors import Workers
-from halfling.corpus.language import Job, gather
 from halfling.corpus.sources.folder import FolderSource
+from halfling.corpus.steps import Job, StepSettings, ingest
 from halfling.errors import HalflingError
 
 BIN = Path(sys.executable).parent
@@ -47,55 +45,12 @@ def test_who_does_the_work_is_in_no_fingerprint():
     assert CorpusSettings(executor="ray", workers=7, partition="big").model_dump() == CorpusSettings().model_dump()
 
 
-def test_little_text_is_the_work_of_threads_that_give_the_same_bytes(
-    source, corpus, tmp_path, build, contents, monkeypatch
-):
+def test_little_text_is_not_worth_a_process(source, job, tmp_path, build, monkeypatch):
     monkeypatch.setattr(os, "cpu_count", lambda: 3)
+    monkeypatch.setattr("multiprocessing.get_context", lambda kind: pytest.fail("a process was started"))
     build(source, tmp_path / "out", workers=None)
-    assert contents(tmp_path / "out") == contents(corpus)
-
-
-class Slow:
-    """A source of ten seconds in English, and of nothing in Swahili."""
-
-    codes = ("en", "sw")
-
-    def __init__(self):
-        self.read = 0
-
-    def documents(self, code):
-        while code == "en" and self.read < 1000:
-            time.sleep(0.01)
-            self.read += 1
-            yield "a document"
-
-    def place(self, code):
-        return code
-
-    def forget(self, code):
-        pass
-
-
-@pytest.mark.parametrize("kind", [KeyboardInterrupt, HalflingError])
-def test_threads_end_soon_after_an_error_or_ctrl_c(job, monkeypatch, kind):
-    monkeypatch.setattr(os, "cpu_count", lambda: 2)
-    slow = Slow()
-
-    def task(job, code, quota):
-        return list(job.source.documents(code))
-
-    def interrupted(code):
-        raise kind(code)
-
-    few = Workers(replace(job, source=slow, sampled=False), CorpusSettings())
-    with pytest.raises(kind, match="sw"), few as workers:
-        workers.run(task, {"en": 1, "sw": 1}, interrupted)
-    assert slow.read < 1000
-
-
-def test_a_sample_reads_the_whole_source(job):
-    assert job.source_bytes({"en": 1}) == job.text_bytes("en")
-    assert replace(job, sampled=False).source_bytes({"en": 1}) == 1
+    monkeypatch.setattr("halfling.corpus.executors._WORTH_A_PROCESS", 1)
+    assert Workers(job, CorpusSettings())._num_processes({"en": 1, "sw": 1, "hi": 1, "ru": 1}) == 3
 
 
 @pytest.mark.slow
@@ -104,8 +59,8 @@ def test_two_processes_give_the_bytes_of_one(source, corpus, tmp_path, build, co
     assert contents(tmp_path / "out") == contents(corpus)
 
 
-@pytest.mark.parametrize("workers", [None, pytest.param(2, marks=pytest.mark.slow)])
-def test_an_error_in_a_thread_or_process_is_the_line_that_it_is_here(tmp_path, build, write_source, workers):
+@pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.slow)])
+def test_an_error_in_a_process_is_the_line_that_it_is_here(tmp_path, build, write_source, workers):
     source = write_source(tmp_path / "source", {"sw": ["a document that is long enough"], "en": ["short"]})
     with pytest.raises(HalflingError, match=r"en.txt.xz: cleaning leaves no document \(1 too_short\)"):
         build(source, tmp_path / "out", workers=workers)
@@ -136,24 +91,17 @@ def test_processes_serve_further_calls(job, tmp_path, monkeypatch):
 
 @pytest.fixture
 def job(source, tmp_path):
-    return Job(
-        source=FolderSource(source, "all"),
-        out=tmp_path,
-        chunks=5,
-        seed=0,
-        sampled=True,
-        clean=CleanSettings(),
-        keep_rejected=False,
-    )
+    return Job(FolderSource(source, "all"), tmp_path, StepSettings())
 
 
 def test_the_slurm_script_asks_for_one_task_a_language_and_waits(job, tmp_path):
-    tasks = Tasks(gather, job, (("en", 1), ("ru", 1), ("sw", 1)))
-    executor = slurm_executor(tasks, tmp_path / "logs", 2, "cpu", "10:00:00", "source env/bin/activate")
+    tasks = Tasks(ingest, job, (("en", 1), ("ru", 1), ("sw", 1)))
+    settings = CorpusSettings(workers=2, task_time="10:00:00", environment="source env/bin/activate")
+    executor = slurm_executor(tasks, tmp_path / "logs", settings)
     script = executor.get_launch_file_contents(executor.get_sbatch_args(3), "srun launch")
     lines = script.splitlines()
     assert lines[0] == "#!/bin/bash"
-    expected = ["array=0-2%2", "cpus-per-task=1", "job-name=halfling-gather", "mem-per-cpu=2G", "partition=cpu", "wait"]
+    expected = ["array=0-2%2", "cpus-per-task=1", "job-name=halfling-ingest", "mem-per-cpu=2G", "partition=cpu", "wait"]
     assert {f"#SBATCH --{line}" for line in [*expected, "time=10:00:00", "requeue"]} < set(lines)
     assert lines.index("source env/bin/activate") < lines.index("srun launch")
 
@@ -175,19 +123,31 @@ def test_a_slurm_job_array_gives_the_bytes_of_one_process(source, corpus, tmp_pa
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2] / "src"))
     build(source, tmp_path / "out", languages=["sw"], executor="slurm")
     assert of(contents(tmp_path / "out"), "sw") == of(contents(corpus), "sw")
-    assert len(list(tmp_path.glob("script-*"))) >= 2  # gather and deal
+    assert len(list(tmp_path.glob("script-*"))) >= 2  # ingest and split
 
 
-@pytest.mark.slow
-def test_two_processes_of_datatrove_give_the_bytes_of_one(source, corpus, tmp_path, build, contents):
-    build(source, tmp_path / "out", languages=["hi", "sw"], executor="datatrove", workers=2)
-    assert of(contents(tmp_path / "out"), "hi", "sw") == of(contents(corpus), "hi", "sw")
+def test_an_error_on_a_cluster_is_the_line_that_it_is_here(job, tmp_path, write_source, monkeypatch):
+    class Here:
+        """An executor that does what datatrove's do, here and now."""
 
+        def __init__(self, tasks, logs, settings):
+            self.tasks, self.undone = tasks, []
 
-def test_an_error_under_datatrove_is_the_line_that_it_is_here(tmp_path, build, write_source):
-    source = write_source(tmp_path / "source", {"en": ["short"]})
+        def run(self):
+            for rank in range(len(self.tasks.wanted)):
+                try:
+                    self.tasks(None, rank, len(self.tasks.wanted))
+                except HalflingError:
+                    self.undone.append(rank)
+
+        def get_incomplete_ranks(self, skip_completed):
+            return self.undone
+
+    monkeypatch.setattr("halfling.corpus.cluster._ray_executor", Here)
+    short = FolderSource(write_source(tmp_path / "source", {"en": ["short"]}), "all")
+    ray = Workers(replace(job, source=short), CorpusSettings(executor="ray"))
     with pytest.raises(HalflingError, match=r"en.txt.xz: cleaning leaves no document \(1 too_short\)"):
-        build(source, tmp_path / "out", executor="datatrove", workers=1)
+        ray.run(ingest, {"en": 1}, print)
 
 
 def test_without_slurm_the_line_says_so(source, tmp_path, build, monkeypatch):

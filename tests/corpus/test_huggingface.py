@@ -56,22 +56,6 @@ def test_a_corpus_is_built_of_a_data_set(data_set, tmp_path, build):
     assert counts["languages"]["sw"]["source_bytes"] < 21_000
 
 
-def test_two_languages_streamed_side_by_side_are_those_streamed_in_turn(data_set, tmp_path, build):
-    (data_set / "tr").mkdir()
-    texts = [f"{number}. belge, iki\nparagraf" for number in range(1500)]
-    pq.write_table(pa.table({"content": texts}), data_set / "tr" / "0.parquet")
-    configs = "".join(f"- config_name: {code}\n  data_files: {code}/*.parquet\n" for code in ("sw", "tr"))
-    (data_set / "README.md").write_text(f"---\nconfigs:\n{configs}---\n")
-    settings = {"languages": ["sw", "tr"], "total_bytes": 40_000, "selection": "head", "text_column": "content"}
-    in_threads, in_turn = (
-        build(f"hf://datasets/{data_set}", tmp_path / str(workers), workers=workers, **settings)["sha256"]
-        for workers in (None, 1)
-    )
-    parquet = {name for name in in_threads if name.endswith(".parquet")}
-    assert {name.split("/")[1] for name in parquet} == {"sw.parquet", "tr.parquet"}
-    assert in_threads == in_turn
-
-
 @pytest.mark.parametrize(
     ("settings", "message"),
     [

@@ -18,12 +18,12 @@ CHILD = """
 import sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
-from halfling.corpus import gather
+from halfling.corpus import ingest
 from halfling.corpus.build import CorpusSettings, build_corpus
 
-gather.RUN_BYTES = 30_000  # many runs
-gather._BATCH_CHARACTERS = 3000
-gather._MIN_PARTS = gather._MAX_PARTS = 8
+ingest.RUN_BYTES = 30_000  # many runs
+ingest._BATCH_CHARACTERS = 3000
+ingest._MIN_PARTS = ingest._MAX_PARTS = 8
 
 if __name__ == "__main__":
     print("ready", flush=True)

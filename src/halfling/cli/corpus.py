@@ -9,7 +9,7 @@ import typer
 from halfling.cli.app import STAGES, AsJson, InOrder, app
 
 if TYPE_CHECKING:
-    from halfling.corpus.budget import Budget
+    from halfling.corpus.plan import Budget
 
 corpus = typer.Typer(
     cls=InOrder, no_args_is_help=True, help="Plan the distillation corpus, build it, prove that it is whole."
@@ -33,8 +33,8 @@ def plan(
 
     Example: halfling corpus plan languages=xlmr-100 total_bytes=27GB selection=head
     """
-    from halfling.corpus.budget import plan_corpus
     from halfling.corpus.build import CorpusSettings
+    from halfling.corpus.plan import plan_corpus
     from halfling.settings import check, read_settings, read_yaml
 
     given = list(words or ())

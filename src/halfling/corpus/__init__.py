@@ -1,8 +1,7 @@
-"""From CC100's files to language-aligned chunks of packed blocks.
+"""Text alone: from CC100's files to language-aligned chunks of clean documents.
 
-One document's way: `sources` finds its file, `read` streams it, `clean` (with `mend`, `scripts` and `identify`) mends
-or drops it, `gather` keeps it on disk (`partition`), `mix` says how much of its language is wanted, `draw` takes
-duplicates out, `chunk` says where it goes, `store` writes it. `language` makes two tasks of this, `executors` and
-`cluster` run them, `build` drives all; `pack` makes blocks of the ids that `encode` gives, `blocks` reads them,
-`verify` proves all.
+A document's way: `sources` finds and reads its file, `filters` mend or drop it, `ingest` keeps it on disk
+(`partition`), `quota` says how much of its language is wanted, `dedup` takes duplicates out, `split` says which chunk
+it goes to, `store` writes it. `steps` makes two tasks a language of this, `executors` run them, `build` drives all;
+`plan` says beforehand what is taken, `card` describes the result, `verify` proves it.
 """

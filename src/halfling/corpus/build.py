@@ -2,31 +2,26 @@
 
 import itertools
 import shutil
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field
-
-from halfling.corpus.card import CARD, write_text_card
-from halfling.corpus.clean import CleanSettings
+from halfling.corpus.card import CARD, write_card
 from halfling.corpus.executors import ExecutorSettings, Workers
-from halfling.corpus.language import Dealt, Gathered, Job, deal, gather
-from halfling.corpus.mix import MixSettings, quotas
-from halfling.corpus.sources import SourceSettings, open_source
+from halfling.corpus.quota import QuotaSettings, quotas
+from halfling.corpus.sources import open_source
 from halfling.corpus.sources.folder import text_files
+from halfling.corpus.steps import Ingested, Job, Split, StepSettings, ingest, split
 from halfling.files import sha256
 from halfling.fingerprint import reading
-from halfling.records import Counts, Progress, Seed, silent
+from halfling.records import Counts, Progress, silent
+
+_CARD = Path(__file__).with_name("card.md")
 
 
-class CorpusSettings(MixSettings, SourceSettings, ExecutorSettings):
-    """What the corpus is made of."""
-
-    chunks: int = Field(5, ge=1, description="language-aligned parts; an epoch of distillation reads one")
-    clean: CleanSettings = Field(default_factory=CleanSettings, description="what a document must be like to stay")
-    keep_rejected: bool = Field(False, description="write rejected/{code}.parquet: what was dropped, and why")
-    seed: Seed = Field(0, description="decides which documents are taken and where they go")
+class CorpusSettings(QuotaSettings, StepSettings, ExecutorSettings):
+    """What the corpus is made of, and where."""
 
 
 @reading(source=text_files)
@@ -50,44 +45,38 @@ def build_corpus(*, settings: CorpusSettings, source: Path | str, out: Path, pro
         HalflingError: A source is missing, damaged or empty, or cleaning leaves nothing of a language.
     """
     place = open_source(source, settings, settings.languages, out / "fetched")
-    job = Job(
-        source=place,
-        out=out,
-        chunks=settings.chunks,
-        seed=settings.seed,
-        sampled=settings.selection == "sample",
-        clean=settings.clean,
-        keep_rejected=settings.keep_rejected,
-    )
+    job = Job(place, out, settings)
     with Workers(job, settings) as workers:
-        wanted, found = _gather_all(job, settings, workers, progress)
-        dealt = workers.run(deal, wanted, _counter(progress, "written", len(wanted), len(wanted)))
+        wanted, found = _ingest_all(job, settings, workers, progress)
+        written = workers.run(split, wanted, _counter(progress, "written", len(wanted), len(wanted)))
     for code in place.codes:
         place.forget(code)
     shutil.rmtree(out / "fetched", ignore_errors=True)
+    languages = {code: _language_counts(found[code], written[code]) for code in place.codes}
     counts = {
-        "documents": sum(sum(each.documents) for each in dealt.values()),
-        "bytes": sum(sum(each.bytes) for each in dealt.values()),
-        "languages": {code: _language_counts(found[code], dealt[code]) for code in place.codes},
+        "documents": sum(sum(each.documents) for each in written.values()),
+        "bytes": sum(sum(each.bytes) for each in written.values()),
+        "languages": languages,
     }
-    write_text_card(out, counts, settings.model_dump(mode="json"), settings.chunks)
+    dropped = sum((Counter(each["dropped"]) for each in languages.values()), Counter[str]())
+    write_card(out, _CARD, languages, "*.parquet", settings.chunks, settings, languages=languages, dropped=dropped)
     files = [out / CARD, *sorted(out.glob("*/*.parquet"))]
     counts["sha256"] = {path.relative_to(out).as_posix(): sha256(path) for path in files}
-    # The last step: until here, whoever is killed finds what was dealt and fetches nothing again.
+    # The last step: until here, whoever is killed finds what was written and fetches nothing again.
     shutil.rmtree(out / "work")
     progress(2 * len(wanted), 2 * len(wanted), "done")
     return counts
 
 
-def _gather_all(
+def _ingest_all(
     job: Job, settings: CorpusSettings, workers: Workers, progress: Progress
-) -> tuple[dict[str, int], dict[str, Gathered]]:
+) -> tuple[dict[str, int], dict[str, Ingested]]:
     """Return every language's quota, and what is there for it.
 
     A language that turns out to be smaller than its quota leaves the rest to the others, whose quotas grow: they
     are read further, until nobody is short of anything that there is.
     """
-    found: dict[str, Gathered] = {}
+    found: dict[str, Ingested] = {}
     while True:
         known = {code: each.available_bytes for code, each in found.items() if each.exhausted}
         wanted = quotas(settings, job.source.codes, known)
@@ -99,7 +88,7 @@ def _gather_all(
         if not short:
             return wanted, found
         done = len(wanted) - len(short)
-        found |= workers.run(gather, short, _counter(progress, "read", done, len(wanted)))
+        found |= workers.run(ingest, short, _counter(progress, "read", done, len(wanted)))
 
 
 def _counter(progress: Progress, what: str, done: int, languages: int) -> Callable[[str], None]:
@@ -108,12 +97,12 @@ def _counter(progress: Progress, what: str, done: int, languages: int) -> Callab
     return lambda code: progress(next(numbers), 2 * languages, f"{code} {what}")
 
 
-def _language_counts(found: Gathered, dealt: Dealt) -> dict[str, Any]:
+def _language_counts(found: Ingested, written: Split) -> dict[str, Any]:
     return {
         "source_bytes": found.source_bytes,
-        "quota_bytes": dealt.quota,
-        "bytes": list(dealt.bytes),
-        "documents": list(dealt.documents),
+        "quota_bytes": written.quota,
+        "bytes": list(written.bytes),
+        "documents": list(written.documents),
         "dropped": found.dropped,
         "dropped_lines": found.dropped_lines,
     }

@@ -6,7 +6,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from halfling.corpus.clean import digest64
+from halfling.corpus.digests import digest64
 from halfling.corpus.repeats import Repeats
 from halfling.corpus.store import chunk_folder, chunk_languages, chunk_numbers, document_id, read_batches
 from halfling.errors import HalflingError

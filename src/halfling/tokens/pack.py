@@ -14,7 +14,7 @@ import pyarrow as pa
 from jaxtyping import Int32, Int64
 from pydantic import Field
 
-from halfling.corpus.card import CARD, write_packed_card
+from halfling.corpus.card import CARD, write_card
 from halfling.corpus.store import chunk_folder, chunk_languages, chunk_numbers, read_texts
 from halfling.errors import HalflingError
 from halfling.files import sha256, whole_file
@@ -22,6 +22,7 @@ from halfling.records import Counts, Progress, Record, Settings, silent
 from halfling.tokens.blocks import BlocksWriter, PackedSummary, Run, block_schema, blocks_file
 from halfling.tokens.encode import Encoded, SpecialIds, TextEncoder, load_tokenizer
 
+_CARD = Path(__file__).with_name("card.md")
 _ALL_CHUNKS_TOGETHER = 64 * 2**20
 """Bytes of a language's files below which one task packs all its chunks and learns its words once."""
 _ENCODED_TOGETHER = 4 * 2**20
@@ -200,7 +201,7 @@ def pack_corpus(
         },
         "left_over": {code: sum(each.left_over for each in parts) for code, parts in by_language.items()},
     }
-    write_packed_card(out, counts, settings.model_dump(mode="json"))
+    write_card(out, _CARD, codes, "*.arrow", len(numbers), settings, **counts)
     files = [out / CARD, out / "corpus.json", *sorted(out.glob("*/*.arrow"))]
     counts["sha256"] = {path.relative_to(out).as_posix(): sha256(path) for path in files}
     # The last step: until here, whoever is killed finds what was packed.

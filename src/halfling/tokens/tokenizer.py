@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from pydantic import Field
 
-from halfling.corpus.chunk import choose, seeded_order
-from halfling.corpus.mix import Bytes, share_out
+from halfling.corpus.digests import seeded_keys
+from halfling.corpus.quota import Bytes, share_out
 from halfling.corpus.store import (
     Document,
     chunk_folder,
@@ -112,7 +112,8 @@ def _choose_documents(settings: TokenizerSettings, corpus: Path) -> dict[str, tu
     quotas = share_out(whole, total=settings.max_training_bytes, alpha=settings.alpha)
     chosen = {}
     for code, quota in quotas.items():
-        taken = choose(seeded_order(digests[code], settings.seed), sizes[code], quota)
+        order = np.argsort(seeded_keys(digests[code], settings.seed), kind="stable")
+        taken = order[: max(1, int(np.searchsorted(np.cumsum(sizes[code][order]), quota, side="right")))]
         chosen[code] = (set(digests[code][taken].tolist()), int(sizes[code][taken].sum()))
     return chosen
 

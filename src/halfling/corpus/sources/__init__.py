@@ -1,6 +1,6 @@
 """Where documents come from: a folder of CC100's files, CC100's host, or a data set of Hugging Face."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Literal, Protocol, runtime_checkable
 
@@ -27,6 +27,11 @@ class SourceSettings(Settings):
     connections: int = Field(4, ge=1, exclude=True, description="at the same time to one host, over all workers")
     max_tries: int = Field(8, ge=1, exclude=True, description="in a row without one byte, before a download gives up")
 
+    @property
+    def sampled(self) -> bool:
+        """Whether documents are drawn from the whole file, not taken from its head."""
+        return self.selection == "sample"
+
 
 @runtime_checkable
 class Source(Protocol):
@@ -52,12 +57,7 @@ class Source(Protocol):
         """Delete what lies of a language in the cache."""
 
 
-def open_source(
-    place: Path | str,
-    settings: SourceSettings,
-    languages: str | tuple[str, ...],
-    cache: Path,
-) -> Source:
+def open_source(place: Path | str, settings: SourceSettings, languages: str | Sequence[str], cache: Path) -> Source:
     """Return the source that `place` names.
 
     Args:
@@ -74,25 +74,11 @@ def open_source(
     if isinstance(place, str) and place.startswith(("http://", "https://")):
         from halfling.corpus.sources.http import HttpSource
 
-        return HttpSource(
-            place,
-            languages,
-            cache,
-            whole=settings.selection == "sample",
-            connections=settings.connections,
-            max_tries=settings.max_tries,
-        )
+        return HttpSource(place, languages, cache, settings)
     if isinstance(place, str) and place.startswith("hf://"):
         from halfling.corpus.sources.huggingface import HuggingFaceSource
 
-        return HuggingFaceSource(
-            place,
-            languages,
-            cache,
-            subset=settings.subset,
-            split=settings.split,
-            text_column=settings.text_column,
-        )
+        return HuggingFaceSource(place, languages, cache, settings)
     if isinstance(place, str) and "://" in place:
         raise HalflingError(f"{place}: not a source: name a folder, https://... or hf://datasets/owner/name")
     from halfling.corpus.sources.folder import FolderSource

@@ -6,8 +6,6 @@ import random
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from pathlib import Path
 from time import sleep
 
@@ -25,12 +23,11 @@ _BUSY = {408, 425, 429, 500, 502, 503, 504}
 _LONGEST_WAIT = 600.0
 
 
-class Identity(Record):
-    """What the host says of a file; it lies beside the copy in `{copy}.json`."""
+class Copied(Record):
+    """What is known of a copy; it lies beside it in `{copy}.json`."""
 
-    etag: str | None = Field(description="a strong one, or null")
-    total: int = Field(ge=0, description="bytes")
-    sure: bool = Field(False, description="said twice")
+    etag: str | None = Field(None, description="the host's, a strong one, or null")
+    whole: bool = Field(False, description="the host said that the file ends where the copy does")
 
 
 class _AgainError(Exception):
@@ -44,19 +41,12 @@ class _AgainError(Exception):
 class Download(io.RawIOBase):
     """Reads a file of a host from its copy on disk, which grows as it is read.
 
-    The copy is always a beginning of the file, so a killed process goes on where it stood. Every answer says how
-    large the file is, and mostly an ETag; one that contradicts those before is doubted unless the next repeats it.
+    The copy is always a beginning of the file, so a killed process goes on where it stood. An answer with another
+    ETag than the first is not taken, and xz's own checksums hold for what has none.
     """
 
     def __init__(
-        self,
-        url: str,
-        copy: Path,
-        client: httpx2.Client,
-        *,
-        whole: bool,
-        connections: int,
-        max_tries: int,
+        self, url: str, copy: Path, client: httpx2.Client, *, whole: bool, connections: int, max_tries: int
     ) -> None:
         """Open the copy, or begin one.
 
@@ -72,10 +62,9 @@ class Download(io.RawIOBase):
         self.connections, self.max_tries = connections, max_tries
         copy.parent.mkdir(parents=True, exist_ok=True)
         self._beside = copy.with_name(copy.name + ".json")
-        self._known = Identity.read(self._beside) if self._beside.exists() else None
+        self._known = Copied.read(self._beside) if self._beside.exists() else None
         if self._known is None:
             copy.unlink(missing_ok=True)
-        self._doubted: Identity | None = None
         copy.touch()
         self._size = copy.stat().st_size
         self._file = copy.open("rb")
@@ -97,19 +86,7 @@ class Download(io.RawIOBase):
         return count
 
     def _complete(self) -> bool:
-        """Return whether the copy is the whole file; a single answer that says so could be wrong."""
-        return self._ends() and self._known is not None and self._known.sure
-
-    def _ends(self) -> bool:
-        """Return whether the copy ends where the host says, and as xz does: "YZ", then zeros or nothing.
-
-        https://tukaani.org/xz/xz-file-format.txt, sections 2.1.2.4 and 2.2.
-        """
-        if self._known is None or self._size < self._known.total:
-            return False
-        with self.copy.open("rb") as file:
-            file.seek(max(0, self._size - 1024))
-            return file.read().rstrip(b"\0").endswith(b"YZ")
+        return self._known is not None and self._known.whole
 
     def _grow(self) -> None:
         """Fetch until the copy is larger, or complete.
@@ -135,78 +112,72 @@ class Download(io.RawIOBase):
 
     def _fetch(self) -> None:
         """Ask for the next piece and write down what comes of it."""
-        # Complete or not, somebody has to say it a second time: then the last byte again.
-        begin = self._size - 1 if self._ends() else self._size
+        begin = self._size
         end = begin + (_LARGEST_PIECE if self.whole else min(_LARGEST_PIECE, max(_FIRST_PIECE, int(begin * _GROWTH))))
         headers = {"Range": f"bytes={begin}-{end - 1}", "Accept-Encoding": "identity"}
-        if self._known and self._known.etag:
-            headers["If-Range"] = self._known.etag
         try:
             with self.client.stream("GET", self.url, headers=headers) as answer:
-                self._check(answer, begin)
-                with self.copy.open("r+b") as file:
-                    file.seek(begin)
-                    for data in answer.iter_raw():
-                        place = file.tell()
-                        file.write(data if self.whole else data[: end - place])
-                        file.flush()
-                        self._size = max(self._size, file.tell())
-                        if place + len(data) > end and not self.whole:
-                            break  # a host that knows no ranges would send all the rest
+                total = self._total(answer, begin)
+                if answer.status_code != 416:
+                    self._append(answer, end)
         except (httpx2.InvalidURL, httpx2.UnsupportedProtocol, httpx2.TooManyRedirects) as error:
             raise HalflingError(f"{self.url}: {error}: mend the address") from error
+        if self._size == total and self._ends():
+            self._remember(whole=True)
+        elif answer.status_code == 416:
+            raise _AgainError(f"the file is truncated: it ends after {self._size} bytes in the middle of its xz stream")
 
-    def _check(self, answer: httpx2.Response, begin: int) -> None:
-        """Let an answer pass that brings the bytes from `begin` on."""
+    def _append(self, answer: httpx2.Response, end: int) -> None:
+        with self.copy.open("ab", buffering=0) as file:
+            for data in answer.iter_raw():
+                piece = data if self.whole else data[: end - self._size]
+                file.write(piece)
+                self._size += len(piece)
+                if len(piece) < len(data):
+                    break  # a host that knows no ranges would send all the rest
+
+    def _total(self, answer: httpx2.Response, begin: int) -> int | None:
+        """Return how large the file is by an answer that may be used, one that brings the bytes from `begin` on."""
         said = f"{answer.status_code} {answer.reason_phrase}"
         if answer.status_code in _BUSY:
-            raise _AgainError(f"the host answers {said}", _retry_after(answer.headers.get("Retry-After", "")))
+            asked = answer.headers.get("Retry-After", "")
+            after = min(_LONGEST_WAIT, float(asked)) if asked.isdecimal() else 0.0
+            raise _AgainError(f"the host answers {said}", after)
         if answer.status_code not in (200, 206, 416):
             raise HalflingError(f"{self.url}: the host answers {said}: mend the address, or leave the language out")
         etag = answer.headers.get("ETag")
-        etag = etag if etag and not etag.startswith("W/") else None
+        if etag and not etag.startswith("W/"):
+            if self._known and self._known.etag not in (None, etag):
+                raise _AgainError(
+                    f"changed on the host since its first part was fetched: delete {self.copy.parent.parent}"
+                )
+            self._remember(etag=etag)
+        elif self._known is None:
+            self._remember()
         if answer.status_code == 200:
-            length = answer.headers.get("Content-Length", "")
-            self._agree(Identity(etag=etag, total=int(length)) if length.isdecimal() else None)
             if begin:
                 raise _AgainError("the host answers with the whole file where a part was asked for")
-            return
+            length = answer.headers.get("Content-Length", "")
+            return int(length) if length.isdecimal() else None
         match = re.fullmatch(r"bytes (?:(\d+)-\d+|\*)/(\d+|\*)", answer.headers.get("Content-Range", ""))
-        if match or answer.status_code == 206:
-            self._agree(Identity(etag=etag, total=int(match[2])) if match and match[2] != "*" else None)
-        if answer.status_code == 416:
-            raise _AgainError(f"the file is truncated: it ends after {self._size} bytes in the middle of its xz stream")
-        if not match or match[1] is None or int(match[1]) != begin:
+        if answer.status_code == 206 and not (match and match[1] and int(match[1]) == begin):
             raise _AgainError("the host answers with another part than was asked for")
+        return int(match[2]) if match and match[2] != "*" else None
 
-    def _agree(self, said: Identity | None) -> None:
-        """Compare what an answer says of the file with what was said before."""
-        if said is None:
-            raise _AgainError("the host does not say how large the file is")
-        known, doubted = self._known, self._doubted
-        if known and said.etag is None:
-            said = said.model_copy(update={"etag": known.etag})  # an error page of its own has none
-        if known is None:
-            self._remember(said)
-        elif said == known.model_copy(update={"sure": False}):
-            self._remember(said.model_copy(update={"sure": True}))
-        elif said != doubted:
-            self._doubted = said
-            # Of the same file, or so the ETag says: its bytes are welcome, whatever its size may be.
-            if said.etag != known.etag:
-                raise _AgainError("the host has another file than before")
-        elif said.etag != known.etag or said.total < self._size or (known.sure and known.etag is None):
-            raise HalflingError(
-                f"{self.url}: changed on the host since its first part was fetched: "
-                f"delete {self.copy.parent.parent} and begin again"
-            )
-        else:
-            self._remember(said.model_copy(update={"sure": True}))
+    def _ends(self) -> bool:
+        """Return whether the copy ends as xz does: "YZ", then zeros or nothing.
 
-    def _remember(self, said: Identity) -> None:
-        if said != self._known:
-            said.write(self._beside)
-        self._known, self._doubted = said, None
+        https://tukaani.org/xz/xz-file-format.txt, sections 2.1.2.4 and 2.2.
+        """
+        with self.copy.open("rb") as file:
+            file.seek(max(0, self._size - 1024))
+            return file.read().rstrip(b"\0").endswith(b"YZ")
+
+    def _remember(self, **found: str | bool) -> None:
+        known = (self._known or Copied()).model_copy(update=found)
+        if known != self._known:
+            known.write(self._beside)
+        self._known = known
 
     @contextmanager
     def _connection(self) -> Iterator[None]:
@@ -222,14 +193,3 @@ class Download(io.RawIOBase):
                     continue
                 yield
                 return
-
-
-def _retry_after(value: str) -> float:
-    """Return the seconds that a `Retry-After` asks for, given as seconds or as a date; 0 if it asks for nothing."""
-    if value.isdecimal():
-        return min(_LONGEST_WAIT, float(value))
-    try:
-        seconds = (parsedate_to_datetime(value) - datetime.now(UTC)).total_seconds()
-    except (ValueError, TypeError):
-        return 0.0
-    return min(_LONGEST_WAIT, max(0.0, seconds))

@@ -4,8 +4,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from halfling import languages
-from halfling.corpus.mix import MixSettings
-from halfling.corpus.read import read_documents
+from halfling.corpus.quota import QuotaSettings
+from halfling.corpus.sources.cc100 import read_documents
 from halfling.errors import HalflingError
 
 _ENDINGS = (".txt.xz", ".txt")
@@ -57,7 +57,7 @@ def find_sources(folder: Path, wanted: str | Sequence[str]) -> dict[str, Path]:
     return {code: _file(home, code) for code in sorted(codes)}
 
 
-def text_files(settings: MixSettings, folder: Path) -> list[Path]:
+def text_files(settings: QuotaSettings, folder: Path) -> list[Path]:
     """Return what a corpus reads of a folder: other languages and whatever else lies there change nothing."""
     return list(find_sources(folder, settings.languages).values())
 

@@ -2,14 +2,15 @@
 
 import lzma
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import httpx2
 
 from halfling import __version__, languages
-from halfling.corpus.read import DamagedFileError, parse_documents
+from halfling.corpus.sources import SourceSettings
+from halfling.corpus.sources.cc100 import DamagedFileError, parse_documents
 from halfling.corpus.sources.download import Download
 from halfling.errors import HalflingError
 
@@ -19,25 +20,8 @@ _TIMEOUT_SECONDS = 60.0
 class HttpSource:
     """Files of a host, copied to `cache` as far as they are read."""
 
-    def __init__(
-        self,
-        address: str,
-        wanted: str | tuple[str, ...],
-        cache: Path,
-        *,
-        whole: bool,
-        connections: int,
-        max_tries: int,
-    ) -> None:
+    def __init__(self, address: str, wanted: str | Sequence[str], cache: Path, settings: SourceSettings) -> None:
         """Name the files; nothing is fetched yet.
-
-        Args:
-            address: Of the folder that holds the files.
-            wanted: "all" of CC100, or what `languages.resolve` takes.
-            cache: Folder of the copies.
-            whole: Files will be read to their end.
-            connections: At most so many at a time to the host.
-            max_tries: In a row without a byte.
 
         Raises:
             HalflingError: A language is unknown, or the address names no host.
@@ -49,8 +33,7 @@ class HttpSource:
             named = None
         if not named:
             raise HalflingError(f"{address}: names no host: give an address like https://data.statmt.org/cc-100/")
-        self.address, self.cache, self.whole = address.rstrip("/"), cache, whole
-        self.connections, self.max_tries = connections, max_tries
+        self.address, self.cache, self.settings = address.rstrip("/"), cache, settings
         self.codes = tuple(sorted(languages.resolve("cc100" if wanted == "all" else wanted)))
 
     def documents(self, code: str) -> Iterator[str]:
@@ -61,11 +44,11 @@ class HttpSource:
             ) as client,
             Download(
                 self.place(code),
-                self._copy(code),
+                self.cache / f"{code}.txt.xz",
                 client,
-                whole=self.whole,
-                connections=self.connections,
-                max_tries=self.max_tries,
+                whole=self.settings.sampled,
+                connections=self.settings.connections,
+                max_tries=self.settings.max_tries,
             ) as raw,
             lzma.LZMAFile(raw) as file,  # type: ignore[arg-type]  # any file that reads
         ):
@@ -83,6 +66,3 @@ class HttpSource:
         """Delete the copy."""
         for path in self.cache.glob(f"{code}.txt.xz*"):
             path.unlink()
-
-    def _copy(self, code: str) -> Path:
-        return self.cache / f"{code}.txt.xz"

@@ -3,7 +3,7 @@
 import itertools
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from halfling import languages
+from halfling.corpus.sources import SourceSettings
 from halfling.errors import HalflingError
 from halfling.files import whole_file
 
@@ -26,18 +27,8 @@ class HuggingFaceSource:
     Connections, their retries and reading on from a state are the data set library's own.
     """
 
-    def __init__(
-        self, address: str, wanted: str | tuple[str, ...], cache: Path, *, subset: str, split: str, text_column: str
-    ) -> None:
+    def __init__(self, address: str, wanted: str | Sequence[str], cache: Path, settings: SourceSettings) -> None:
         """Name the data set; nothing is fetched yet.
-
-        Args:
-            address: "hf://datasets/{owner}/{name}", "@{revision}" after it if it is to stay the same.
-            wanted: What `languages.resolve` takes.
-            cache: Folder of the copies.
-            subset: Configuration for a language, "{code}" standing for its code; "" where there is none.
-            split: The part of the data set.
-            text_column: The column that holds the text.
 
         Raises:
             HalflingError: A language is unknown, "all" is asked for, or `subset` is no pattern of a code.
@@ -46,11 +37,13 @@ class HuggingFaceSource:
             raise HalflingError(f"{address}: nobody knows which languages it holds: name them (languages=...)")
         self.codes = tuple(sorted(languages.resolve(wanted)))
         self.address, self.cache = address, cache
-        self.subset, self.split, self.text_column = subset, split, text_column
+        self.subset, self.split, self.text_column = settings.subset, settings.split, settings.text_column
         try:
-            subset.format(code="en")
+            self.subset.format(code="en")
         except (KeyError, IndexError, ValueError) as error:
-            raise HalflingError(f"subset: {subset!r}: write {{code}} for the language's code, no other name") from error
+            raise HalflingError(
+                f"subset: {self.subset!r}: write {{code}} for the language's code, no other name"
+            ) from error
 
     def documents(self, code: str) -> Iterator[str]:
         """Yield a language's documents, fetching what is not in the cache."""

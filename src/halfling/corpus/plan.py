@@ -5,7 +5,7 @@ from pathlib import Path
 from pydantic import Field
 
 from halfling.corpus.build import CorpusSettings
-from halfling.corpus.mix import ENDLESS, quotas
+from halfling.corpus.quota import ENDLESS, quotas
 from halfling.corpus.sources import open_source
 from halfling.corpus.sources.folder import FolderSource
 from halfling.corpus.sources.http import HttpSource
@@ -92,7 +92,7 @@ def plan_corpus(settings: CorpusSettings, place: Path | str) -> Budget:
         download = 0 if isinstance(source, FolderSource) else None
         if isinstance(source, HttpSource):
             read = quota * language.compressed_bytes // language.text_bytes
-            download = language.compressed_bytes if settings.selection == "sample" else read
+            download = language.compressed_bytes if settings.sampled else read
         planned.append(
             LanguageBudget(
                 code=code,

@@ -1,20 +1,20 @@
-"""The first reading of a language: its documents are cleaned, and those that may be drawn are kept on disk."""
+"""The first reading of a language: its documents are filtered, and those that may be drawn are kept on disk."""
 
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from threading import Lock
 
 import numpy as np
 import pyarrow as pa
 import xxhash
-from jaxtyping import Int64
 from pydantic import ConfigDict, Field
 
-from halfling.corpus.chunk import seeded_keys
-from halfling.corpus.clean import Cleaner, Kept, Rejected, as_bytes
+from halfling.corpus.digests import seeded_keys
+from halfling.corpus.filters.clean import Cleaner, CleanSettings, Kept, Rejected
 from halfling.corpus.partition import Partition
-from halfling.records import Record
+from halfling.corpus.sources import SourceSettings
+from halfling.languages import CC100
+from halfling.records import Record, Seed
 
 RUN_BYTES = 32 * 2**20
 """Text that is held before it is written to disk; a part, read back, is about as large."""
@@ -22,11 +22,15 @@ _BATCH_CHARACTERS = 2**19
 _MIN_PARTS, _MAX_PARTS = 256, 4096
 _MAX_LEVEL = 40
 
-_ONE_CLEANS = Lock()
-"""Cleaning holds Python's lock, but lets go of it for a moment at every document. A second thread that takes it then
-costs both more than it gains; it had better read or write meanwhile."""
-
 REJECTED = pa.schema({"lang": pa.string(), "reason": pa.string(), "text": pa.string()})
+
+
+class IngestSettings(SourceSettings):
+    """What is read of a source, and what of it stays."""
+
+    clean: CleanSettings = Field(default_factory=CleanSettings, description="what a document must be like to stay")
+    keep_rejected: bool = Field(False, description="write rejected/{code}.parquet: what was dropped, and why")
+    seed: Seed = Field(0, description="decides which documents are taken and where they go")
 
 
 class State(Record):
@@ -55,47 +59,33 @@ class State(Record):
         return sum(number for each, number in by_level.items() if each >= least)
 
 
-class Gatherer:
+class Ingest:
     """Reads one language, and can be asked to read further. What it has read survives `kill -9`."""
 
-    def __init__(
-        self, folder: Path, code: str, cleaner: Cleaner, *, seed: int, sampled: bool, keep_rejected: bool
-    ) -> None:
-        """Keep everything in `folder`, and go on from what is there.
-
-        Args:
-            folder: Of this language alone.
-            code: The language.
-            cleaner: Of this language.
-            seed: Of the hash that documents are sampled and sorted by.
-            sampled: Whether documents are left out by their hash, once more than enough have come.
-            keep_rejected: Whether what cleaning drops is kept too.
-        """
+    def __init__(self, folder: Path, code: str, settings: IngestSettings) -> None:
+        """Keep everything in `folder`, which is this language's alone, and go on from what is there."""
         folder.mkdir(parents=True, exist_ok=True)
         self._file = folder / "state.json"
         self.state = State.read(self._file) if self._file.exists() else State()
-        self._folder = folder
-        self._code = code
-        self._cleaner = cleaner
-        self._seed = seed
-        self._sampled = sampled
-        self._keep_rejected = keep_rejected
-        self._run = _Run()
+        self.folder, self._code, self.settings = folder, code, settings
+        self._waiting: list[tuple[int, Kept]] = []
+        self._rejected: list[Rejected] = []
+        self._bytes = 0
 
     @property
     def documents(self) -> Partition:
         """What was kept, by seeded key: `digest`, `level`, `size` (bytes), `long_lines` (number), `text`."""
-        return Partition(self._folder, "documents", self.state.num_runs, self.state.num_parts)
+        return Partition(self.folder, "documents", self.state.num_runs, self.state.num_parts)
 
     @property
     def lines(self) -> Partition:
         """The long lines of what was kept, by their digest: `line`, `digest` (the document's), `level`, `size`."""
-        return Partition(self._folder, "lines", self.state.num_runs, self.state.num_parts)
+        return Partition(self.folder, "lines", self.state.num_runs, self.state.num_parts)
 
     @property
     def rejected(self) -> Partition:
         """What was not kept, in the order of the source: `lang`, `reason`, `text`."""
-        return Partition(self._folder, "rejected", self.state.num_runs, 1)
+        return Partition(self.folder, "rejected", self.state.num_runs, 1)
 
     def read(self, documents: Iterator[str], target: int, expected: int) -> None:
         """Read on, to the end or (unless sampling) until `target` bytes are kept in all.
@@ -106,119 +96,89 @@ class Gatherer:
             expected: A guess at the bytes to keep, for the size of parts; the result does not depend on it.
         """
         # Small quotas in small steps: what is read beyond a quota was fetched for nothing.
-        step = _BATCH_CHARACTERS if self._sampled else min(_BATCH_CHARACTERS, max(2**11, target // 256))
+        step = _BATCH_CHARACTERS if self.settings.sampled else min(_BATCH_CHARACTERS, max(2**11, target // 256))
+        cleaner = Cleaner(self.settings.clean, CC100[self._code].scripts, self._code)
         state = self.state
         for texts in _batches(documents, step):
-            with _ONE_CLEANS:
-                self._take(texts, target)
-            if self._run.bytes >= RUN_BYTES:
+            self._take(texts, target, cleaner)
+            if self._bytes >= RUN_BYTES:
                 self._write(expected)
-            if not self._sampled and state.total(state.kept_bytes) >= target:
+            if not self.settings.sampled and state.total(state.kept_bytes) >= target:
                 break
         else:
             state.ended = True  # not before: a run that is written on the way is not the last
         self._write(expected if state.num_runs or not state.ended else 0)
 
-    def _take(self, texts: list[str], target: int) -> None:
+    def _take(self, texts: list[str], target: int, cleaner: Cleaner) -> None:
         """Clean a batch, and count it."""
-        state, run = self.state, self._run
-        raws = list(map(as_bytes, texts))
+        state, seed = self.state, self.settings.seed
+        # A lone surrogate, which mending takes out, passes.
+        raws = [text.encode("utf-8", "surrogatepass") for text in texts]
         state.documents += len(texts)
         state.source_bytes += sum(map(len, raws))
         levels = [0] * len(texts)
-        if self._sampled:
-            levels = [min(_MAX_LEVEL, 64 - xxhash.xxh3_64_intdigest(raw, self._seed).bit_length()) for raw in raws]
-            if state.level:
-                drawn = [place for place, level in enumerate(levels) if level >= state.level]
-                texts, raws = [texts[place] for place in drawn], [raws[place] for place in drawn]
-                levels = [levels[place] for place in drawn]
-        for level, raw, cleaned in zip(levels, raws, self._cleaner.clean(texts, raws), strict=True):
+        if self.settings.sampled:
+            levels = [min(_MAX_LEVEL, 64 - xxhash.xxh3_64_intdigest(raw, seed).bit_length()) for raw in raws]
+        drawn = [place for place, level in enumerate(levels) if level >= state.level]
+        for place, cleaned in zip(drawn, cleaner.clean([texts[place] for place in drawn]), strict=True):
+            level = levels[place]
             if isinstance(cleaned, Rejected):
                 state.dropped.setdefault(level, Counter())[cleaned.reason] += 1
-                if self._keep_rejected:
-                    run.rejected.append(cleaned)
-                    run.bytes += len(raw)
+                if self.settings.keep_rejected:
+                    self._rejected.append(cleaned)
+                    self._bytes += len(raws[place])
             else:
-                run.add(cleaned, level)
+                self._waiting.append((level, cleaned))
+                self._bytes += len(cleaned.text)
                 state.kept_bytes[level] += len(cleaned.text)
                 if cleaned.repeated:
                     state.repeated_lines[level] += cleaned.repeated
-        while self._sampled and state.level < _MAX_LEVEL and state.total(state.kept_bytes, state.level + 1) >= target:
+        while (
+            self.settings.sampled
+            and state.level < _MAX_LEVEL
+            and state.total(state.kept_bytes, state.level + 1) >= target
+        ):
             state.level += 1
 
     def _write(self, expected: int) -> None:
         """Write what waits as a run; then, and only then, the state that knows of it."""
-        state, run = self.state, self._run
+        state = self.state
         if state.num_runs == 0 and expected:
             parts = 1 << max(0, expected // RUN_BYTES).bit_length()
             state.num_parts = min(_MAX_PARTS, max(_MIN_PARTS, parts))
         number = state.num_runs
-        documents, lines = run.documents(), run.lines()
-        self.documents.write(number, documents, seeded_keys(documents["digest"].to_numpy(), self._seed))
+        documents, lines = _tables(self._waiting)
+        self.documents.write(number, documents, seeded_keys(documents["digest"].to_numpy(), self.settings.seed))
         self.lines.write(number, lines, lines["line"].to_numpy())
-        if self._keep_rejected:
-            rejected = run.rejections(self._code)
+        if self.settings.keep_rejected:
+            # A lone surrogate, which UTF-8 cannot write, shows as a question mark.
+            texts = pa.array([each.text.encode("utf-8", "replace") for each in self._rejected], pa.binary())
+            rejected = rejections(self._code, [each.reason for each in self._rejected], texts)
             self.rejected.write(number, rejected, np.zeros(len(rejected), np.uint64))
         state.num_runs += 1
         state.write(self._file)
-        self._run = _Run()
+        self._waiting, self._rejected, self._bytes = [], [], 0
 
 
-class _Run:
-    """What waits to be written, by column."""
-
-    def __init__(self) -> None:
-        self.bytes = 0
-        self.rejected: list[Rejected] = []
-        self._digests: list[int] = []
-        self._levels: list[int] = []
-        self._texts: list[bytes] = []
-        self._num_lines: list[int] = []
-        self._lines: list[int] = []
-        self._line_sizes: list[int] = []
-
-    def add(self, kept: Kept, level: int) -> None:
-        self.bytes += len(kept.text)
-        self._digests.append(kept.digest)
-        self._levels.append(level)
-        self._texts.append(kept.text)
-        self._num_lines.append(len(kept.lines))
-        self._lines += kept.lines
-        self._line_sizes += kept.line_sizes
-
-    def documents(self) -> pa.Table:
-        sizes = np.fromiter(map(len, self._texts), np.int64, len(self._texts))
-        return pa.table(
-            {
-                "digest": np.array(self._digests, np.uint64),
-                "level": np.array(self._levels, np.uint8),
-                "size": sizes,
-                "long_lines": np.array(self._num_lines, np.int64),
-                "text": _binary(self._texts, sizes),
-            }
-        )
-
-    def lines(self) -> pa.Table:
-        owners = np.repeat(np.arange(len(self._digests)), self._num_lines)
-        return pa.table(
-            {
-                "line": np.array(self._lines, np.uint64),
-                "digest": np.array(self._digests, np.uint64)[owners],
-                "level": np.array(self._levels, np.uint8)[owners],
-                "size": np.array(self._line_sizes, np.int64),
-            }
-        )
-
-    def rejections(self, code: str) -> pa.Table:
-        # A lone surrogate, which UTF-8 cannot write, shows as a question mark.
-        texts = [each.text.encode("utf-8", "replace") for each in self.rejected]
-        return rejections(code, [each.reason for each in self.rejected], pa.array(texts, pa.binary()))
-
-
-def _binary(texts: list[bytes], sizes: Int64[np.ndarray, " texts"]) -> pa.BinaryArray:
-    # Of a list, `pa.array` takes six times as long.
-    offsets = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int32)
-    return pa.Array.from_buffers(pa.binary(), len(texts), [None, pa.py_buffer(offsets), pa.py_buffer(b"".join(texts))])
+def _tables(waiting: list[tuple[int, Kept]]) -> tuple[pa.Table, pa.Table]:
+    """Return documents and their levels as the rows that `Ingest.documents` and `Ingest.lines` hold."""
+    levels = np.array([level for level, _ in waiting], np.uint8)
+    digests = np.array([kept.digest for _, kept in waiting], np.uint64)
+    num_lines = np.array([len(kept.lines) for _, kept in waiting], np.int64)
+    documents = {
+        "digest": digests,
+        "level": levels,
+        "size": np.array([len(kept.text) for _, kept in waiting], np.int64),
+        "long_lines": num_lines,
+        "text": pa.array([kept.text for _, kept in waiting], pa.binary()),
+    }
+    lines = {
+        "line": np.array([line for _, kept in waiting for line in kept.lines], np.uint64),
+        "digest": np.repeat(digests, num_lines),
+        "level": np.repeat(levels, num_lines),
+        "size": np.array([size for _, kept in waiting for size in kept.line_sizes], np.int64),
+    }
+    return pa.table(documents), pa.table(lines)
 
 
 def rejections(code: str, reasons: list[str], texts: pa.Array | pa.ChunkedArray) -> pa.Table:

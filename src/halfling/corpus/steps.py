@@ -1,6 +1,6 @@
 """The two steps of one language, each of them a task that can run anywhere and be run again.
 
-`gather` reads the source until a quota is sure to be met; `deal` writes the chunks. Both leave a record of what they
+`ingest` reads the source until a quota is sure to be met; `split` writes the chunks. Both leave a record of what they
 found, and do nothing where it stands. A task that was killed goes on where it stood; two at the same language wait
 for each other. Nothing depends on who runs it, on which machine, in what company.
 """
@@ -10,7 +10,7 @@ import fcntl
 import itertools
 import shutil
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,16 +19,22 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import Field
 
-from halfling.corpus.chunk import Dealer
-from halfling.corpus.clean import Cleaner, CleanSettings, digest64
-from halfling.corpus.draw import Draw
-from halfling.corpus.gather import REJECTED, Gatherer, rejections
+from halfling.corpus.dedup import Deduplicated
+from halfling.corpus.digests import digest64
+from halfling.corpus.ingest import REJECTED, Ingest, IngestSettings, rejections
 from halfling.corpus.sources import Source
+from halfling.corpus.split import Splitter
 from halfling.corpus.store import ChunkWriter, chunk_folder
 from halfling.errors import HalflingError
 from halfling.files import whole_file
 from halfling.languages import CC100
 from halfling.records import Record
+
+
+class StepSettings(IngestSettings):
+    """What the tasks of a language are told."""
+
+    chunks: int = Field(5, ge=1, description="language-aligned parts; an epoch of distillation reads one")
 
 
 @dataclass(frozen=True)
@@ -38,29 +44,16 @@ class Job:
     Attributes:
         source: Where documents come from.
         out: Folder of the corpus; `out/work/{code}` is a task's own.
-        chunks: Number of chunks.
-        seed: Of sampling, order and chunks.
-        sampled: Whether documents are drawn from the whole file, not from its head.
-        clean: What a document must be like.
-        keep_rejected: Whether `rejected/{code}.parquet` is written.
+        settings: What to take.
     """
 
     source: Source
     out: Path
-    chunks: int
-    seed: int
-    sampled: bool
-    clean: CleanSettings
-    keep_rejected: bool
+    settings: StepSettings
 
     def folder(self, code: str) -> Path:
         """Return where the tasks of a language work."""
         return self.out / "work" / code
-
-    def source_bytes(self, wanted: Mapping[str, int]) -> int:
-        """Return about how much text is to be read for the quotas `wanted`."""
-        all_of_it = {code: self.text_bytes(code) for code in wanted}  # a sample is drawn from whole files
-        return sum(all_of_it[code] if self.sampled else min(wanted[code], all_of_it[code]) for code in wanted)
 
     def text_bytes(self, code: str) -> int:
         """Return about how much text a language's source holds."""
@@ -70,8 +63,8 @@ class Job:
         return file.stat().st_size * (4 if file.suffix == ".xz" else 1)
 
 
-class Gathered(Record):
-    """What `gather` found; the file is `gathered.json`."""
+class Ingested(Record):
+    """What `ingest` found; the file is `ingested.json`."""
 
     source_bytes: int
     available_bytes: int = Field(description="that can be drawn, after cleaning and de-duplication")
@@ -81,69 +74,68 @@ class Gathered(Record):
     num_loss_runs: int
 
 
-class Dealt(Record):
-    """What `deal` wrote; the file is `dealt.json`."""
+class Split(Record):
+    """What `split` wrote; the file is `split.json`."""
 
     quota: int
     documents: tuple[int, ...] = Field(description="by chunk")
     bytes: tuple[int, ...] = Field(description="by chunk")
 
 
-def gather(job: Job, code: str, quota: int) -> Gathered:
+def ingest(job: Job, code: str, quota: int) -> Ingested:
     """Read a language until `quota` bytes of clean text are there, or there is no more, and return what was found.
 
     Raises:
         HalflingError: The source cannot be read, or cleaning leaves nothing of it.
     """
     with _alone(job.folder(code)):
-        return _gather(job, code, quota)
+        return _ingest(job, code, quota)
 
 
-def deal(job: Job, code: str, quota: int) -> Dealt:
+def split(job: Job, code: str, quota: int) -> Split:
     """Write a language's part of every chunk, `quota` bytes at most but at least one document, and return counts."""
-    record = job.folder(code) / "dealt.json"
-    paths = [chunk_folder(job.out, number) / f"{code}.parquet" for number in range(1, job.chunks + 1)]
+    folder, record = job.folder(code) / "ingested", job.folder(code) / "split.json"
+    paths = [chunk_folder(job.out, number) / f"{code}.parquet" for number in range(1, job.settings.chunks + 1)]
     with _alone(job.folder(code)):
         if record.exists() and all(path.exists() for path in paths):
-            dealt = Dealt.read(record)
-            if dealt.quota == quota:
-                return dealt
+            done = Split.read(record)
+            if done.quota == quota:
+                return done
         record.unlink(missing_ok=True)
         for path in paths:
             path.parent.mkdir(exist_ok=True)
-        if not (job.folder(code) / "gathered").exists():  # dealt before, and a file was lost since
-            (job.folder(code) / "gathered.json").unlink()
-        found = _gather(job, code, quota)
-        draw = Draw(_gatherer(job, code), job.folder(code) / "gathered", job.seed, found.num_loss_runs)
-        dealt = _write(job, code, draw, quota, paths)
-        dealt.write(record)
-        shutil.rmtree(job.folder(code) / "gathered")
-        return dealt
+        if not folder.exists():  # split before, and a file was lost since
+            (job.folder(code) / "ingested.json").unlink()
+        num_loss_runs = _ingest(job, code, quota).num_loss_runs
+        done = _write(job, code, Deduplicated(Ingest(folder, code, job.settings), num_loss_runs), quota, paths)
+        done.write(record)
+        shutil.rmtree(folder)
+        return done
 
 
-def _gather(job: Job, code: str, quota: int) -> Gathered:
-    folder, record = job.folder(code) / "gathered", job.folder(code) / "gathered.json"
+def _ingest(job: Job, code: str, quota: int) -> Ingested:
+    folder, record, sampled = job.folder(code) / "ingested", job.folder(code) / "ingested.json", job.settings.sampled
     if record.exists():
-        found = Gathered.read(record)
+        found = Ingested.read(record)
         if found.exhausted or found.available_bytes >= quota:
             return found
         record.unlink()
-        if job.sampled:  # too few were let through: begin again, with more
+        if sampled:  # too few were let through: begin again, with more
             shutil.rmtree(folder)
     expected = min(2 * quota, 2 * job.text_bytes(code))
-    target = quota + quota // (4 if job.sampled else 256)
+    target = quota + quota // (4 if sampled else 256)
     stream: Iterator[str] | None = None
     while True:
-        gatherer = _gatherer(job, code)
-        if not gatherer.state.ended:
+        language = Ingest(folder, code, job.settings)
+        if not language.state.ended:
             if stream is None:
-                stream = itertools.islice(job.source.documents(code), gatherer.state.documents, None)
-            gatherer.read(stream, target, expected)
-        found = _found(job, gatherer, folder)
+                stream = itertools.islice(job.source.documents(code), language.state.documents, None)
+            language.read(stream, target, expected)
+        found = _found(language)
         if found.exhausted or found.available_bytes >= quota:
             break
         target += quota - found.available_bytes + quota // 16
-        if gatherer.state.ended:  # a sample that lost more to duplicates than was foreseen
+        if language.state.ended:  # a sample that lost more to duplicates than was foreseen
             shutil.rmtree(folder)
             stream = None
     if not found.available_bytes:
@@ -151,72 +143,59 @@ def _gather(job: Job, code: str, quota: int) -> Gathered:
         place = job.source.place(code)
         raise HalflingError(f"{place}: cleaning leaves no document ({reasons}): loosen it or leave the language out")
     found.write(record)
-    if job.sampled:
-        job.source.forget(code)  # the copy of a whole file, 82 GB of English; what was drawn waits in `gathered`
+    if sampled:
+        job.source.forget(code)  # the copy of a whole file, 82 GB of English; what was drawn waits in `ingested`
     return found
 
 
-def _gatherer(job: Job, code: str) -> Gatherer:
-    cleaner = Cleaner(job.clean, CC100[code].scripts, code)
-    return Gatherer(
-        job.folder(code) / "gathered",
-        code,
-        cleaner,
-        seed=job.seed,
-        sampled=job.sampled,
-        keep_rejected=job.keep_rejected,
-    )
-
-
-def _found(job: Job, gatherer: Gatherer, folder: Path) -> Gathered:
+def _found(language: Ingest) -> Ingested:
     """Count what can be drawn."""
-    state = gatherer.state
-    draw = Draw(gatherer, folder, job.seed)
+    state, distinct = language.state, Deduplicated(language)
     dropped = Counter[str]()
     for level, reasons in state.dropped.items():
         if level >= state.level:
             dropped.update(reasons)
     lines = Counter({"repeated": state.total(state.repeated_lines)})
     available = 0
-    for settled in draw.sizes():
-        available += int(settled.sizes[settled.stays].sum())
-        dropped["duplicate"] += len(settled.copies)
-        dropped["duplicate_lines"] += int((~settled.stays).sum())
-        lines["duplicate"] += int(settled.lost[settled.stays].sum())
-    return Gathered(
+    for part in distinct.sizes():
+        available += int(part.sizes[part.stays].sum())
+        dropped["duplicate"] += len(part.copies)
+        dropped["duplicate_lines"] += int((~part.stays).sum())
+        lines["duplicate"] += int(part.lost[part.stays].sum())
+    return Ingested(
         source_bytes=state.source_bytes,
         available_bytes=available,
         exhausted=state.ended and state.level == 0,
         dropped={reason: number for reason, number in sorted(dropped.items()) if number},
         dropped_lines={reason: number for reason, number in sorted(lines.items()) if number},
-        num_loss_runs=draw.num_loss_runs,
+        num_loss_runs=distinct.num_loss_runs,
     )
 
 
-def _write(job: Job, code: str, draw: Draw, quota: int, paths: list[Path]) -> Dealt:
-    dealer = Dealer(job.chunks, quota)
-    documents, sizes = [0] * job.chunks, [0] * job.chunks
+def _write(job: Job, code: str, distinct: Deduplicated, quota: int, paths: list[Path]) -> Split:
+    splitter = Splitter(len(paths), quota)
+    documents, sizes = [0] * len(paths), [0] * len(paths)
     with contextlib.ExitStack() as stack:
         partials = [stack.enter_context(whole_file(path)) for path in paths]
         writers = [stack.enter_context(ChunkWriter(each, code, n)) for n, each in enumerate(partials, start=1)]
-        rejects = stack.enter_context(_rejects(job, code)) if job.keep_rejected else None
-        for settled, texts, gathered in draw.texts():
-            stays = np.flatnonzero(settled.stays)
-            chunk_of = dealer.deal(settled.sizes[stays])
-            digests = settled.digests.copy()
-            for place in np.flatnonzero((settled.lost > 0) & settled.stays).tolist():
+        rejects = stack.enter_context(_rejects(job, code)) if job.settings.keep_rejected else None
+        for part, texts, found in distinct.texts():
+            stays = np.flatnonzero(part.stays)
+            chunk_of = splitter.deal(part.sizes[stays])
+            digests = part.digests.copy()
+            for place in np.flatnonzero((part.lost > 0) & part.stays).tolist():
                 digests[place] = digest64(texts[place].as_py())
             for number, writer in enumerate(writers):
                 places = stays[: len(chunk_of)][chunk_of == number]
-                writer.add(digests[places], texts.take(pa.array(places)), settled.sizes[places])
+                writer.add(digests[places], texts.take(pa.array(places)), part.sizes[places])
                 documents[number] += len(places)
-                sizes[number] += int(settled.sizes[places].sum())
+                sizes[number] += int(part.sizes[places].sum())
             if rejects:
-                for reason, rows in (("duplicate", settled.copies), ("duplicate_lines", settled.rows[~settled.stays])):
-                    rejects.write_table(rejections(code, [reason] * len(rows), gathered["text"].take(pa.array(rows))))
-            if dealer.full:
+                for reason, rows in (("duplicate", part.copies), ("duplicate_lines", part.rows[~part.stays])):
+                    rejects.write_table(rejections(code, [reason] * len(rows), found["text"].take(pa.array(rows))))
+            if splitter.full:
                 break
-    return Dealt(quota=quota, documents=tuple(documents), bytes=tuple(sizes))
+    return Split(quota=quota, documents=tuple(documents), bytes=tuple(sizes))
 
 
 @contextlib.contextmanager
@@ -225,7 +204,7 @@ def _rejects(job: Job, code: str) -> Iterator[pq.ParquetWriter]:
     path = job.out / "rejected" / f"{code}.parquet"
     path.parent.mkdir(exist_ok=True)
     with whole_file(path) as partial, pq.ParquetWriter(partial, REJECTED, compression="zstd") as writer:
-        for run in _gatherer(job, code).rejected.runs(0):
+        for run in Ingest(job.folder(code) / "ingested", code, job.settings).rejected.runs(0):
             writer.write_table(run)
         yield writer
 

@@ -1,33 +1,31 @@
-"""The second reading: of what was gathered of a language, duplicates go, the rest comes in the seeded order."""
+"""The second reading: of what was ingested of a language, duplicates go, the rest comes in the seeded order."""
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
 from jaxtyping import Bool, Int64, UInt64
 
-from halfling.corpus.chunk import seeded_keys
-from halfling.corpus.clean import line_digest
-from halfling.corpus.gather import Gatherer
+from halfling.corpus.digests import line_digest, seeded_keys
+from halfling.corpus.ingest import Ingest
 from halfling.corpus.partition import Partition
 
 _RUN_ROWS = 2**20
 
 
-class Settled(NamedTuple):
+class Distinct(NamedTuple):
     """The different documents of one part, in the order of their keys."""
 
-    rows: Int64[np.ndarray, " documents"]  # where they stand in the part as it was gathered
-    digests: UInt64[np.ndarray, " documents"]  # as they were gathered
+    rows: Int64[np.ndarray, " documents"]  # where they stand in the part as it was ingested
+    digests: UInt64[np.ndarray, " documents"]  # as they were ingested
     sizes: Int64[np.ndarray, " documents"]  # bytes, without the lines that are taken out
     lost: Int64[np.ndarray, " documents"]  # lines that are taken out
     stays: Bool[np.ndarray, " documents"]  # False: no long line is left of those that it had
     copies: Int64[np.ndarray, " copies"]  # rows of further copies of documents
 
 
-class Draw:
+class Deduplicated:
     """What a language can give, a part at a time.
 
     Of equal documents one stays. Of equal long lines that one stays whose document comes first in the seeded order:
@@ -36,13 +34,13 @@ class Draw:
     has; so documents that were different do not become equal.
     """
 
-    def __init__(self, gathered: Gatherer, folder: Path, seed: int, num_loss_runs: int | None = None) -> None:
-        """Find the duplicate lines; `folder` takes the list, which `num_loss_runs` (if given) says is there."""
-        self._documents = gathered.documents
-        self._lines = gathered.lines
-        self._level = gathered.state.level
-        self._seed = seed
-        self._losses = Partition(folder, "losses", num_loss_runs or 0, gathered.state.num_parts)
+    def __init__(self, ingested: Ingest, num_loss_runs: int | None = None) -> None:
+        """Find the duplicate lines, and list them on disk, in so many runs; `num_loss_runs` says that this is done."""
+        self._documents = ingested.documents
+        self._lines = ingested.lines
+        self._level = ingested.state.level
+        self._seed = ingested.settings.seed
+        self._losses = Partition(ingested.folder, "losses", num_loss_runs or 0, ingested.state.num_parts)
         if num_loss_runs is None:
             self._find_losses()
 
@@ -51,28 +49,28 @@ class Draw:
         """The runs that hold the duplicate lines."""
         return self._losses.num_runs
 
-    def sizes(self) -> Iterator[Settled]:
+    def sizes(self) -> Iterator[Distinct]:
         """Yield all parts in the order of their keys, without reading texts."""
         for part in range(self._documents.num_parts):
-            yield self._settle(self._documents.read(part, ["digest", "level", "size", "long_lines"]), part)
+            yield self._distinct(self._documents.read(part, ["digest", "level", "size", "long_lines"]), part)
 
-    def texts(self) -> Iterator[tuple[Settled, pa.BinaryArray, pa.Table]]:
-        """Yield all parts in the order of their keys, the texts of the settled documents, and the part as gathered."""
+    def texts(self) -> Iterator[tuple[Distinct, pa.BinaryArray, pa.Table]]:
+        """Yield all parts in the order of their keys, the texts of the distinct documents, and the part as ingested."""
         for part in range(self._documents.num_parts):
-            gathered = self._documents.read(part)
-            settled = self._settle(gathered, part)
-            texts = gathered["text"].combine_chunks().take(pa.array(settled.rows))
-            yield settled, self._shorten(texts, settled, part), gathered
+            found = self._documents.read(part)
+            distinct = self._distinct(found, part)
+            texts = found["text"].combine_chunks().take(pa.array(distinct.rows))
+            yield distinct, self._shorten(texts, distinct, part), found
 
-    def _settle(self, gathered: pa.Table, part: int) -> Settled:
-        drawn = np.flatnonzero(gathered["level"].to_numpy() >= self._level)
-        digests = gathered["digest"].to_numpy()[drawn]
+    def _distinct(self, found: pa.Table, part: int) -> Distinct:
+        drawn = np.flatnonzero(found["level"].to_numpy() >= self._level)
+        digests = found["digest"].to_numpy()[drawn]
         keys = seeded_keys(digests, self._seed)
         order = np.argsort(keys, kind="stable")
         first = ~_repeats(keys[order])
         rows = drawn[order[first]]
-        digests = gathered["digest"].to_numpy()[rows]
-        sizes = gathered["size"].to_numpy()[rows]
+        digests = found["digest"].to_numpy()[rows]
+        sizes = found["size"].to_numpy()[rows]
         lost = np.zeros(len(rows), np.int64)
         losses = self._read_losses(part)
         if losses is not None and len(losses):
@@ -81,11 +79,11 @@ class Draw:
             sizes = sizes.copy()
             np.subtract.at(sizes, owners, losses["size"].to_numpy() + 1)  # and its line break
             np.add.at(lost, owners, 1)
-        stays = (lost == 0) | (lost < gathered["long_lines"].to_numpy()[rows])
-        return Settled(rows, digests, sizes, lost, stays, drawn[order[~first]])
+        stays = (lost == 0) | (lost < found["long_lines"].to_numpy()[rows])
+        return Distinct(rows, digests, sizes, lost, stays, drawn[order[~first]])
 
-    def _shorten(self, texts: pa.BinaryArray, settled: Settled, part: int) -> pa.BinaryArray:
-        changed = np.flatnonzero((settled.lost > 0) & settled.stays).tolist()
+    def _shorten(self, texts: pa.BinaryArray, distinct: Distinct, part: int) -> pa.BinaryArray:
+        changed = np.flatnonzero((distinct.lost > 0) & distinct.stays).tolist()
         losses = self._read_losses(part)
         if not changed or losses is None:
             return texts
@@ -94,7 +92,7 @@ class Draw:
             lost.setdefault(digest, set()).add(line)
         content = texts.to_pylist()
         for place in changed:
-            gone = lost[int(settled.digests[place])]
+            gone = lost[int(distinct.digests[place])]
             content[place] = b"\n".join(line for line in content[place].split(b"\n") if line_digest(line) not in gone)
         return pa.array(content, pa.binary())
 

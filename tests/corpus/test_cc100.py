@@ -2,8 +2,8 @@ import lzma
 
 import pytest
 
-from halfling.corpus import read
-from halfling.corpus.read import read_documents
+from halfling.corpus.sources import cc100
+from halfling.corpus.sources.cc100 import read_documents
 from halfling.errors import HalflingError
 
 
@@ -20,7 +20,7 @@ def test_compressed_and_plain_text_read_the_same(source, documents, tmp_path):
 
 
 def test_a_file_of_many_blocks_and_two_xz_streams_is_read_whole(tmp_path, monkeypatch):
-    monkeypatch.setattr(read, "_BLOCK_AHEAD", 1000)
+    monkeypatch.setattr(cc100, "_BLOCK_AHEAD", 1000)
     texts = [f"document {number}, " * (number % 7 + 1) for number in range(2000)]
     halves = ["".join(f"{text}\n\n" for text in half).encode() for half in (texts[:999], texts[999:])]
     (tmp_path / "en.txt.xz").write_bytes(b"".join(map(lzma.compress, halves)))
@@ -67,13 +67,13 @@ def test_a_missing_file_is_named(tmp_path):
 def test_blocks_may_be_cut_anywhere(tmp_path, monkeypatch, block):
     path = tmp_path / "en.txt"
     path.write_bytes("\n\n один \nдва\r\n \t\n\n\nthree\n\nfour".encode())
-    monkeypatch.setattr("halfling.corpus.read._BLOCK", block)
+    monkeypatch.setattr("halfling.corpus.sources.cc100._BLOCK", block)
     assert list(read_documents(path)) == ["один\nдва", "three", "four"]
 
 
 @pytest.mark.parametrize("line", [b"one sentence a line and no blank line\n", b"no line at all "])
 def test_a_file_of_one_endless_document_is_one_line(tmp_path, monkeypatch, line):
-    monkeypatch.setattr(read, "_LONGEST", 2**18)
+    monkeypatch.setattr(cc100, "_LONGEST", 2**18)
     (tmp_path / "en.txt").write_bytes(b"a document\n\n" + line * (2**19 // len(line)))
     documents = read_documents(tmp_path / "en.txt")
     assert next(documents) == "a document"

@@ -1,47 +1,24 @@
 """How many bytes of each language are wanted."""
 
 import bisect
-import re
 from collections.abc import Iterable, Mapping
 from fractions import Fraction
-from typing import Annotated, Any
+from typing import Annotated
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, ByteSize, Field, TypeAdapter
 
 from halfling.errors import HalflingError
 from halfling.languages import CC100
 from halfling.records import Settings
 
-_UNITS = {"": 1, "B": 1} | {
-    f"{prefix}{ending}": base**power
-    for power, prefix in enumerate("KMGT", start=1)
-    for ending, base in (("B", 1000), ("IB", 1024))
-}
-
-
-def parse_bytes(value: Any) -> Any:
-    """Return `"27GB"`, `"1.5 MiB"` and the like as a number of bytes; leave what is not text as it is.
-
-    Raises:
-        ValueError: The text is not a number with a unit.
-    """
-    if not isinstance(value, str):
-        return value
-    match = re.fullmatch(r"\s*([\d_]+(?:\.\d+)?)\s*([A-Za-z]*)\s*", value)
-    if not match or match[2].upper() not in _UNITS:
-        raise ValueError(f"{value!r} is not a number of bytes: write 40000000, 40MB or 27GB")
-    return int(Fraction(match[1]) * _UNITS[match[2].upper()])
-
-
-Bytes = Annotated[int, BeforeValidator(parse_bytes)]
+Bytes = Annotated[int, BeforeValidator(TypeAdapter(ByteSize).validate_python)]
 """A number of bytes that a recipe may also write as `27GB` (10^9) or `27GiB` (2^30)."""
-
 
 ENDLESS = 2**62
 """Bytes; the quota of a language of which everything is wanted and nobody knows yet how much that is."""
 
 
-class MixSettings(Settings):
+class QuotaSettings(Settings):
     """How much of which language."""
 
     languages: str | tuple[str, ...] = Field(
@@ -54,7 +31,7 @@ class MixSettings(Settings):
     caps: dict[str, Bytes] = Field(default_factory=dict, description='code or "all" -> at most so much text')
 
 
-def quotas(settings: MixSettings, codes: Iterable[str], limits: Mapping[str, int]) -> dict[str, int]:
+def quotas(settings: QuotaSettings, codes: Iterable[str], limits: Mapping[str, int]) -> dict[str, int]:
     """Return how many bytes of text to take of each language, by code.
 
     A language's size is that of its file as CC100 publishes it: known before anything is fetched, the same

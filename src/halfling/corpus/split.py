@@ -1,40 +1,12 @@
-"""Which documents are taken, and which chunk each goes to.
-
-Both follow from the documents' digests and the seed alone, not from the order in which documents arrive.
-"""
+"""Which chunk each document goes to: by the documents' order and sizes alone."""
 
 import heapq
 
 import numpy as np
-from jaxtyping import Int64, UInt64
+from jaxtyping import Int64
 
 
-def seeded_keys(digests: UInt64[np.ndarray, " documents"], seed: int) -> UInt64[np.ndarray, " documents"]:
-    """Return the keys that order documents: `seed` and a digest decide them, and different digests differ."""
-    # splitmix64's mixing steps (https://prng.di.unimi.it/splitmix64.c): another seed, another order.
-    key = digests + np.uint64((seed + 1) * 0x9E3779B97F4A7C15 % 2**64)
-    key = (key ^ (key >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    key = (key ^ (key >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return key ^ (key >> np.uint64(31))
-
-
-def seeded_order(digests: UInt64[np.ndarray, " documents"], seed: int) -> Int64[np.ndarray, " documents"]:
-    """Return the documents' indices in the order of their `seeded_keys`."""
-    return np.argsort(seeded_keys(digests, seed), kind="stable")
-
-
-def choose(
-    order: Int64[np.ndarray, " documents"], sizes: Int64[np.ndarray, " documents"], budget: int
-) -> Int64[np.ndarray, " chosen"]:
-    """Return the first documents of `order` that fit in `budget` bytes; always at least one.
-
-    A larger budget takes the same documents and more.
-    """
-    fitting = int(np.searchsorted(np.cumsum(sizes[order]), budget, side="right"))
-    return order[: max(1, fitting)]
-
-
-class Dealer:
+class Splitter:
     """Deals the documents of one language out to chunks, in the order of their keys, a batch at a time.
 
     Each next document goes to the chunk with the fewest bytes so far, so that in the end no two chunks differ by

@@ -2,13 +2,12 @@
 
 import functools
 import unicodedata
-from threading import Lock
 
 import numpy as np
 import regex
 from jaxtyping import Bool, UInt8, UInt32
 
-from halfling.corpus.mend import MOJIBAKE_FIRST, MOJIBAKE_LATER
+from halfling.corpus.filters.unicode import MOJIBAKE_FIRST, MOJIBAKE_LATER
 
 LETTER, EXPECTED, SYMBOL, SPACE, CONTROL, FIRST, LATER, COMPOSES = (1 << bit for bit in range(8))
 """Flags of a character: a letter or vowel sign of some script; one of an expected script; a digit, sign or
@@ -19,9 +18,6 @@ ZAWGYI = "Qaag"
 """CLDR's code for Burmese in the encoding of the Zawgyi font."""
 
 _LAST = 0x40000  # nothing but tags and private use follows
-
-_ONE_MAKES_FLAGS = Lock()
-"""`functools.cache` lets threads that ask at the same time do the work each."""
 
 
 @functools.cache
@@ -73,8 +69,7 @@ def flags_of(scripts: tuple[str, ...]) -> UInt8[np.ndarray, " codepoints"]:
     Args:
         scripts: ISO 15924 codes of the expected scripts, or `ZAWGYI`.
     """
-    with _ONE_MAKES_FLAGS:
-        flags = _flags_of_all().copy()
+    flags = _flags_of_all().copy()
     for script in scripts:
         name = "Mymr" if script == ZAWGYI else script
         _mark(flags, rf"[[\p{{L}}\p{{M}}]&&\p{{scx={name}}}]", LETTER | EXPECTED)

@@ -2,9 +2,9 @@ import sys
 
 import pytest
 
-from halfling.corpus import identify
-from halfling.corpus.clean import Cleaner, CleanSettings, Rejected
-from halfling.corpus.identify import other_language
+from halfling.corpus.filters import language
+from halfling.corpus.filters.clean import Cleaner, CleanSettings, Rejected
+from halfling.corpus.filters.language import other_language
 from halfling.errors import HalflingError
 from halfling.languages import CC100, SETS
 
@@ -50,7 +50,7 @@ def test_it_knows_most_of_the_hundred():
 
 def test_without_the_library_one_line_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "py3langid.langid", None)
-    identify._identifier.cache_clear()
+    language._identifier.cache_clear()
     assert drops("sw", ENGLISH) == [None]
     with pytest.raises(HalflingError, match=r"py3langid is not installed: pip install 'halfling-nlp\[langid\]'"):
         drops("sw", ENGLISH, max_other_language=0.9)

@@ -1,19 +1,17 @@
 """Mending and dropping documents; every drop has a reason and a count."""
 
-import hashlib
 import unicodedata
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-import pyarrow as pa
-import xxhash
 from jaxtyping import Bool, Float64, Int64, UInt8, UInt32
 from pydantic import Field, model_validator
 
-from halfling.corpus.identify import other_language
-from halfling.corpus.mend import mend
-from halfling.corpus.scripts import (
+from halfling.corpus.digests import digest64, line_digest
+from halfling.corpus.filters.language import other_language
+from halfling.corpus.filters.repetition import is_repetition, without_repeated_lines
+from halfling.corpus.filters.scripts import (
     COMPOSES,
     CONTROL,
     EXPECTED,
@@ -26,6 +24,7 @@ from halfling.corpus.scripts import (
     flags_of,
     zawgyi_signs,
 )
+from halfling.corpus.filters.unicode import mend
 from halfling.records import Settings
 
 
@@ -78,26 +77,8 @@ class Rejected(NamedTuple):
     reason: str
 
 
-_MIN_COMPRESSIBLE = 256
-"""Bytes; a shorter text says too little of repetition."""
 _MAX_ZAWGYI_SHARE = 0.01
 """Of a Burmese text's characters: hardly any in Unicode, one in ten in Zawgyi."""
-_LZ4 = pa.Codec("lz4_raw")
-
-
-def as_bytes(text: str) -> bytes:
-    """Return a text in UTF-8; a lone surrogate, which mending takes out, passes."""
-    return text.encode("utf-8", "surrogatepass")
-
-
-def digest64(text: str | bytes) -> int:
-    """Return the 64-bit BLAKE2b digest by which documents are compared, ordered and named."""
-    content = text.encode() if isinstance(text, str) else text
-    return int.from_bytes(hashlib.blake2b(content, digest_size=8).digest(), "big")
-
-
-line_digest: Callable[[bytes], int] = xxhash.xxh3_64_intdigest
-"""Returns the 64-bit digest by which lines are compared."""
 
 
 class _Measured(NamedTuple):
@@ -125,16 +106,15 @@ class Cleaner:
         self._zawgyi = ZAWGYI in scripts
         self._burmese = self._zawgyi or "Mymr" in scripts
 
-    def clean(self, texts: Sequence[str], raws: Sequence[bytes] | None = None) -> list[Kept | Rejected]:
-        """Return what becomes of each document; `raws` are the texts encoded by `as_bytes`, where the caller has them.
+    def clean(self, texts: Sequence[str]) -> list[Kept | Rejected]:
+        """Return what becomes of each document.
 
         Reasons: "no_text" (nothing left once mended), "too_short", "too_long", "script" (too few letters of the
         expected scripts, or Burmese in the wrong encoding), "symbols", "repetition", "wrong_language".
         """
         if not texts:
             return []
-        raws = raws or [as_bytes(text) for text in texts]
-        contents = list(raws)
+        mended = list(texts)
         measured = self._measure(texts)
         reasons = self._reasons(texts, measured)
         broken = measured.broken
@@ -144,28 +124,20 @@ class Cleaner:
             places = np.flatnonzero(broken).tolist()
             again = [mend(texts[place]) for place in places]
             for place, text, reason in zip(places, again, self._reasons(again, self._measure(again)), strict=True):
-                contents[place], reasons[place] = text.encode(), reason
+                mended[place], reasons[place] = text, reason
         return [
-            Rejected(text, reason) if reason else self._keep(text, content)
-            for text, content, reason in zip(texts, contents, reasons, strict=True)
+            Rejected(text, reason) if reason else self._keep(text, whole)
+            for text, whole, reason in zip(texts, mended, reasons, strict=True)
         ]
 
-    def _keep(self, text: str, content: bytes) -> Kept | Rejected:
-        if len(content) >= _MIN_COMPRESSIBLE:
-            # What LZ4 finds again in the last 64 KiB: characters, words, lines or whole paragraphs that recur.
-            # Whisper drops transcripts by zlib in the same way (https://arxiv.org/abs/2212.04356); LZ4 is 10 x faster.
-            share = len(_LZ4.compress(content, asbytes=True)) / len(content)
-            if share < self._settings.min_compressed_share:
-                return Rejected(text, "repetition")
-        if self._is_other and self._is_other(content.decode()):
+    def _keep(self, text: str, mended: str) -> Kept | Rejected:
+        content = mended.encode()
+        if is_repetition(content, self._settings.min_compressed_share):
+            return Rejected(text, "repetition")
+        if self._is_other and self._is_other(mended):
             return Rejected(text, "wrong_language")
-        once = self._settings.once_bytes
-        lines = content.split(b"\n")
-        long = [line for line in lines if len(line) >= once]
-        repeated = len(long) - len(set(long))
-        if repeated:
-            content, long = _once(lines, once), list(dict.fromkeys(long))
-        return Kept(content, digest64(content), list(map(line_digest, long)), list(map(len, long)), repeated)
+        content, lines, repeated = without_repeated_lines(content, self._settings.once_bytes)
+        return Kept(content, digest64(content), list(map(line_digest, lines)), list(map(len, lines)), repeated)
 
     def _measure(self, texts: Sequence[str]) -> _Measured:
         """Look every character up once, for all documents together."""
@@ -213,15 +185,3 @@ class Cleaner:
             for place in np.flatnonzero(where).tolist():
                 reasons[place] = reason
         return reasons
-
-
-def _once(lines: list[bytes], long: int) -> bytes:
-    """Return the lines joined, each of those of `long` bytes and more only where it stands first."""
-    seen: set[bytes] = set()
-    stay = []
-    for line in lines:
-        if line not in seen:
-            stay.append(line)
-        if len(line) >= long:
-            seen.add(line)
-    return b"\n".join(stay)

@@ -4,8 +4,8 @@ import sys
 
 import pytest
 
-from halfling.corpus.budget import BYTES_PER_TOKEN, plan_corpus
 from halfling.corpus.build import CorpusSettings
+from halfling.corpus.plan import BYTES_PER_TOKEN, plan_corpus
 from halfling.errors import HalflingError
 from halfling.languages import CC100, SETS
 

@@ -3,9 +3,10 @@ import unicodedata
 
 import pytest
 
-from halfling.corpus.clean import Cleaner, CleanSettings, Kept, Rejected, as_bytes, digest64
-from halfling.corpus.mend import mend
-from halfling.corpus.scripts import COMPOSES, EXPECTED, flags_of
+from halfling.corpus.digests import digest64
+from halfling.corpus.filters.clean import Cleaner, CleanSettings, Kept, Rejected
+from halfling.corpus.filters.scripts import COMPOSES, EXPECTED, flags_of
+from halfling.corpus.filters.unicode import mend
 from halfling.languages import CC100
 
 
@@ -141,7 +142,7 @@ def test_texts_that_come_with_their_bytes_are_cleaned_like_texts_alone():
         "what stays as it is",
     ]
     cleaner = Cleaner(CleanSettings(), ("Latn",))
-    found = cleaner.clean(texts, [as_bytes(text) for text in texts])
+    found = cleaner.clean(texts)
     assert found == cleaner.clean(texts)
     assert [isinstance(each, Rejected) for each in found] == [False, False, True, False]
     assert found[1].text == "é is composed, as it should be".encode()

@@ -1,0 +1,1 @@
+"""What a document must be like to stay, and how it is mended first."""
