@@ -1,29 +1,37 @@
 """`halfling predict`: answers from an exported model."""
 
+import csv
 import dataclasses
 import json
 import sys
 import warnings
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from halfling.cli.app import SERVING, AsJson, app
+from halfling.errors import HalflingError
+
+_TABLES = {".csv": ",", ".tsv": "\t"}
 
 
 @app.command(rich_help_panel=SERVING)
 def predict(
     folder: Path,
     text: Annotated[list[str] | None, typer.Argument(help="Texts; from standard input if left out.")] = None,
-    file: Annotated[Path | None, typer.Option(help="A text a line; a tab parts the two texts of a pair.")] = None,
+    file: Annotated[
+        Path | None, typer.Option(help="Texts: a .csv or .tsv with a header; else a text a line, pairs with a tab.")
+    ] = None,
+    column: Annotated[
+        list[str] | None, typer.Option(help="Of the text in a .csv or .tsv, and of the second text; repeat.")
+    ] = None,
     backend: Annotated[str, typer.Option(help="openvino, onnx, torch, or auto.")] = "auto",
     as_json: AsJson = False,
 ) -> None:
-    """Answer texts with the exported model in FOLDER: a label each, or the entities in it, and the layer it left at."""
+    """Answer texts with the exported model in FOLDER: a label each, or its entities, and the layer it exited at."""
     from halfling.engine import AdaptiveEngine
     from halfling.engine.tuning import TuningWarning
-    from halfling.errors import HalflingError
 
     if text and file:
         raise HalflingError(f"{file}: texts were given too: give texts or a file")
@@ -32,32 +40,49 @@ def predict(
         engine = AdaptiveEngine.from_pretrained(folder, backend)
     for note in notes:
         typer.echo(f"note: {note.message}", err=True)
-    lines = text or _lines(file)
-    if not any(line.strip() for line in lines):
+    texts: list[Any] = [*(text or _texts(file, column or (), engine.exported.kind == "sequence"))]
+    if not any(one.strip() if isinstance(one, str) else all(map(str.strip, one)) for one in texts):
         raise HalflingError(f"{file or 'predict'}: no text: give texts, --file, or lines on standard input")
-    pairs = [
-        tuple(line.split("\t", 1)) if "\t" in line and engine.exported.kind == "sequence" else line for line in lines
-    ]
-    for given, answer in zip(lines, engine.predict(pairs), strict=True):
+    for given, answer in zip(texts, engine.predict(texts), strict=True):
+        shown = given if isinstance(given, str) else "\t".join(given)
         if as_json:
             said = {name: value for name, value in dataclasses.asdict(answer).items() if value is not None}
-            typer.echo(json.dumps({"text": given, **said}, ensure_ascii=False))
+            said.pop("computed")
+            typer.echo(json.dumps({"text": shown, **said}, ensure_ascii=False))
             continue
         if answer.truncated:
-            typer.echo(f"note: {given[:40]!r}... is longer than the model reads: its end was cut", err=True)
-        if answer.spans is None:
-            what = f"{answer.label} {max((answer.scores or {}).values()):.3f}"
-        else:
+            typer.echo(f"note: {shown[:40]!r}... is longer than the model reads: its end was cut", err=True)
+        if answer.spans is not None:
             what = "; ".join(f"{span.text} {span.label} {span.score:.3f}" for span in answer.spans) or "-"
-        typer.echo(f"{what}\tlayer {answer.exit_layer}\t{given}")
+        else:
+            what = f"{answer.label} {max((answer.scores or {}).values()):.3f}" if answer.label else "-"
+        typer.echo(f"{what}\tlayer {answer.exit_layer}\t{shown}")
 
 
-def _lines(file: Path | None) -> list[str]:
-    from halfling.errors import HalflingError
-
+def _texts(file: Path | None, columns: Any, pairs: bool) -> list[Any]:
+    """Return the texts of a file or of standard input."""
     try:
-        content = sys.stdin.read() if file is None else file.read_text(encoding="utf-8")
+        content = sys.stdin.read() if file is None else file.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise HalflingError(f"{file or 'standard input'}: not UTF-8 (byte {error.start})") from error
+    if file is not None and file.suffix in _TABLES:
+        return _rows(file, content, columns)
     # Not splitlines: U+2028 and its like may stand within a text.
-    return content.removesuffix("\n").split("\n")
+    lines = content.removesuffix("\n").split("\n")
+    return [tuple(line.split("\t", 1)) if pairs and "\t" in line else line for line in lines]
+
+
+def _rows(file: Path, content: str, columns: Any) -> list[Any]:
+    """Return the texts of a table, by the names of its columns."""
+    from halfling.tasks.examples import USUAL
+
+    rows = csv.DictReader(content.splitlines(keepends=True), delimiter=_TABLES[file.suffix], strict=True)
+    there = list(rows.fieldnames or ())
+    usual = [next((name for name in USUAL[what] if name in there), None) for what in ("text", "text_pair")]
+    chosen = [*columns] or [name for name in usual if name]
+    missing = [name for name in chosen if name not in there]
+    if missing or not chosen:
+        what = f"no column {missing[0]!r}" if missing else "no column of the text"
+        raise HalflingError(f"{file}: {what}: there are {', '.join(there)}: say which with --column NAME")
+    found = [tuple(row[name] or "" for name in chosen) for row in rows]
+    return [row if len(chosen) > 1 else row[0] for row in found]

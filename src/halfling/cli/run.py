@@ -79,4 +79,4 @@ def _list(stages: Sequence[Stage], folder: Path, *, as_json: bool) -> None:
         typer.echo(f"{folder}: {', '.join(f'{number} {state}' for state, number in numbers.items())}")
     for stage, state in zip(stages, found, strict=True):
         if state.startswith("missing"):
-            raise HalflingError(f"{stage.name}: {state}: mend the path, or make it first")
+            raise HalflingError(state.removeprefix("missing "))
