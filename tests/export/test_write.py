@@ -163,6 +163,15 @@ def test_an_export_into_its_own_model_or_over_a_file_is_refused(write_tagger, tm
     assert (tmp_path / "file").read_text() == "mine"
 
 
+def test_a_policy_that_a_model_stores_is_exported_unless_another_is_named(write_tagger, write_policy, tmp_path):
+    model = write_tagger(tmp_path / "model")
+    config = json.loads((model / "config.json").read_text())
+    config["exit_policy"] = {"layers": [1, 2], "thresholds": [0.25]}
+    (model / "config.json").write_text(json.dumps(config))
+    assert load_trained(model, None).policy == ExitPolicy(layers=(1, 2), thresholds=(0.25,))
+    assert load_trained(model, write_policy(0.5)).policy.thresholds == (0.5,)
+
+
 def test_a_policy_for_tokens_is_none_for_a_classifier_of_texts(write_policy, tmp_path, tiny_tokenizer):
     from transformers import set_seed
 

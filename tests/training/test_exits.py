@@ -1,11 +1,15 @@
+from types import SimpleNamespace
+
 import pytest
 import torch
 from transformers import AutoModelForSequenceClassification, AutoModelForTokenClassification, AutoTokenizer
 
 from halfling.errors import HalflingError
 from halfling.exits.policy import ExitPolicy
+from halfling.models import EARLY_EXIT_MODELS, XLMRobertaEarlyExitConfig
 from halfling.tasks import TASKS
 from halfling.tasks.predict import predict
+from halfling.training import exits
 from halfling.training.exits import ExitsSettings, train_exits
 
 AUTO = {"xnli": AutoModelForSequenceClassification, "wikiann": AutoModelForTokenClassification}
@@ -132,3 +136,31 @@ def test_tokens_leave_alone_in_taggers_that_learn_to_be_left_only(tmp_path):
         settings = ExitsSettings(**changes, granularity="token")
         with pytest.raises(HalflingError, match="granularity=token is for taggers"):
             train_exits(settings=settings, finetuned=tmp_path, data=tmp_path, out=tmp_path / "out")
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(("task", "granularity"), [("xnli", "sentence"), ("wikiann", "sentence"), ("wikiann", "token")])
+def test_in_training_those_reach_an_exit_who_would_have_run(task, granularity, tmp_path, tiny_config, monkeypatch):
+    model = EARLY_EXIT_MODELS[task](
+        XLMRobertaEarlyExitConfig(**{**tiny_config.to_dict(), "exit_layers": [1, 2]})
+    ).eval()
+    ids = torch.randint(4, 41, (8, 10), generator=torch.Generator().manual_seed(0))
+    keep = torch.arange(10) < torch.arange(3, 11)[:, None]
+    words = keep & (torch.arange(10) % 3 != 1)
+    labels = torch.where(words, 1, -100) if task == "wikiann" else torch.ones(8, dtype=torch.long)
+    trainer = object.__new__(exits._ExitsTrainer)
+    trainer.state = SimpleNamespace(global_step=1, max_steps=2)
+    trainer.method, trainer.granularity, trainer.soft_share, trainer.weights = "leaving", granularity, 0.5, (1, 1)
+    told = {}
+    monkeypatch.setattr(exits, "exits_loss", lambda *_, **settings: told.update(settings) or torch.zeros(()))
+    monkeypatch.setattr(torch, "rand", lambda _: torch.tensor(0.6))
+    trainer.compute_loss(model, {"input_ids": ids, "attention_mask": keep.long(), "labels": labels})
+    policy = {"layers": [1, 2], "thresholds": [0.6], "granularity": granularity}
+    starts = words if (task, granularity) == ("wikiann", "sentence") else None
+    ran = model(ids, attention_mask=keep, word_starts=starts, policy=policy)
+    left = ran.token_exit_layers if granularity == "token" else ran.exit_layers
+    assert {1, 2} <= {*left.flatten().tolist()}, "all at one exit would prove little"
+    if task == "wikiann" and granularity == "sentence":
+        left = left[:, None].where(keep, 0)
+    for layer, reached in zip((1, 2), told["reached"], strict=True):
+        assert torch.equal(reached, left >= layer)

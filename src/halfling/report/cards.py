@@ -127,7 +127,8 @@ def _shape(config: dict[str, Any], manifest: Manifest) -> Table:
 
 
 def _settings(manifest: Manifest) -> Table:
-    rows = tuple((name, f"`{value}`") for name, value in manifest.settings.items())
+    of_the_machine = ("report_to", "logging_dir")
+    rows = tuple((name, f"`{value}`") for name, value in manifest.settings.items() if name not in of_the_machine)
     return Table(title=f"Settings of `{manifest.stage}`", columns=("setting", "value"), rows=rows, num_labels=2)
 
 

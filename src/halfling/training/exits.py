@@ -95,7 +95,7 @@ class ExitsSettings(LabelledTraining):
 def train_exits(
     *, settings: ExitsSettings, finetuned: Path, out: Path, task: Task | None = None, progress: Progress = silent
 ) -> Counts:
-    """Write an early-exit model (`AutoModel` loads it after `import halfling.models`) with its tokenizer.
+    """Write an early-exit model (`AutoModel` loads it after `import halfling`) with its tokenizer.
 
     Two-stage training follows DeeBERT (https://arxiv.org/abs/2004.12993), joint training with linear weights
     MSDNet as PABEE applies it (https://arxiv.org/abs/2006.04152), imitation of the last exit FastBERT
