@@ -85,7 +85,7 @@ def test_a_name_ends_with_its_sentence():
     "labels",
     [
         NAMES[::-1],
-        tuple(f"{prefix}-{kind}" for kind in ("PER", "LOC", "ORG") for prefix in "SEIB") + ("O",),
+        (*(f"{prefix}-{kind}" for kind in ("PER", "LOC", "ORG") for prefix in "SEIB"), "O"),
         ("O", "I-PER", "I-LOC", "I-ORG", "B-LOC"),
         ("PER", "O", "LOC", "ORG"),
     ],
@@ -93,8 +93,8 @@ def test_a_name_ends_with_its_sentence():
 def test_a_model_of_another_scheme_is_scored_by_the_same_spans(labels):
     """Sentences that bare types and IOB1 without B-PER can write: no two names of one type side by side."""
     task = SPANS.model_copy(update={"labels": labels})
-    gold = ["B-PER I-PER O B-LOC".split(), "B-ORG B-LOC I-LOC".split(), "O B-PER".split()]
-    given = ["B-PER I-PER O O".split(), "B-ORG B-LOC I-LOC".split(), "B-PER I-PER".split()]
+    gold = [["B-PER", "I-PER", "O", "B-LOC"], ["B-ORG", "B-LOC", "I-LOC"], ["O", "B-PER"]]
+    given = [["B-PER", "I-PER", "O", "O"], ["B-ORG", "B-LOC", "I-LOC"], ["B-PER", "I-PER"]]
     written = [fitted(tags, labels) for tags in given]
     assert span_f1(gold, written, task) == span_f1(gold, given)
     right = score(task, tagged(gold), [fitted(tags, labels) for tags in gold])
