@@ -1,6 +1,4 @@
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -74,25 +72,8 @@ def test_whole_numbers_are_sorted_as_numbers(write):
     assert labels("10", "9", "-1") == ("-1", "9", "10")
     assert labels("10", "9", "b") == ("10", "9", "b")
     assert labels("²", "1") == ("1", "²")
-
-
-def test_the_order_of_labels_is_the_same_in_every_process(write):
-    source = write("text,label\n" + "".join(f"a,{one}\n" for one in ("1", "01", "001", "0001")))
-    code = (
-        "from halfling.tasks.task import Task; from halfling.tasks.examples import understood;"
-        f"print(understood(Task(train={{'en': {source!r}}})).labels)"
-    )
-    said = {
-        subprocess.run(
-            [sys.executable, "-c", code],
-            env={"PYTHONPATH": ":".join(sys.path), "PYTHONHASHSEED": seed},
-            check=True,
-            capture_output=True,
-            text=True,
-        ).stdout
-        for seed in ("1", "2")
-    }
-    assert said == {"('0001', '001', '01', '1')\n"}
+    # Equal numbers have an order too: a set has another one in each process.
+    assert labels("1", "01", "001", "0001") == ("0001", "001", "01", "1")
 
 
 @pytest.mark.parametrize(

@@ -1,12 +1,21 @@
 """Tiny teachers, encoders, packed corpora and labelled data to train on."""
 
-import lzma
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
+import torch
 
+from halfling.models.classifier import load_classifier
+from halfling.models.load import load_tokenizer
 from halfling.models.shapes import Dimensions
+from halfling.tasks import Task
+from halfling.tasks.encode import encode
+from halfling.tasks.examples import read_examples
+from halfling.tasks.of_model import task_of
+from halfling.tasks.predict import answers, predict
+from halfling.tasks.score import Score, score
 from halfling.training.distill import DistillSettings
 from halfling.training.finetune import FinetuneSettings, finetune
 
@@ -35,26 +44,72 @@ def settings() -> Callable[..., DistillSettings]:
 
 
 @pytest.fixture
-def data(tmp_path: Path) -> Path:
-    """XNLI where the hypothesis alone tells the label, and WikiANN where each name is always of one kind."""
+def tasks(tmp_path: Path) -> dict[str, Task]:
+    """Pairs whose second text alone tells the label, and sentences where each name is always of one type."""
     answers = [("yes", "entailment"), ("maybe", "neutral"), ("no", "contradiction")]
     pairs = [f"{'ab' * (1 + n % 5)}\t{answers[n % 3][0]}\t{answers[n % 3][1]}\n" for n in range(60)]
-    tagged = ["Anna\tB-PER\nlives\tO\nin\tO\nRome\tB-LOC\n\n", "Rome\tB-LOC\nlives\tO\n\n", "in\tO\nAnna\tB-PER\n\n"]
-    for name, text in (("xnli", "".join(pairs)), ("panx", "".join(tagged) * 20)):
-        (tmp_path / "data" / name).mkdir(parents=True)
-        (tmp_path / "data" / name / "train-en.tsv.xz").write_bytes(lzma.compress(text.encode()))
-    return tmp_path / "data"
+    tagged = ["Anna B-PER\nlives O\nin O\nRome B-LOC\n\n", "Rome B-LOC\nlives O\n\n", "in O\nAnna B-PER\n\n"]
+    made = {}
+    for name, text in (
+        ("pairs.tsv", "text\ttext_pair\tlabel\n" + "".join(pairs)),
+        ("tags.conll", "".join(tagged) * 20),
+    ):
+        (tmp_path / name).write_text(text)
+        source = {"en": str(tmp_path / name)}
+        made[Path(name).stem] = Task(name=Path(name).stem, train=source, dev=source)
+    return made
 
 
 @pytest.fixture
-def finetuned(tmp_path: Path, data: Path, write_masked_lm: Callable[..., Path]) -> Callable[..., Path]:
+def finetuned(tmp_path: Path, tasks: dict[str, Task], write_masked_lm: Callable[..., Path]) -> Callable[..., Path]:
     """A function that fine-tunes three layers on a task."""
 
     def make(task: str, epochs: int = 3) -> Path:
         encoder, out = write_masked_lm(tmp_path / "encoder", num_layers=3), tmp_path / "finetuned"
         out.mkdir()
-        settings = FinetuneSettings(task=task, epochs=epochs, batch_size=10, learning_rate=3e-3, max_tokens=30)
-        finetune(settings=settings, encoder=encoder, data=data, out=out)
+        settings = FinetuneSettings(epochs=epochs, batch_size=10, learning_rate=3e-3, max_tokens=30)
+        finetune(settings=settings, encoder=encoder, task=tasks[task], out=out)
         return out
 
     return make
+
+
+class Scored(NamedTuple):
+    """What a trained model scores, and after which layers its inputs exited."""
+
+    score: Score
+    exits_taken: list[int]
+
+
+@pytest.fixture
+def scored() -> Callable[[Path], Scored]:
+    """A function that scores a trained model on the dev split of its task."""
+
+    def score_model(folder: Path) -> Scored:
+        task = task_of(folder)
+        examples = read_examples(task, "dev", task.languages[0])
+        encoded = encode(examples, load_tokenizer(folder), 30)
+        words = [len(one.words) for one in examples] if task.kind == "tagging" else None
+        found = predict(load_classifier(folder), encoded, 16)
+        return Scored(score(task, examples, answers(found.logits, encoded, task.labels, words)), found.exits_taken)
+
+    return score_model
+
+
+@pytest.fixture
+def renumber() -> Callable[..., None]:
+    """A function that renumbers a trained plain model's classes on disk, and may rename them."""
+
+    def reorder(folder: Path, order: list[int], names: dict[str, str] | None = None) -> None:
+        model = load_classifier(folder)
+        layer = getattr(model.classifier, "out_proj", model.classifier)
+        with torch.no_grad():
+            layer.weight.copy_(layer.weight[order].clone())
+            layer.bias.copy_(layer.bias[order].clone())
+        old = [model.config.id2label[number] for number in order]
+        labels = [(names or {}).get(label, label) for label in old]
+        model.config.id2label = dict(enumerate(labels))
+        model.config.label2id = {label: number for number, label in enumerate(labels)}
+        model.save_pretrained(folder)
+
+    return reorder

@@ -1,28 +1,31 @@
+import json
 from types import SimpleNamespace
 
 import pytest
 import torch
-from transformers import AutoModelForSequenceClassification, AutoModelForTokenClassification, AutoTokenizer
+from transformers import AutoModelForSequenceClassification, AutoModelForTokenClassification
 
 from halfling.errors import HalflingError
 from halfling.exits.policy import ExitPolicy
-from halfling.models import EARLY_EXIT_MODELS, XLMRobertaEarlyExitConfig
-from halfling.tasks import TASKS
-from halfling.tasks.predict import predict
+from halfling.models import XLMRobertaEarlyExitConfig
+from halfling.models.classifier import EARLY_EXIT, load_classifier
+from halfling.tasks import Task, read_task
 from halfling.training import exits
 from halfling.training.exits import ExitsSettings, train_exits
 
-AUTO = {"xnli": AutoModelForSequenceClassification, "wikiann": AutoModelForTokenClassification}
+AUTO = {"pairs": AutoModelForSequenceClassification, "tags": AutoModelForTokenClassification}
 
 
-@pytest.fixture(params=["xnli", "wikiann"])
+@pytest.fixture(params=["pairs", "tags"])
 def task(request):
     return request.param
 
 
 @pytest.fixture
-def train(tmp_path, data):
-    def make(finetuned, name="out", progress=lambda *_: None, **changes):
+def train(tmp_path):
+    """A function that trains exits of a fine-tuned model, whose task goes along."""
+
+    def make(finetuned, name="out", progress=lambda *_: None, task=None, **changes):
         (tmp_path / name).mkdir(exist_ok=True)
         values = {
             "method": "two_stage",
@@ -33,26 +36,22 @@ def train(tmp_path, data):
             "learning_rate": 1e-2,
             "save_steps": 25,
         }
-        return train_exits(
-            settings=ExitsSettings(**values | changes),
-            finetuned=finetuned,
-            data=data,
-            out=tmp_path / name,
-            progress=progress,
-        )
+        settings = ExitsSettings(**values | changes)
+        return train_exits(settings=settings, finetuned=finetuned, task=task, out=tmp_path / name, progress=progress)
 
     return make
 
 
 def test_two_stages_leave_the_fine_tuned_model_bit_for_bit(task, train, finetuned, tmp_path):
     before = finetuned(task)
-    counts = train(before, task=task, weight_decay=0.5)
+    counts = train(before, weight_decay=0.5)
     assert counts["exit_layers"] == [1, 2, 3]
     plain = AUTO[task].from_pretrained(before)
     early, info = AUTO[task].from_pretrained(tmp_path / "out", output_loading_info=True)
     assert not any(info.values())
     assert early.config.exit_policy is None
-    assert early.config.id2label == dict(enumerate(TASKS[task].labels))
+    assert early.config.id2label == plain.config.id2label
+    assert read_task(tmp_path / "out") == read_task(before)
     for name, weight in plain.state_dict().items():
         assert torch.equal(early.state_dict()[name], weight), name
     ids = torch.tensor([[0, 5, 8, 11, 2], [0, 9, 2, 1, 1]])
@@ -63,21 +62,20 @@ def test_two_stages_leave_the_fine_tuned_model_bit_for_bit(task, train, finetune
         )
 
 
-def test_exits_of_a_frozen_model_learn(task, train, finetuned, tmp_path, data):
-    counts = train(finetuned(task, epochs=20), task=task, epochs=20, layers=(2,))
+def test_exits_of_a_frozen_model_learn(task, train, finetuned, tmp_path, scored):
+    counts = train(finetuned(task, epochs=20), epochs=20, layers=(2,))
     assert counts["curve"][-1]["loss"] < counts["curve"][0]["loss"]
-    early = AUTO[task].from_pretrained(tmp_path / "out")
-    encoded = TASKS[task].encode(
-        TASKS[task].read(data, "train", "en"), AutoTokenizer.from_pretrained(tmp_path / "out"), 30
-    )
-    answers = predict(early, encoded, 16, policy=ExitPolicy.uniform((2, 3), 1.0))
-    assert set(answers.exit_layers) == {2}
-    assert TASKS[task].score(encoded.gold, answers.labels).accuracy > 0.9
+    path = tmp_path / "out" / "config.json"
+    everybody = ExitPolicy.uniform((2, 3), 1.0).model_dump(mode="json", exclude_none=True)
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"exit_policy": everybody}))
+    found = scored(tmp_path / "out")
+    assert {*found.exits_taken} == {2}
+    assert found.score.accuracy > 0.9
 
 
 def test_joint_training_moves_everything(task, train, finetuned, tmp_path):
     before = finetuned(task)
-    train(before, task=task, method="joint", layers=(2,))
+    train(before, method="joint", layers=(2,))
     plain, early = AUTO[task].from_pretrained(before), AUTO[task].from_pretrained(tmp_path / "out")
     assert early.config.exit_layers == [2, 3]
     moved = early.state_dict()
@@ -95,8 +93,8 @@ def test_a_killed_training_ends_with_the_same_bytes(method, train, finetuned, tm
         if done == 35:
             raise KilledError
 
-    before = finetuned("wikiann")
-    settings = {"task": "wikiann", "epochs": 7, "method": method}
+    before = finetuned("tags")
+    settings = {"epochs": 7, "method": method}
     whole = train(before, "whole", **settings)
     with pytest.raises(KilledError):
         train(before, "killed", kill, **settings)
@@ -111,11 +109,11 @@ def test_a_killed_training_ends_with_the_same_bytes(method, train, finetuned, tm
 
 
 def test_the_exits_first_weights_follow_the_seed(train, finetuned, tmp_path):
-    before, heads = finetuned("xnli"), []
+    before, heads = finetuned("pairs"), []
     for number, (name, seed) in enumerate([("one", 1), ("two", 1), ("three", 2)]):
         torch.manual_seed(number)  # what ran before does not matter
-        train(before, name, task="xnli", epochs=1, learning_rate=1e-12, seed=seed)
-        heads.append(AUTO["xnli"].from_pretrained(tmp_path / name).exits["1"].dense.weight)
+        train(before, name, epochs=1, learning_rate=1e-12, seed=seed)
+        heads.append(AUTO["pairs"].from_pretrained(tmp_path / name).exits["1"].dense.weight)
     assert torch.equal(heads[0], heads[1])
     assert not torch.allclose(heads[0], heads[2], atol=1e-3)
 
@@ -123,31 +121,58 @@ def test_the_exits_first_weights_follow_the_seed(train, finetuned, tmp_path):
 @pytest.mark.parametrize("layers", [(0,), (4,)])
 def test_an_exit_outside_the_model_is_one_line(layers, train, finetuned):
     with pytest.raises(HalflingError, match=r"exits: exit_layers .* outside 1\.\.3"):
-        train(finetuned("xnli"), task="xnli", layers=layers)
+        train(finetuned("pairs"), layers=layers)
+
+
+def test_no_early_exit_at_all_is_one_line(train, finetuned):
+    with pytest.raises(HalflingError, match=r"exits: \[3\] leaves no early exit: name a layer below 3"):
+        train(finetuned("pairs"), layers=(3,))
 
 
 def test_a_missing_model_is_one_line(train, tmp_path):
-    with pytest.raises(HalflingError, match="nowhere: no model could be loaded"):
-        train(tmp_path / "nowhere", task="xnli")
+    with pytest.raises(HalflingError, match="nowhere: no model here"):
+        train(tmp_path / "nowhere")
 
 
-def test_tokens_leave_alone_in_taggers_that_learn_to_be_left_only(tmp_path):
-    for changes in ({"task": "xnli", "method": "leaving"}, {"task": "wikiann", "method": "joint"}):
-        settings = ExitsSettings(**changes, granularity="token")
-        with pytest.raises(HalflingError, match="granularity=token is for taggers"):
-            train_exits(settings=settings, finetuned=tmp_path, data=tmp_path, out=tmp_path / "out")
+def test_a_model_that_has_exits_already_is_one_line(train, finetuned, tmp_path):
+    train(finetuned("pairs"), epochs=1)
+    with pytest.raises(HalflingError, match="out: has exits already: name the model that it was made from"):
+        train(tmp_path / "out", "again")
+
+
+def test_a_model_without_training_data_is_one_line(train, finetuned, tasks):
+    with pytest.raises(HalflingError, match="task pairs: no training data: give them with --train FILE"):
+        train(finetuned("pairs"), task=Task(train={}, dev=tasks["pairs"].dev))
+
+
+@pytest.mark.parametrize(("task", "method"), [("pairs", "leaving"), ("tags", "joint")])
+def test_tokens_leave_alone_in_taggers_that_learn_to_be_left_only(task, method, train, finetuned):
+    with pytest.raises(HalflingError, match="granularity=token is for taggers"):
+        train(finetuned(task), method=method, granularity="token")
+
+
+def test_exits_of_a_permuted_model_answer_the_same(task, train, finetuned, tmp_path, renumber, scored):
+    """Somebody else's checkpoint: other numbers, and no task beside it."""
+    before = finetuned(task)
+    whole = read_task(before)
+    train(before, "one")
+    renumber(before, [2, 0, 1] if task == "pairs" else [3, 1, 4, 0, 2])
+    (before / "task.json").unlink()
+    train(before, "two", task=Task(kind=whole.kind, train=whole.train, dev=whole.dev))
+    one, two = (load_classifier(tmp_path / name).config.id2label for name in ("one", "two"))
+    assert one != two
+    assert scored(tmp_path / "one").score == scored(tmp_path / "two").score
 
 
 @torch.no_grad()
-@pytest.mark.parametrize(("task", "granularity"), [("xnli", "sentence"), ("wikiann", "sentence"), ("wikiann", "token")])
-def test_in_training_those_reach_an_exit_who_would_have_run(task, granularity, tmp_path, tiny_config, monkeypatch):
-    model = EARLY_EXIT_MODELS[task](
-        XLMRobertaEarlyExitConfig(**{**tiny_config.to_dict(), "exit_layers": [1, 2]})
-    ).eval()
+@pytest.mark.parametrize(("head", "granularity"), [("sequence", "sentence"), ("token", "sentence"), ("token", "token")])
+def test_in_training_those_reach_an_exit_who_would_have_run(head, granularity, tiny_config, monkeypatch):
+    config = XLMRobertaEarlyExitConfig(**{**tiny_config.to_dict(), "exit_layers": [1, 2]})
+    model = EARLY_EXIT[head](config).eval()
     ids = torch.randint(4, 41, (8, 10), generator=torch.Generator().manual_seed(0))
     keep = torch.arange(10) < torch.arange(3, 11)[:, None]
     words = keep & (torch.arange(10) % 3 != 1)
-    labels = torch.where(words, 1, -100) if task == "wikiann" else torch.ones(8, dtype=torch.long)
+    labels = torch.where(words, 1, -100) if head == "token" else torch.ones(8, dtype=torch.long)
     trainer = object.__new__(exits._ExitsTrainer)
     trainer.state = SimpleNamespace(global_step=1, max_steps=2)
     trainer.method, trainer.granularity, trainer.soft_share, trainer.weights = "leaving", granularity, 0.5, (1, 1)
@@ -156,11 +181,11 @@ def test_in_training_those_reach_an_exit_who_would_have_run(task, granularity, t
     monkeypatch.setattr(torch, "rand", lambda _: torch.tensor(0.6))
     trainer.compute_loss(model, {"input_ids": ids, "attention_mask": keep.long(), "labels": labels})
     policy = {"layers": [1, 2], "thresholds": [0.6], "granularity": granularity}
-    starts = words if (task, granularity) == ("wikiann", "sentence") else None
+    starts = words if (head, granularity) == ("token", "sentence") else None
     ran = model(ids, attention_mask=keep, word_starts=starts, policy=policy)
     left = ran.token_exit_layers if granularity == "token" else ran.exit_layers
     assert {1, 2} <= {*left.flatten().tolist()}, "all at one exit would prove little"
-    if task == "wikiann" and granularity == "sentence":
+    if head == "token" and granularity == "sentence":
         left = left[:, None].where(keep, 0)
     for layer, reached in zip((1, 2), told["reached"], strict=True):
         assert torch.equal(reached, left >= layer)

@@ -1,62 +1,94 @@
 import pytest
 import torch
-from transformers import AutoModelForSequenceClassification, AutoModelForTokenClassification, AutoTokenizer
+from transformers import (
+    AutoModelForSequenceClassification,
+    AutoModelForTokenClassification,
+    AutoTokenizer,
+    BertConfig,
+    BertForMaskedLM,
+)
 
 from halfling.errors import HalflingError
-from halfling.tasks import TASKS
-from halfling.tasks.predict import predict
+from halfling.models.classifier import load_classifier
+from halfling.tasks import Task, read_task
 from halfling.training.finetune import FinetuneSettings, finetune
 
 
-@pytest.fixture
-def data(tmp_path, write_xz):
-    """The hypothesis alone tells the label; each name is always of one kind."""
-    answers = [("yes", "entailment"), ("maybe", "neutral"), ("no", "contradiction")]
-    pairs = [f"{'ab' * (1 + n % 5)}\t{answers[n % 3][0]}\t{answers[n % 3][1]}\n" for n in range(60)]
-    write_xz(tmp_path / "data/xnli/train-en.tsv.xz", "".join(pairs))
-    tagged = [
-        "Anna\tB-PER\nlives\tO\nin\tO\nRome\tB-LOC\n\n",
-        "Rome\tB-LOC\nlives\tO\n\n",
-        "in\tO\nAnna\tB-PER\n\n",
-    ]
-    write_xz(tmp_path / "data/panx/train-en.tsv.xz", "".join(tagged) * 20)
-    return tmp_path / "data"
-
-
 def settings(**changes):
-    values = {
-        "task": "xnli",
-        "epochs": 10,
-        "batch_size": 10,
-        "learning_rate": 5e-3,
-        "max_tokens": 30,
-        "save_steps": 25,
-    }
+    values = {"epochs": 10, "batch_size": 10, "learning_rate": 5e-3, "max_tokens": 30, "save_steps": 25}
     return FinetuneSettings(**values | changes)
 
 
+@pytest.fixture
+def train(encoder, tmp_path):
+    """A function that fine-tunes the encoder, and the folder of the result."""
+
+    def run(task, name="out", progress=lambda *_: None, **changes):
+        (tmp_path / name).mkdir(exist_ok=True)
+        run.counts = finetune(
+            settings=settings(**changes), encoder=encoder, task=task, out=tmp_path / name, progress=progress
+        )
+        return tmp_path / name
+
+    return run
+
+
 @pytest.mark.parametrize(
-    ("task", "auto_class"),
-    [("xnli", AutoModelForSequenceClassification), ("wikiann", AutoModelForTokenClassification)],
+    ("task", "auto_class", "labels"),
+    [
+        ("pairs", AutoModelForSequenceClassification, ["contradiction", "entailment", "neutral"]),
+        ("tags", AutoModelForTokenClassification, ["O", "B-LOC", "I-LOC", "B-PER", "I-PER"]),
+    ],
 )
-def test_a_separable_set_is_learned_and_bare_transformers_loads_the_result(task, auto_class, encoder, data, tmp_path):
-    out = tmp_path / "out"
-    out.mkdir()
-    counts = finetune(settings=settings(task=task, epochs=20), encoder=encoder, data=data, out=out)
-    assert counts["examples"] == 60
-    assert counts["steps"] == 120
-    assert counts["curve"][-1]["loss"] < counts["curve"][0]["loss"]
+def test_a_separable_set_is_learned_and_bare_transformers_loads_the_result(
+    task, auto_class, labels, train, tasks, scored
+):
+    out = train(tasks[task], epochs=20)
+    assert train.counts["examples"] == 60
+    assert train.counts["steps"] == 120
+    assert train.counts["curve"][-1]["loss"] < train.counts["curve"][0]["loss"]
     model = auto_class.from_pretrained(out)
-    tokenizer = AutoTokenizer.from_pretrained(out)
-    assert [model.config.id2label[n] for n in range(model.config.num_labels)] == list(TASKS[task].labels)
-    encoded = TASKS[task].encode(TASKS[task].read(data, "train", "en"), tokenizer, 30)
-    score = TASKS[task].score(encoded.gold, predict(model, encoded, 16).labels)
-    assert score.accuracy > 0.95
-    assert score.f1 > 0.95
+    assert [model.config.id2label[n] for n in range(model.config.num_labels)] == labels
+    assert scored(out).score.accuracy > 0.95
+    assert scored(out).score.f1 > 0.95
     assert not (out / "checkpoints").exists()
+    travels = read_task(out)
+    assert (travels.name, [*travels.labels], travels.dev) == (task, labels, tasks[task].dev)
 
 
-def test_a_killed_run_ends_with_the_same_weights(encoder, data, tmp_path):
+@pytest.mark.parametrize("task", ["pairs", "tags"])
+def test_a_permuted_id2label_gives_the_same_scores(task, train, tasks, scored, renumber):
+    out = train(tasks[task])
+    before = scored(out)
+    assert before.score.accuracy > 0.4
+    renumber(out, [2, 0, 1] if task == "pairs" else [3, 1, 4, 0, 2])
+    assert scored(out) == before
+
+
+def test_training_goes_on_from_a_permuted_task_by_name(train, tasks, scored):
+    labels = ["neutral", "contradiction", "entailment"]
+    out = train(tasks["pairs"].model_copy(update={"labels": tuple(labels)}), epochs=20)
+    assert [*load_classifier(out).config.id2label.values()] == labels
+    assert scored(out).score.accuracy > 0.95
+
+
+def test_several_training_languages_are_all_learned_from(train, tasks, tmp_path):
+    (tmp_path / "sw.tsv").write_text("text\ttext_pair\tlabel\na\tb\tother\n" * 1)
+    task = tasks["pairs"].model_copy(update={"train": tasks["pairs"].train | {"sw": str(tmp_path / "sw.tsv")}})
+    out = train(task, epochs=1, max_train_examples=8)
+    assert train.counts["examples"] == 9
+    assert [*load_classifier(out).config.id2label.values()] == ["contradiction", "entailment", "neutral", "other"]
+
+
+def test_what_is_held_out_as_dev_is_not_learned_from(train, tasks, scored):
+    task = tasks["pairs"].model_copy(update={"dev": {"sw": tasks["pairs"].dev["en"]}})
+    out = train(task, epochs=20)
+    assert train.counts["examples"] == 54
+    assert read_task(out).languages == ("en", "sw")
+    assert scored(out).score.accuracy == 1
+
+
+def test_a_killed_run_ends_with_the_same_weights(train, tasks):
     class KilledError(Exception):
         pass
 
@@ -64,21 +96,12 @@ def test_a_killed_run_ends_with_the_same_weights(encoder, data, tmp_path):
         if done == 35:
             raise KilledError
 
-    whole, killed = tmp_path / "whole", tmp_path / "killed"
-    whole.mkdir()
-    killed.mkdir()
-    finetune(settings=settings(), encoder=encoder, data=data, out=whole)
+    whole = train(tasks["pairs"], "whole")
     with pytest.raises(KilledError):
-        finetune(settings=settings(), encoder=encoder, data=data, out=killed, progress=kill_in_the_sixth_epoch)
-    assert (killed / "checkpoints" / "checkpoint-25").exists()
+        train(tasks["pairs"], "killed", kill_in_the_sixth_epoch)
+    assert (whole.parent / "killed" / "checkpoints" / "checkpoint-25").exists()
     steps = []
-    finetune(
-        settings=settings(),
-        encoder=encoder,
-        data=data,
-        out=killed,
-        progress=lambda done, *_: steps.append(done),
-    )
+    killed = train(tasks["pairs"], "killed", lambda done, *_: steps.append(done))
     assert steps[0] == 26
     names = sorted(path.name for path in whole.iterdir())
     assert names == sorted(path.name for path in killed.iterdir())
@@ -86,20 +109,16 @@ def test_a_killed_run_ends_with_the_same_weights(encoder, data, tmp_path):
         assert (whole / name).read_bytes() == (killed / name).read_bytes(), name
 
 
-def test_the_saved_tokenizer_does_not_truncate(encoder, data, tmp_path):
-    finetune(settings=settings(epochs=1, max_tokens=8), encoder=encoder, data=data, out=tmp_path)
-    assert len(AutoTokenizer.from_pretrained(tmp_path)("a b a b a b a b a b a b")["input_ids"]) > 8
+def test_the_saved_tokenizer_does_not_truncate(train, tasks):
+    out = train(tasks["pairs"], epochs=1, max_tokens=8)
+    assert len(AutoTokenizer.from_pretrained(out)("a b a b a b a b a b a b")["input_ids"]) > 8
 
 
-def test_from_scratch_keeps_the_shape_and_none_of_the_weights(encoder, data, tmp_path):
-    (tmp_path / "kept").mkdir()
-    (tmp_path / "fresh").mkdir()
+def test_from_scratch_keeps_the_shape_and_none_of_the_weights(train, tasks, encoder):
     still = {"epochs": 1, "learning_rate": 1e-12, "max_train_examples": 8}
-    kept_counts = finetune(settings=settings(**still), encoder=encoder, data=data, out=tmp_path / "kept")
-    finetune(settings=settings(**still, from_scratch=True), encoder=encoder, data=data, out=tmp_path / "fresh")
-    assert kept_counts["examples"] == 8
-    kept = AutoModelForSequenceClassification.from_pretrained(tmp_path / "kept").state_dict()
-    fresh = AutoModelForSequenceClassification.from_pretrained(tmp_path / "fresh").state_dict()
+    kept = load_classifier(train(tasks["pairs"], "kept", **still)).state_dict()
+    assert train.counts["examples"] == 8
+    fresh = load_classifier(train(tasks["pairs"], "fresh", **still, from_scratch=True)).state_dict()
     pretrained = AutoModelForTokenClassification.from_pretrained(encoder).state_dict()
     name = "roberta.encoder.layer.0.attention.self.query.weight"
     assert {n: w.shape for n, w in kept.items()} == {n: w.shape for n, w in fresh.items()}
@@ -107,31 +126,35 @@ def test_from_scratch_keeps_the_shape_and_none_of_the_weights(encoder, data, tmp
     assert not torch.allclose(fresh[name], pretrained[name], atol=0.01)
 
 
-def test_the_classifier_follows_the_seed(encoder, data, tmp_path):
-    weights = []
-    for run, seed in enumerate((1, 1, 2)):
-        out = tmp_path / str(run)
-        out.mkdir()
-        still = settings(epochs=1, learning_rate=1e-12, max_train_examples=8, seed=seed)
-        finetune(settings=still, encoder=encoder, data=data, out=out)
-        model = AutoModelForSequenceClassification.from_pretrained(out)
-        weights.append(model.classifier.out_proj.weight)
+def test_the_classifier_follows_the_seed(train, tasks):
+    still = {"epochs": 1, "learning_rate": 1e-12, "max_train_examples": 8}
+    weights = [
+        load_classifier(train(tasks["pairs"], str(run), **still, seed=seed)).classifier.out_proj.weight
+        for run, seed in enumerate((1, 1, 2))
+    ]
     assert torch.equal(weights[0], weights[1])
     assert not torch.allclose(weights[0], weights[2], atol=0.01)
 
 
-def test_more_tokens_than_the_encoder_reads_are_refused(encoder, data, tmp_path):
+def test_more_tokens_than_the_encoder_reads_are_refused(train, tasks):
     with pytest.raises(HalflingError, match="reads at most 40 tokens, not max_tokens=41"):
-        finetune(settings=settings(max_tokens=41), encoder=encoder, data=data, out=tmp_path)
+        train(tasks["pairs"], max_tokens=41)
 
 
-def test_sentences_without_a_readable_word_are_left_out(encoder, tmp_path, write_xz):
-    write_xz(tmp_path / "data/panx/train-en.tsv.xz", "Anna\tB-PER\n\n\xa0\tO\n\nRome\tB-LOC\n")
-    counts = finetune(
-        settings=settings(task="wikiann", epochs=1, batch_size=1),
-        encoder=encoder,
-        data=tmp_path / "data",
-        out=tmp_path,
-    )
-    assert counts["examples"] == 2
-    assert counts["steps"] == 2
+def test_sentences_without_a_readable_word_are_left_out(train, tmp_path):
+    (tmp_path / "a.conll").write_text("Anna B-PER\n\n\xa0 O\n\nRome B-LOC\n")
+    train(Task(train=str(tmp_path / "a.conll")), epochs=1, batch_size=1)
+    assert (train.counts["examples"], train.counts["steps"]) == (2, 2)
+
+
+def test_a_task_without_training_data_is_one_line(train, tasks):
+    with pytest.raises(HalflingError, match="task tags: no training data: give them with --train FILE"):
+        train(tasks["tags"].model_copy(update={"train": {}}))
+
+
+def test_an_encoder_of_another_architecture_is_one_line(tasks, tmp_path, tiny_tokenizer):
+    config = BertConfig(vocab_size=42, hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=8)
+    BertForMaskedLM(config).save_pretrained(tmp_path / "bert")
+    tiny_tokenizer.save_pretrained(tmp_path / "bert")
+    with pytest.raises(HalflingError, match=r"bert: a bert model: halfling reads XLM-R's .*xlm-roberta\)$"):
+        finetune(settings=settings(), encoder=tmp_path / "bert", task=tasks["pairs"], out=tmp_path / "out")

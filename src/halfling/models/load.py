@@ -68,6 +68,11 @@ def load_model(model_class: Any, source: str | Path, *, new: tuple[str, ...] = (
     vars(model.config).pop("auto_map", None)  # of a folder with code of its own, which a copy of the model would lack
     untrained = {*found["missing_keys"], *(key for key, *_ in found["mismatched_keys"])}
     if absent := sorted(key for key in untrained if not key.startswith(new)):
+        kind = model_class.config_class.get_config_dict(str(source))[0].get("model_type")
+        if kind not in ("xlm-roberta", model_class.config_class.model_type):
+            raise HalflingError(
+                f"{source}: a {kind} model: halfling reads XLM-R's architecture (model_type xlm-roberta)"
+            )
         raise HalflingError(
             f"{source}: holds no trained {absent[0]} (and {len(absent) - 1} more) for {model_class.__name__}: "
             "train it for this task first, or name another folder"

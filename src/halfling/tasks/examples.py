@@ -55,7 +55,7 @@ def read_examples(task: Task, split: Split, language: str) -> list[Any]:
     if task.holds_out and language in task.train and split in ("train", "dev"):
         every = _read(task.source("train", language), task).examples
         held = [number % _HELD_OUT_EVERY == _HELD_OUT_EVERY - 1 for number in range(len(every))]
-        if not any(held):
+        if split == "dev" and not any(held):
             raise HalflingError(
                 f"task {task.name}: {len(every)} training examples in {language!r} are too few to hold out every "
                 f"tenth as dev: give more, or --dev {language}=FILE"
