@@ -146,6 +146,27 @@ def tiny_tasks(tmp_path: Path) -> dict[str, Any]:
 
 
 @pytest.fixture
+def permute_labels() -> Callable[[Path, list[int]], None]:
+    """A function that numbers a model's labels anew in its folder: class n of now is the one that was `order[n]`."""
+    import json
+
+    from safetensors.numpy import load_file, save_file
+
+    def permute(folder: Path, order: list[int]) -> None:
+        config = json.loads((folder / "config.json").read_text())
+        names = [config["id2label"][str(number)] for number in order]
+        config |= {"id2label": dict(enumerate(names)), "label2id": {name: n for n, name in enumerate(names)}}
+        (folder / "config.json").write_text(json.dumps(config))
+        weights = load_file(folder / "model.safetensors")
+        for name, weight in weights.items():
+            if name.startswith(("classifier", "exits")) and len(weight) == len(order):
+                weights[name] = weight[order]
+        save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+
+    return permute
+
+
+@pytest.fixture
 def write_tagger(tiny_tokenizer: Any) -> Callable[..., Path]:
     """A function that writes a random tagger of two layers with an exit after the first, its tokenizer and its task."""
     from transformers import set_seed

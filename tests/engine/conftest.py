@@ -1,6 +1,7 @@
 """Small early-exit models with random weights, exported once for all tests."""
 
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,7 @@ def tasks(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 
     folder = tmp_path_factory.mktemp("labelled")
     sentences = [text.replace("{", "").replace("}", "") for text in read_language("en").plain]
-    pairs = [f"{one}\t{two}\tneutral\n" for one, two in zip(sentences, sentences[1:], strict=False)]
+    pairs = [f"{one}\t{two}\tneutral\n" for one, two in pairwise(sentences)]
     (folder / "pairs.tsv").write_text("text\ttext_pair\tlabel\n" + "".join(pairs), encoding="utf-8")
     words = ["".join(f"{word}\tO\n" for word in one.split()) + "\n" for one in sentences]
     (folder / "words.conll").write_text("".join(words), encoding="utf-8")
@@ -41,9 +42,7 @@ def tasks(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         "sequence": Task(
             name="nli", kind="pair_classification", labels=LABELS["sequence"], dev={"en": str(folder / "pairs.tsv")}
         ),
-        "token": Task(
-            name="names", kind="tagging", labels=LABELS["token"], dev={"en": str(folder / "words.conll")}
-        ),
+        "token": Task(name="names", kind="tagging", labels=LABELS["token"], dev={"en": str(folder / "words.conll")}),
     }
 
 
