@@ -14,7 +14,7 @@ from jaxtyping import install_import_hook
 # Before anything imports torch: tests are small, and on a busy machine a second thread waits for the first.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ["HF_HUB_OFFLINE"] = "1"
-os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = os.environ["HF_DATASETS_DISABLE_PROGRESS_BARS"] = "1"
+os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
 
 # The command line is annotated for typer, whose parameters beartype knows nothing of.
 install_import_hook("halfling", "beartype.beartype")
@@ -52,17 +52,136 @@ def write_masked_lm(tiny_tokenizer: Any) -> Callable[..., Path]:
 
 
 @pytest.fixture
+def write_classifier(tiny_tokenizer: Any) -> Callable[..., Path]:
+    """A function that writes a random model for a task, with exits after the layers named, its tokenizer and its task.
+
+    Three layers, 16 wide. Weights are wide enough that random exits are sure of some inputs, and of different classes.
+    """
+    from transformers import set_seed
+
+    from halfling.models import XLMRobertaEarlyExitConfig
+    from halfling.models.classifier import EARLY_EXIT, PLAIN
+    from halfling.models.shapes import Dimensions, config_for
+    from halfling.tasks.examples import understood
+
+    def write(
+        folder: Path, task: Any, exits: list[int] | None = None, *, seed: int = 2, layers: int = 3, **changes: Any
+    ) -> Path:
+        set_seed(seed)
+        whole = understood(task)
+        names = dict(enumerate(whole.labels))
+        shape = Dimensions(num_layers=layers, width=16, num_heads=2, max_tokens=40).with_vocabulary(len(tiny_tokenizer))
+        config = config_for(shape)
+        config.update(
+            {"id2label": names, "label2id": {name: number for number, name in names.items()}, "initializer_range": 0.5}
+        )
+        config.update(changes)
+        if exits is None:
+            model = PLAIN[whole.head](config)
+        else:
+            values = {**config.to_dict(), "exit_layers": exits, **changes}
+            model = EARLY_EXIT[whole.head](XLMRobertaEarlyExitConfig(**values))
+        model.save_pretrained(folder)
+        tiny_tokenizer.save_pretrained(folder)
+        whole.write(folder)
+        return folder
+
+    return write
+
+
+@pytest.fixture
+def tiny_tasks(tmp_path: Path) -> dict[str, Any]:
+    """A task of each kind by name: 40 English examples, of which half are also trained on, and 12 in Swahili, shorter.
+
+    `moods` has two labels and `intents` five; the words of `products` are PRODUCT and DATE, those of `names` PER, ORG
+    and LOC. Training data are another file, so that none of dev is held out of it.
+    """
+    from halfling.tasks import Task
+
+    words = ["Anna lives in Rome", "no", "maybe Anna", "in Rome", "yes Anna lives", "Rome"]
+    texts = {"en": words, "sw": ["in", "no", "yes"]}
+    folder = tmp_path / "labelled"
+    folder.mkdir()
+
+    def sources(name: str, ending: str, header: str, row: Callable[[list[str], int], str]) -> dict[str, Any]:
+        found: dict[str, Any] = {"name": name, "train": {}, "dev": {}}
+        for split, code, number in (("train", "en", 20), ("dev", "en", 40), ("dev", "sw", 12)):
+            path = folder / f"{name}-{split}-{code}.{ending}"
+            path.write_text(header + "".join(row(texts[code], n) for n in range(number)), encoding="utf-8")
+            found[split][code] = str(path)
+        return found
+
+    def tagged(tags: dict[str, str]) -> Callable[[list[str], int], str]:
+        def row(some: list[str], n: int) -> str:
+            sentence = [*some[n % len(some)].split(), *["Rome"] * (len(some) == 3)]
+            return "".join(f"{word}\t{tags.get(word, 'O')}\n" for word in sentence) + "\n"
+
+        return row
+
+    def labelled(labels: tuple[str, ...]) -> Callable[[list[str], int], str]:
+        return lambda some, n: f"{some[n % len(some)]},{labels[n % len(labels)]}\n"
+
+    nli = ("entailment", "neutral", "contradiction")
+    five = ("cancel", "billing", "network", "roaming", "greeting")
+    return {
+        "pairs": Task(
+            **sources(
+                "pairs",
+                "tsv",
+                "premise\thypothesis\tlabel\n",
+                lambda some, n: f"{some[n % len(some)]}\t{some[n * 5 % len(some)]}\t{nli[n % 3]}\n",
+            ),
+            labels=nli,
+        ),
+        "moods": Task(**sources("moods", "csv", "text,label\n", labelled(("glad", "sad")))),
+        "intents": Task(**sources("intents", "csv", "text,intent\n", labelled(five)), metric="macro F1"),
+        "names": Task(
+            **sources("names", "conll", "", tagged({"Anna": "B-PER", "Rome": "B-LOC"})),
+            labels=("O", "B-PER", "I-PER", "B-ORG", "I-ORG", "B-LOC", "I-LOC"),
+        ),
+        "products": Task(
+            **sources("products", "conll", "", tagged({"Anna": "B-PRODUCT", "lives": "I-PRODUCT", "Rome": "B-DATE"}))
+        ),
+    }
+
+
+@pytest.fixture
+def permute_labels() -> Callable[[Path, list[int]], None]:
+    """A function that numbers a model's labels anew in its folder: class n of now is the one that was `order[n]`."""
+    import json
+
+    from safetensors.numpy import load_file, save_file
+
+    def permute(folder: Path, order: list[int]) -> None:
+        config = json.loads((folder / "config.json").read_text())
+        names = [config["id2label"][str(number)] for number in order]
+        config |= {"id2label": dict(enumerate(names)), "label2id": {name: n for n, name in enumerate(names)}}
+        (folder / "config.json").write_text(json.dumps(config))
+        weights = load_file(folder / "model.safetensors")
+        for name, weight in weights.items():
+            if name.startswith(("classifier", "exits")) and len(weight) == len(order):
+                weights[name] = weight[order]
+        save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+
+    return permute
+
+
+@pytest.fixture
 def write_tagger(tiny_tokenizer: Any) -> Callable[..., Path]:
-    """A function that writes a random tagger of two layers with an exit after the first, and its tokenizer."""
+    """A function that writes a random tagger of two layers with an exit after the first, its tokenizer and its task."""
     from transformers import set_seed
 
     from halfling.models import XLMRobertaEarlyExitConfig, XLMRobertaEarlyExitForTokenClassification
     from halfling.models.shapes import Dimensions, config_for
+    from halfling.tasks import Task
+
+    labels = ("O", "B-PER", "I-PER", "B-ORG", "I-ORG", "B-LOC", "I-LOC")
+    words = ["Anna", "lives", "in", "Rome", "yes", "no", "maybe"]
 
     def write(folder: Path, seed: int = 0) -> Path:
         set_seed(seed)
         shape = Dimensions(num_layers=2, width=16, num_heads=2, max_tokens=32).with_vocabulary(len(tiny_tokenizer))
-        names = dict(enumerate(("O", "B-PER", "I-PER", "B-ORG", "I-ORG", "B-LOC", "I-LOC")))
+        names = dict(enumerate(labels))
         settings = config_for(shape).to_dict() | {
             "initializer_range": 0.2,
             "id2label": names,
@@ -72,6 +191,11 @@ def write_tagger(tiny_tokenizer: Any) -> Callable[..., Path]:
             XLMRobertaEarlyExitConfig(**settings, exit_layers=[1])
         ).save_pretrained(folder)
         tiny_tokenizer.save_pretrained(folder)
+        chance = random.Random(0)
+        sentences = [chance.choices(words, k=chance.randint(1, 8)) for _ in range(80)]
+        dev = folder.with_name(f"{folder.name}-dev.conll")
+        dev.write_text("".join("".join(f"{word} O\n" for word in one) + "\n" for one in sentences), encoding="utf-8")
+        Task(name="names", kind="tagging", labels=labels, dev={"en": str(dev)}).write(folder)
         return folder
 
     return write

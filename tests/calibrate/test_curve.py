@@ -6,13 +6,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from halfling.calibrate.bootstrap import drop_bound, resamples
 from halfling.calibrate.curve import Drawing, Wish
-from halfling.calibrate.score import Tally, drop_bound, resamples, tally
 from halfling.calibrate.search import Options, search, taken
 from halfling.calibrate.simulate import Trial
 from halfling.calibrate.timing import Clock
 from halfling.exits.policy import ExitPolicy, TradeOff
-from halfling.tasks import TASKS
+from halfling.tasks import Task
+from halfling.tasks.examples import TaggedExample, TextExample, understood
+from halfling.tasks.score import Tally, score, tally
 
 
 def points(*values: tuple[float, float, float]) -> list[TradeOff]:
@@ -170,15 +172,16 @@ def test_what_costs_nothing_is_left_to_the_last_exit_unless_an_exit_is_better(op
     assert value(options, 100.0, *dear) == pytest.approx(value(options, 100.0, (1, 4), (1.0,)), rel=1e-2)
 
 
-@pytest.mark.parametrize("task", ["xnli", "wikiann"])
-def test_a_tallys_score_is_the_tasks_own(task):
-    random = np.random.default_rng(1)
-    if task == "xnli":
-        gold, predicted = (random.integers(0, 3, 50).tolist() for _ in range(2))
+@pytest.mark.parametrize("kind", ["text_classification", "tagging"])
+def test_a_tallys_score_is_the_tasks_own(kind):
+    labels = ("O", "B-PER", "I-PER", "B-LOC", "I-LOC")
+    drawn = np.random.default_rng(1).choice(labels, (2, 50, 6)).tolist()
+    task = understood(Task(kind=kind, labels=labels if kind == "tagging" else ("x", "y", *labels)))
+    if kind == "tagging":
+        examples, answers = [TaggedExample(("a",) * 6, tuple(tags)) for tags in drawn[0]], drawn[1]
     else:
-        gold, predicted = (random.integers(0, 7, (50, 6)).tolist() for _ in range(2))
-    score = TASKS[task].score(gold, predicted)
-    assert tally(task, gold, predicted).score == pytest.approx(getattr(score, TASKS[task].headline))
+        examples, answers = [TextExample("a", None, tags[0]) for tags in drawn[0]], [tags[0] for tags in drawn[1]]
+    assert 0 < tally(task, examples, answers).score == pytest.approx(score(task, examples, answers).value)
 
 
 def test_the_bound_covers_the_drop_and_shrinks_with_more_examples():

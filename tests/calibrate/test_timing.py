@@ -5,7 +5,7 @@ from functools import partial
 import numpy as np
 import pytest
 
-from halfling.calibrate import clock
+from halfling.calibrate import timing
 from halfling.calibrate.search import Options, search, taken
 from halfling.calibrate.timing import Clock
 from halfling.cost.latency import Timing
@@ -42,7 +42,7 @@ def times(monkeypatch):
     def medians(calls, rounds, warmup):
         return {name: Timing(median_ms=given[name], spread=0) for name in calls}
 
-    monkeypatch.setattr(clock, "interleaved_medians", medians)
+    monkeypatch.setattr(timing, "interleaved_medians", medians)
     return given
 
 
@@ -51,11 +51,11 @@ def expected(found, layers, left):
 
 
 def test_times_of_a_policy_follow_from_leaving_and_checking(times):
-    # Each early exit costs 1 to check. In PyTorch leaving after layer 2 was timed with that exit alone ...
+    # Each early exit costs 1 to check. Where leaving after layer 2 was timed with that exit alone ...
     alone = Clock(Given({1: 1, 2: 1}), (1, 2, 3), 5)
     assert alone.plain_ms == 5
     assert expected(alone, (1, 2, 3), [1, 2, 3, 3]) == pytest.approx((4 + (9 + 1) + 2 * (10 + 2)) / 40)
-    # ... in the engine after the exit of layer 1 too, which a policy without that exit does not pay.
+    # ... and in the engine after the exit of layer 1 too, which a policy without that exit does not pay.
     every = Clock(Given({1: 1, 2: 2}), (1, 2, 3), 5)
     assert expected(every, (1, 2, 3), [1, 2, 3, 3]) == pytest.approx((4 + 9 + 2 * (10 + 2)) / 40)
     assert expected(every, (2, 3), [2, 3]) == pytest.approx((8 + (10 + 1)) / 20)

@@ -1,6 +1,7 @@
 """Small early-exit models with random weights, exported once for all tests."""
 
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -26,23 +27,38 @@ def tokenizer() -> Any:
 
 
 @pytest.fixture(scope="session")
-def trained(tmp_path_factory: pytest.TempPathFactory, tokenizer: Any) -> dict[str, Path]:
-    """A model of each kind with exits after each of its three layers, and plain ones of the same weights."""
-    from transformers import (
-        XLMRobertaConfig,
-        XLMRobertaForSequenceClassification,
-        XLMRobertaForTokenClassification,
-        set_seed,
-    )
+def tasks(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """The task of each kind of model: its dev split is the embedded sample's sentences."""
+    from halfling.sample.language import read_language
+    from halfling.tasks import Task
 
-    from halfling.models import EARLY_EXIT_MODELS, XLMRobertaEarlyExitConfig
+    folder = tmp_path_factory.mktemp("labelled")
+    sentences = [text.replace("{", "").replace("}", "") for text in read_language("en").plain]
+    pairs = [f"{one}\t{two}\tneutral\n" for one, two in pairwise(sentences)]
+    (folder / "pairs.tsv").write_text("text\ttext_pair\tlabel\n" + "".join(pairs), encoding="utf-8")
+    words = ["".join(f"{word}\tO\n" for word in one.split()) + "\n" for one in sentences]
+    (folder / "words.conll").write_text("".join(words), encoding="utf-8")
+    return {
+        "sequence": Task(
+            name="nli", kind="pair_classification", labels=LABELS["sequence"], dev={"en": str(folder / "pairs.tsv")}
+        ),
+        "token": Task(name="names", kind="tagging", labels=LABELS["token"], dev={"en": str(folder / "words.conll")}),
+    }
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory, tokenizer: Any, tasks: dict[str, Any]) -> dict[str, Path]:
+    """A model of each kind with exits after each of its three layers, and plain ones of the same weights."""
+    from transformers import XLMRobertaConfig, set_seed
+
+    from halfling.models import XLMRobertaEarlyExitConfig
+    from halfling.models.classifier import EARLY_EXIT, PLAIN
     from halfling.models.shapes import Dimensions, config_for
 
     folder = tmp_path_factory.mktemp("trained")
     shape = Dimensions(num_layers=3, width=32, num_heads=2, max_tokens=32).with_vocabulary(len(tokenizer))
-    plain_models = {"sequence": XLMRobertaForSequenceClassification, "token": XLMRobertaForTokenClassification}
     found = {}
-    for kind, task in (("sequence", "xnli"), ("token", "wikiann")):
+    for kind, task in tasks.items():
         set_seed(0)
         names = dict(enumerate(LABELS[kind]))
         settings = config_for(shape).to_dict() | {
@@ -51,50 +67,49 @@ def trained(tmp_path_factory: pytest.TempPathFactory, tokenizer: Any) -> dict[st
             "label2id": {name: number for number, name in names.items()},
         }
         settings.pop("architectures", None)
-        network = EARLY_EXIT_MODELS[task](XLMRobertaEarlyExitConfig(**settings, exit_layers=[1, 2]))
+        network = EARLY_EXIT[kind](XLMRobertaEarlyExitConfig(**settings, exit_layers=[1, 2]))
         network.save_pretrained(folder / kind)
-        plain = plain_models[kind](XLMRobertaConfig(**{k: v for k, v in settings.items() if k != "model_type"}))
+        plain = PLAIN[kind](XLMRobertaConfig(**{k: v for k, v in settings.items() if k != "model_type"}))
         plain.load_state_dict({k: v for k, v in network.state_dict().items() if not k.startswith("exits")})
         plain.save_pretrained(folder / f"{kind}-plain")
         for name in (kind, f"{kind}-plain"):
             tokenizer.save_pretrained(folder / name)
+            task.write(folder / name)
             found[name] = folder / name
     return found
 
 
 @pytest.fixture(scope="session")
-def write_policy(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
-    """A function that writes a calibration with one threshold for all exits."""
+def write_export(tmp_path_factory: pytest.TempPathFactory, trained: dict[str, Path]) -> Callable[..., Path]:
+    """A function that exports one of the models with one threshold for all exits."""
     from halfling.exits.policy import Calibration, ExitPolicy
+    from halfling.export.write import ExportSettings, export
 
-    def write(kind: str, threshold: float, **more: Any) -> Path:
-        folder = tmp_path_factory.mktemp("policy")
-        policy = ExitPolicy.uniform(LAYERS, threshold, **more)
-        task = "xnli" if kind == "sequence" else "wikiann"
-        calibration = Calibration.model_construct(task=task, policy=policy, max_drop=1.0, curve=())
-        calibration.write(folder / "exit_policy.json")
-        return folder
+    def write(kind: str, threshold: float | None, *, backends: tuple[str, ...] = ("openvino",), **more: Any) -> Path:
+        folder = tmp_path_factory.mktemp("exported")
+        settings = ExportSettings(backends=backends, precision=more.pop("precision", "float32"))
+        policy = None
+        if threshold is not None:
+            chosen = ExitPolicy.uniform(LAYERS, threshold, **more)
+            (policy := folder / "policy").mkdir()
+            Calibration(task="any", policy=chosen, max_drop=1.0, curve=()).write(policy / "exit_policy.json")
+        (folder / "model").mkdir()
+        export(settings=settings, model=trained[kind], out=folder / "model", policy=policy)
+        return folder / "model"
 
     return write
 
 
 @pytest.fixture(scope="session")
-def exported(
-    tmp_path_factory: pytest.TempPathFactory, trained: dict[str, Path], write_policy: Callable[..., Path]
-) -> Callable[..., Path]:
+def exported(write_export: Callable[..., Path]) -> Callable[..., Path]:
     """A function that exports one of the models, once for the same wishes."""
-    from halfling.export.write import export
-
     made: dict[Any, Path] = {}
 
     def make(kind: str, precision: str = "float32", threshold: float | None = 0.75) -> Path:
         wish = kind, precision, threshold
         if wish not in made:
-            out = tmp_path_factory.mktemp("exported") / "model"
             backends = ("openvino", "onnx", "torch") if precision == "float32" else ("openvino", "onnx")
-            policy = None if threshold is None else write_policy(kind, threshold)
-            export(model=trained[kind], out=out, backends=backends, precision=precision, policy=policy)
-            made[wish] = out
+            made[wish] = write_export(kind, threshold, backends=backends, precision=precision)
         return made[wish]
 
     return make

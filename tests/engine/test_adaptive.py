@@ -8,17 +8,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from halfling.tasks.wikiann import NerExample
-from halfling.tasks.xnli import NliExample
 from transformers import AutoModelForSequenceClassification, AutoModelForTokenClassification, AutoTokenizer
 
-from halfling.engine import AdaptiveEngine
+from halfling.engine import AdaptiveEngine, Encoded
 from halfling.engine.adaptive import _row_lengths
-from halfling.engine.text import Encoded, SentencePieces, TokenizersPieces
+from halfling.engine.text import SentencePieces, TokenizersPieces
 from halfling.errors import HalflingError
 from halfling.exits.policy import ExitPolicy
 from halfling.export.pieces import sentencepiece_model
-from halfling.tasks.encode import encode_wikiann, encode_xnli
+from halfling.tasks.encode import encode
+from halfling.tasks.examples import TaggedExample, TextExample
 
 KINDS = ["sequence", "token"]
 PATIENT = {"criterion": "patience", "patience": 1}
@@ -35,13 +34,8 @@ def engine(exported):
 def sequences_of(kind, texts, tokenizer):
     """Return what transformers reads, as the engine takes it."""
     if kind == "sequence":
-        rows = encode_xnli([NliExample(*pair, 0) for pair in texts], tokenizer, 32).rows
-        return [Encoded(np.array(row["input_ids"]), np.zeros(1, np.int64)) for row in rows]
-    encoded = encode_wikiann([NerExample(tuple(words), (0,) * len(words)) for words in texts], tokenizer, 32)
-    return [
-        Encoded(np.array(row["input_ids"]), np.array([place for place in places if place >= 0]))
-        for row, places in zip(encoded.rows, encoded.word_positions, strict=True)
-    ]
+        return encode([TextExample(*pair, "neutral") for pair in texts], tokenizer, 32)
+    return encode([TaggedExample(tuple(words), ("O",) * len(words)) for words in texts], tokenizer, 32)
 
 
 def logits_of(answers):
@@ -123,15 +117,12 @@ def test_a_graph_that_decides_for_a_sentence_alone_answers_as_segments_do(kind, 
     ],
 )
 def test_a_graph_that_decides_knows_every_criterion_but_patience(
-    kind, criterion, token_pooling, trained, write_policy, texts, tokenizer, tmp_path
+    kind, criterion, token_pooling, write_export, texts, tokenizer
 ):
-    from halfling.export.write import export
-
     more = {"patience": 1} if criterion == "patience" else {}
-    policy = write_policy(kind, 0.75, criterion=criterion, token_pooling=token_pooling, **more)
-    export(model=trained[kind], out=tmp_path / "out", policy=policy)
-    segments = AdaptiveEngine.from_pretrained(tmp_path / "out")
-    whole = AdaptiveEngine.from_pretrained(tmp_path / "out", lengths=range(8, 65, 8))
+    folder = write_export(kind, 0.75, criterion=criterion, token_pooling=token_pooling, **more)
+    segments = AdaptiveEngine.from_pretrained(folder)
+    whole = AdaptiveEngine.from_pretrained(folder, lengths=range(8, 65, 8))
     for one in sequences_of(kind, texts[kind], tokenizer)[:6]:
         (expected,), (found,) = segments.answer([one]), whole.answer([one])
         assert found.exit_layer == expected.exit_layer
@@ -161,14 +152,11 @@ def test_those_who_stay_are_packed_anew(engine, texts, tokenizer, monkeypatch):
     assert not moved
 
 
-def test_patience_is_answered_as_the_model_in_torch_answers(trained, write_policy, texts, tokenizer, tmp_path):
-    from halfling.export.write import export
+def test_patience_is_answered_as_the_model_in_torch_answers(trained, write_export, texts, tokenizer):
     from halfling.models import XLMRobertaEarlyExitForTokenClassification
 
-    more = {"criterion": "patience", "patience": 1}
-    export(model=trained["token"], out=tmp_path / "out", policy=write_policy("token", 0.5, **more))
     network = XLMRobertaEarlyExitForTokenClassification.from_pretrained(trained["token"]).eval()
-    chosen = ExitPolicy.uniform((1, 2, 3), 0.5, **more).model_dump()
+    chosen = ExitPolicy.uniform((1, 2, 3), 0.5, **PATIENT).model_dump()
     sequences = sequences_of("token", texts["token"], tokenizer)
     expected = []
     for one in sequences:
@@ -177,7 +165,7 @@ def test_patience_is_answered_as_the_model_in_torch_answers(trained, write_polic
         starts[0, one.picked] = True
         with torch.inference_mode():
             expected.append(int(network(ids, word_starts=starts, policy=chosen).exit_layers[0]))
-    answers = AdaptiveEngine.from_pretrained(tmp_path / "out", threads=1).answer(sequences)
+    answers = AdaptiveEngine.from_pretrained(write_export("token", 0.5, **PATIENT), threads=1).answer(sequences)
     assert [answer.exit_layer for answer in answers] == expected
 
 
@@ -194,19 +182,15 @@ def test_pytorch_keeps_the_threads_that_its_process_was_given(exported):
 
 
 @pytest.fixture(scope="module")
-def by_token(trained, write_policy, tmp_path_factory):
-    from halfling.export.write import export
-
-    made = {}
-    for name, precision, backends, more in (
-        ("float32", "float32", ("openvino", "onnx", "torch"), {}),
-        ("int8", "int8", ("openvino",), {}),
-        ("patience", "float32", ("openvino",), PATIENT),
-    ):
-        out = made[name] = tmp_path_factory.mktemp("by-token") / name
-        policy = write_policy("token", 0.7, granularity="token", **more)
-        export(model=trained["token"], out=out, backends=backends, precision=precision, policy=policy)
-    return made
+def by_token(write_export):
+    return {
+        name: write_export("token", 0.7, granularity="token", **more)
+        for name, more in (
+            ("float32", {"backends": ("openvino", "onnx", "torch")}),
+            ("int8", {"precision": "int8"}),
+            ("patience", PATIENT),
+        )
+    }
 
 
 @pytest.mark.parametrize(("backend", "more"), [("openvino", {}), ("onnx", {}), ("torch", {}), ("openvino", PATIENT)])

@@ -9,7 +9,6 @@ import torch
 from halfling.engine import AdaptiveEngine, Encoded
 from halfling.engine.backends import torch_graphs
 from halfling.engine.backends.torch_graphs import Recordings
-from halfling.export.write import export
 
 on_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 DEVICES = ["cpu", pytest.param("cuda", marks=[pytest.mark.gpu, on_gpu])]
@@ -59,12 +58,9 @@ def test_recorded_segments_answer_as_computed_ones(kind, exported, tokenizer):
     _same_answers(*both(exported(kind)), kind, len(tokenizer))
 
 
-def test_recorded_segments_of_tokens_that_leave_alone_answer_as_computed_ones(
-    trained, write_policy, tokenizer, tmp_path
-):
-    policy = write_policy("token", 0.7, granularity="token")
-    export(model=trained["token"], out=tmp_path / "out", backends=("torch",), policy=policy)
-    _same_answers(*both(tmp_path / "out"), "token", len(tokenizer))
+def test_recorded_segments_of_tokens_that_leave_alone_answer_as_computed_ones(write_export, tokenizer):
+    folder = write_export("token", 0.7, backends=("torch",), granularity="token")
+    _same_answers(*both(folder), "token", len(tokenizer))
 
 
 def test_what_is_read_after_another_recording_ran_is_spoilt():

@@ -1,96 +1,163 @@
-import pytest
-from halfling.evaluate.network import load_network
 
-from halfling.calibrate import head_of
+import pytest
+
+from halfling.calibrate.simulate import head_of
 from halfling.cost.flops import flops
 from halfling.errors import HalflingError
 from halfling.evaluate.quality import QualitySettings, measure_quality
+from halfling.exits.policy import ExitPolicy
+from halfling.models.classifier import load_classifier
 from halfling.models.load import load_tokenizer
 from halfling.models.shapes import shape_of
 from halfling.records import Quality
-from halfling.tasks import TASKS
-from halfling.tasks.predict import predict
+from halfling.tasks import Task
+from halfling.tasks.encode import encode
+from halfling.tasks.examples import TaggedExample, read_examples
+from halfling.tasks.of_model import task_of
+from halfling.tasks.predict import answers, predict
+from halfling.tasks.score import score
+
+EVERY_TASK = ["pairs", "moods", "intents", "names", "products"]
 
 
-def measured(task, model, data, out, policy=None, **changes) -> list[Quality]:
+def measured(out, task=None, languages=("en", "sw"), max_examples=None, **models) -> list[Quality]:
     out.mkdir(exist_ok=True)
-    values = {"model": "any", "task": task, "languages": ("en", "sw"), "max_tokens": 24, "seed": 5}
-    settings = QualitySettings(**(values | changes))
-    counts = measure_quality(settings=settings, model=model, data=data, out=out, policy=policy)
-    rows = [Quality.model_validate_json(line) for line in (out / "quality.jsonl").read_text().splitlines()]
-    assert [*counts] == [row.language for row in rows] == list(settings.languages)
-    return rows
+    settings = QualitySettings(languages=languages, max_examples=max_examples, seed=5)
+    named = {name.replace("__", "/"): folder for name, folder in models.items()}
+    measure_quality(settings=settings, models=named, out=out, task=task)
+    return [Quality.model_validate_json(line) for line in (out / "quality.jsonl").read_text().splitlines()]
 
 
-@pytest.mark.parametrize("task", ["xnli", "wikiann"])
-def test_a_plain_models_rows_hold_its_score_and_all_of_its_arithmetic(task, write_model, data, tmp_path):
+def scores(row: Quality) -> tuple[float, ...]:
+    return row.score, row.accuracy, row.f1
+
+
+def answered(model, language, policy=None):
+    """Return what a row must say of a model in PyTorch: its scores, where who left, and the arithmetic."""
+    network, task = load_classifier(model), task_of(model)
+    examples = read_examples(task, "dev", language)
+    encoded = encode(examples, load_tokenizer(model), 40)
+    found = predict(network, encoded, 4, policy=policy)
+    words = [len(one.tags) for one in examples if isinstance(one, TaggedExample)]
+    given = score(task, examples, answers(found.logits, encoded, task.labels, words or None))
+    head = head_of(task, () if policy is None else policy.layers)
+    lengths = [len(one.ids) for one in encoded]
+    spent = flops(shape_of(network.config), lengths, found.exit_layers, head).total / len(examples) / 1e9
+    return (given.value, given.accuracy, given.f1), found.exits_taken, spent
+
+
+@pytest.mark.parametrize("task", EVERY_TASK)
+def test_rows_of_the_model_in_pytorch_hold_its_scores_and_all_of_its_arithmetic(task, write_model, tmp_path):
     model = write_model("plain", task)
-    network, _ = load_network(task, model, None)
-    rows = measured(task, model, data, tmp_path / "out")
-    for row in rows:
-        encoded = TASKS[task].encode(TASKS[task].read(data, "dev", row.language), load_tokenizer(model), 24)
-        answers = predict(network, encoded, 4)
-        score = TASKS[task].score(encoded.gold, answers.labels)
-        assert (row.model, row.task, row.seed, row.num_examples) == ("any", task, 5, 12)
-        assert (row.accuracy, row.f1) == (score.accuracy, score.f1)
-        assert (row.mean_exit_layer, row.exit_histogram) == (3.0, {3: 12})
-        spent = flops(shape_of(network.config), answers.num_tokens, [3] * 12, head_of(task)).total
-        assert row.gflops == pytest.approx(spent / 12 / 1e9)
+    rows = measured(tmp_path / "out", any=model)
+    for row, number in zip(rows, (40, 12), strict=True):
+        expected, _, spent = answered(model, row.language)
+        assert (row.model, row.task, row.seed, row.num_examples) == ("any", task, 5, number)
+        assert row.form == ("any", "pytorch", "float32", False)
+        assert scores(row) == expected
+        assert (row.mean_exit_layer, row.exit_histogram) == (3.0, {3: number})
+        assert row.gflops == pytest.approx(spent)
         # 3 layers x 12 x 16^2 x 128 tokens
         assert row.gmacs_linear == pytest.approx(3 * 12 * 256 * 128 / 1e9)
+        assert row.trained_on == (row.language == "en")
+        assert row.metric == {"intents": "macro F1", "names": "span F1", "products": "span F1"}.get(task, "accuracy")
     assert rows[1].gflops < rows[0].gflops  # real lengths: its Swahili is shorter
 
 
-def test_rows_with_exits_hold_who_left_where_and_what_was_spent_until_then(write_model, write_policy, data, tmp_path):
-    model, policy = write_model("early", "xnli", [1, 3]), write_policy("xnli", (1, 3), 0.8)
-    network, chosen = load_network("xnli", model, policy)
-    assert chosen.thresholds == (0.8,)
-    for row in measured("xnli", model, data, tmp_path / "out", policy):
-        encoded = TASKS["xnli"].encode(TASKS["xnli"].read(data, "dev", row.language), load_tokenizer(model), 24)
-        answers = predict(network, encoded, 1, policy=chosen)
-        left = answers.exit_layers
-        assert row.exit_histogram == {layer: left.count(layer) for layer in sorted(set(left))}
-        assert sum(row.exit_histogram.values()) == 12
-        assert row.mean_exit_layer == pytest.approx(sum(left) / 12)
-        spent = flops(shape_of(network.config), answers.num_tokens, left, head_of("xnli", (1, 3))).total
-        assert row.gflops == pytest.approx(spent / 12 / 1e9)
-        assert row.gmacs_linear == pytest.approx(sum(left) / 12 * 12 * 256 * 128 / 1e9)
-    assert set(row.exit_histogram) <= {1, 3}
+@pytest.mark.parametrize("task", EVERY_TASK)
+def test_there_is_a_row_for_each_form_of_a_model_and_engine_and_pytorch_agree(task, write_model, serve, tmp_path):
+    model = write_model("early", task, [1, 3])
+    forms = {
+        "any__torch": model,
+        "any__plain": serve(model),
+        "any__exits": serve(model, 0.8),
+        "any__int8": serve(model, precision="int8"),
+    }
+    rows = measured(tmp_path / "out", **forms)
+    assert [(row.language, *row.form[1:]) for row in rows] == [
+        (language, *form)
+        for form in (
+            ("pytorch", "float32", False),
+            ("engine", "float32", False),
+            ("engine", "float32", True),
+            ("engine", "int8", False),
+        )
+        for language in ("en", "sw")
+    ]
+    assert {row.model for row in rows} == {"any"}
+    for torch, plain, early in zip(rows[:2], rows[2:4], rows[4:6], strict=True):
+        assert scores(plain) == pytest.approx(scores(torch))
+        assert (plain.exit_histogram, plain.gflops) == (torch.exit_histogram, pytest.approx(torch.gflops))
+        expected, left, spent = answered(model, early.language, ExitPolicy.uniform((1, 3), 0.8))
+        assert scores(early) == pytest.approx(expected)
+        assert early.exit_histogram == {layer: left.count(layer) for layer in sorted(set(left))}
+        assert early.mean_exit_layer == pytest.approx(sum(left) / len(left))
+        assert early.gflops == pytest.approx(spent)
+        assert early.gmacs_linear == pytest.approx(sum(left) / len(left) * 12 * 256 * 128 / 1e9)
+    # Some leave early and some do not, or the above would hold for a model that never stops.
+    assert set(rows[4].exit_histogram) == {1, 3}
 
 
-def test_some_leave_early_and_some_do_not(write_model, write_policy, data, tmp_path):
-    """Or the test above would hold for a model that never stops."""
-    model, policy = write_model("early", "xnli", [1, 3]), write_policy("xnli", (1, 3), 0.8)
-    assert set(measured("xnli", model, data, tmp_path / "out", policy)[0].exit_histogram) == {1, 3}
+def test_rows_of_token_exits_count_tokens(write_model, serve, tmp_path):
+    model = write_model("early", "names", [1, 3])
+    policy = ExitPolicy.uniform((1, 3), 0.8, granularity="token")
+    row, _ = measured(tmp_path / "out", any=serve(model, 0.8, granularity="token"))
+    expected, left, spent = answered(model, "en", policy)
+    assert scores(row) == pytest.approx(expected)
+    assert row.exit_histogram == {1: left.count(1), 3: left.count(3)}
+    assert min(row.exit_histogram.values()) > 0
+    assert row.gflops == pytest.approx(spent)
 
 
-def test_threshold_zero_costs_and_scores_what_the_last_exit_alone_does(write_model, write_policy, data, tmp_path):
-    model = write_model("early", "wikiann", [1, 2, 3])
-    plain, policy = load_network("wikiann", model, None)  # the last exit is the plain model's own classifier
-    assert (type(plain), policy) == (TASKS["wikiann"].model_class, None)
-    exits = measured("wikiann", model, data, tmp_path / "a", write_policy("wikiann", (1, 2, 3), 0.0))
-    plain = measured("wikiann", model, data, tmp_path / "b")
-    assert exits == [row.model_copy(update={"exits": True}) for row in plain]
+@pytest.mark.parametrize("task", ["intents", "products"])
+def test_labels_in_another_order_give_the_same_scores(task, write_model, serve, permute_labels, tmp_path):
+    model = write_model("one", task, [1, 3])
+    before = measured(tmp_path / "before", torch=model, engine=serve(model), early=serve(model, 0.8))
+    permute_labels(model, [3, 1, 4, 0, 2])
+    (tmp_path / "one").rename(tmp_path / "two")
+    model = tmp_path / "two"
+    after = measured(tmp_path / "after", torch=model, engine=serve(model), early=serve(model, 0.8))
+    assert len({row.score for row in before}) > 2
+    assert [scores(row) for row in after] == [pytest.approx(scores(row)) for row in before]
+    assert [row.exit_histogram for row in after] == [row.exit_histogram for row in before]
 
 
-def test_only_the_first_examples_are_answered_when_told_so(write_model, data, tmp_path):
-    rows = measured("xnli", write_model("plain", "xnli"), data, tmp_path / "out", max_examples=5)
-    assert [row.num_examples for row in rows] == [5, 5]
+def test_threshold_zero_costs_and_scores_what_the_last_exit_alone_does(write_model, serve, tmp_path):
+    model = write_model("early", "names", [1, 2, 3])
+    never = measured(tmp_path / "a", any=serve(model, 0.0, layers=(1, 2, 3)))
+    assert never == measured(tmp_path / "b", any=serve(model))
+    assert not any(row.exits for row in never)
 
 
-@pytest.mark.parametrize(("task", "layers"), [("xnli", (2, 3)), ("xnli", (1, 2)), ("wikiann", (1, 3))])
-def test_a_policy_for_another_model_is_one_error_that_names_both(
-    task, layers, write_model, write_policy, data, tmp_path
-):
-    model, policy = write_model("early", "xnli", [1, 3]), write_policy(task, layers, 0.5)
-    with pytest.raises(HalflingError, match="calibrate this model") as raised:
-        measured("xnli", model, data, tmp_path / "out", policy)
-    assert str(policy) in str(raised.value)
-    assert str(model) in str(raised.value)
+def test_all_languages_of_the_task_are_measured_and_only_the_first_examples_when_told_so(write_model, tmp_path):
+    rows = measured(tmp_path / "out", languages=None, max_examples=5, any=write_model("plain", "pairs"))
+    assert [(row.language, row.num_examples) for row in rows] == [("en", 5), ("sw", 5)]
+
+
+def test_other_data_may_be_given(write_model, serve, tmp_path):
+    model = write_model("plain", "moods")
+    (tmp_path / "dev.csv").write_text("text,label\nAnna,glad\nno,sad\nyes,glad\n")
+    given = Task(dev={"tr": str(tmp_path / "dev.csv")})
+    rows = measured(tmp_path / "out", task=given, languages=("tr",), torch=model, engine=serve(model))
+    assert [(row.language, row.num_examples, row.trained_on) for row in rows] == [("tr", 3, False)] * 2
+    assert scores(rows[0]) == scores(rows[1])
+
+
+@pytest.mark.parametrize("served", [False, True], ids=["pytorch", "engine"])
+def test_labels_that_do_not_fit_are_one_line_that_names_both_sets(served, write_model, serve, tiny_tasks, tmp_path):
+    model = write_model("plain", "moods")
+    folder = serve(model) if served else model
+    given = Task(dev=tiny_tasks["intents"].dev)
+    said = r"label 'cancel' is none of the task's \(glad, sad\); the data have billing, cancel, greeting"
+    with pytest.raises(HalflingError, match=said) as raised:
+        measured(tmp_path / "out", task=given, any=folder)
     assert "\n" not in str(raised.value)
     assert not list((tmp_path / "out").iterdir())
 
 
-def test_more_tokens_than_the_model_reads_are_refused(write_model, data, tmp_path):
-    with pytest.raises(HalflingError, match="reads at most 40 tokens, not max_tokens=41"):
-        measured("xnli", write_model("plain", "xnli"), data, tmp_path / "out", max_tokens=41)
+def test_a_folder_without_a_task_is_refused(write_model, serve, tmp_path):
+    model = write_model("plain", "moods")
+    for folder, said in ((serve(model), "export the model again"), (model, "name its data with --train and --dev")):
+        (folder / "task.json").unlink()
+        with pytest.raises(HalflingError, match=f"no task travels with it: {said}"):
+            measured(tmp_path / "out", any=folder)

@@ -20,7 +20,7 @@ from halfling.engine.token_loop import TokenLoop
 from halfling.engine.tuning import tuned_setting
 from halfling.errors import HalflingError
 from halfling.tasks.encode import Encoded
-from halfling.tasks.tags import is_prefixed
+from halfling.tasks.tags import scheme_of
 
 
 class AdaptiveEngine:
@@ -155,7 +155,7 @@ class AdaptiveEngine:
         in_pieces = [[next(pieces) for _ in words] for words, _ in sentences]
         parts = [windows(words, self.exported.shape.max_tokens) for words in in_pieces]
         answers = iter(self.answer([part for of_one in parts for part in of_one]))
-        prefixed = is_prefixed(self.exported.labels)
+        scheme = scheme_of([self.exported.labels])
         found = []
         for text, (words, places), cut, of_one in zip(texts, sentences, in_pieces, parts, strict=True):
             own = [next(answers) for _ in of_one]
@@ -166,7 +166,7 @@ class AdaptiveEngine:
                 tags[number], sure[number] = self.exported.labels[int(share.argmax())], float(share.max())
             layer = max((answer.exit_layer for answer in own), default=0)
             unsure = max((answer.uncertainty for answer in own), default=0.0)
-            spans = spans_of(text if isinstance(text, str) else words, places, tags, sure, prefixed)
+            spans = spans_of(text if isinstance(text, str) else words, places, tags, sure, scheme)
             computed = tuple(
                 (len(part.ids), answer.token_layers or answer.exit_layer)
                 for part, answer in zip(of_one, own, strict=True)

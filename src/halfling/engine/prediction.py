@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from halfling.tasks.tags import spans
+from halfling.tasks.tags import Scheme, spans
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ def spans_of(
     places: Sequence[tuple[int, int]],
     tags: Sequence[str],
     sure: Sequence[float],
-    prefixed: bool,
+    scheme: Scheme,
 ) -> tuple[Span, ...]:
     """Return the entities of a sentence, by seqeval's default rules: an I- that follows nothing of its kind begins one.
 
@@ -60,10 +60,10 @@ def spans_of(
         places: Where each word begins and ends in it.
         tags: A tag for each word, in any scheme.
         sure: The probability of each tag.
-        prefixed: Whether tags have prefixes, as B-PER has.
+        scheme: Of the model's labels; parts of speech are no entities.
     """
     found: list[Span] = []
-    for span in spans(tags, prefixed=prefixed):
+    for span in () if scheme == "tags" else spans(tags, prefixed=scheme != "types"):
         where = places[span.first][0], places[span.last][1]
         part = text[slice(*where)]
         score = float(np.mean(sure[span.first : span.last + 1]))

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 from halfling.cost.flops import Head, flops
 from halfling.engine import AdaptiveEngine
@@ -27,6 +27,7 @@ class Reply(NamedTuple):
     computed: list[tuple[int, Any]]
 
 
+@runtime_checkable
 class Runtime(Protocol):
     """A model that answers.
 
