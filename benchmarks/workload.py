@@ -3,7 +3,7 @@
 import lzma
 import math
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import chain, cycle, islice, product
 from pathlib import Path
@@ -144,24 +144,26 @@ def impose(shape: EncoderShape, task: Task, lengths: Sequence[int], exits: Seque
     its length, and a draw that lets the long ones leave would save arithmetic and little time.
     The share counts all classifiers that are evaluated.
     """
-    draws = (_draw(shape, task, lengths, exits, seed) for seed in range(200))
+    plain = Head(kind=task.head, num_classes=len(task.labels or ()))
+    early = plain.model_copy(update={"layers": tuple(exits)})
+    whole = flops(shape, lengths, [shape.num_layers] * len(lengths), plain).total
+    each = {
+        (tokens, layer): flops(shape, [tokens], [layer], early).total / whole
+        for tokens, layer in product({*lengths}, exits)
+    }
+    draws = (_draw(each, lengths, exits, seed) for seed in range(200))
     return min(draws, key=lambda draw: abs(draw[1] - SHARE) + abs(sum(draw[0]) / len(lengths) / exits[-1] - SHARE))
 
 
 def _draw(
-    shape: EncoderShape, task: Task, lengths: Sequence[int], exits: Sequence[int], seed: int
+    each: Mapping[tuple[int, int], float], lengths: Sequence[int], exits: Sequence[int], seed: int
 ) -> tuple[list[int], float]:
-    plain = Head(kind=task.head, num_classes=len(task.labels or ()))
-    early = plain.model_copy(update={"layers": tuple(exits)})
-    whole = flops(shape, lengths, [shape.num_layers] * len(lengths), plain).total
-    taken = [shape.num_layers] * len(lengths)
-    share = flops(shape, lengths, taken, early).total / whole
+    taken = [exits[-1]] * len(lengths)
+    share = sum(each[tokens, exits[-1]] for tokens in lengths)
     order = Random(seed).sample(range(len(lengths)), len(lengths))
     for place, layer in zip(order, cycle(exits[:-1])):
-        before, taken[place] = taken[place], layer
-        now = flops(shape, lengths, taken, early).total / whole
-        if abs(now - SHARE) > abs(share - SHARE):
-            taken[place] = before
-            continue
-        share = now
+        tokens = lengths[place]
+        now = share + each[tokens, layer] - each[tokens, exits[-1]]
+        if abs(now - SHARE) <= abs(share - SHARE):
+            taken[place], share = layer, now
     return taken, share
