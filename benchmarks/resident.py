@@ -1,50 +1,55 @@
 """Peak resident size of a fresh process that tags Swahili with the whole vocabulary: ours and the alternatives'.
 
 Each alternative is loaded as its own documentation says, without what it does not need: no torch beside ONNX Runtime
-or OpenVINO, `tokenizers` in place of transformers.
+or OpenVINO, `tokenizers` in place of transformers. benchmarks/inference.py starts this script once for each.
 """
 
+import argparse
 import json
 import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import rivals
 
 from halfling.cost.memory import peak_bytes, peak_bytes_of_this_process
 
-THREADS = 2
+if TYPE_CHECKING:
+    from halfling.records import EncoderShape
+    from halfling.tasks import Task
+
+Answer = Callable[[list[list[str]]], Any]
+"""Sentences as words, answered together."""
 
 
 def measure_memory(
-    data: Path, folder: Path, tokenizer: Any, exits: tuple[int, ...], *, all_of_them: bool
+    task: "Task", shape: "EncoderShape", folder: Path, tokenizer: Any, exits: Sequence[int], *, all_of_them: bool
 ) -> dict[str, int]:
     """Return the peak of each candidate's process in bytes, ours first."""
-    import rivals
-    from workload import read_sentences, write_model
+    from workload import export_model, read_sentences, write_model
 
-    from halfling.export.write import export
-    from halfling.models.shapes import SHAPES
+    from halfling.tasks.examples import read_examples
 
-    shape = SHAPES["xlm-roberta-base"].model_copy(update={"vocab_size": len(tokenizer)})
-    sentences = read_sentences("wikiann", data, tokenizer, 32, shape.vocab_size)["sw"]
-    texts, model = folder / "swahili.json", folder / "whole"
-    texts.write_text(json.dumps(sentences.texts), encoding="utf-8")
-    plain = write_model(model, "wikiann", shape, exits, tokenizer)[0]
-    export(model=model, out=folder / "whole-ours", precision="int8", policy=model / "policy", data=data)
-    kinds = {"ours openvino int8, early exit": ("ours", folder / "whole-ours")}
+    shape = shape.model_copy(update={"vocab_size": len(tokenizer)})
+    texts, model, whole = folder / "swahili.json", folder / "whole", folder / "whole-plain"
+    texts.write_text(json.dumps([one.words for one in read_examples(task, "dev", "sw")[:32]]), encoding="utf-8")
+    plain = write_model(model, task, shape, exits, tokenizer)[0]
+    kinds = {"ours openvino int8, early exit": ("ours", export_model(model, "int8"))}
     if all_of_them:
-        whole = folder / "whole-plain"
         plain.save_pretrained(whole)
         tokenizer.save_pretrained(whole)
-        kinds["transformers float32"] = ("eager", whole)
-        kinds["torch dynamic int8"] = ("torch_int8", whole)
         rivals.write_onnx(plain, whole / "model.onnx")
-        rivals.write_openvino(plain, whole / "model.xml", sentences.encoded[:8])
-        kinds["ONNX Runtime float32"] = ("onnx", whole / "model.onnx")
-        kinds["ONNX Runtime int8"] = ("onnx", whole / "model.int8.onnx")
-        kinds["OpenVINO float32"] = ("openvino", whole / "model.xml")
-        kinds["OpenVINO int8"] = ("openvino", whole / "model.int8.xml")
+        rivals.write_openvino(plain, whole / "model.xml", read_sentences(task, tokenizer, 8, shape.vocab_size)["sw"])
+        kinds |= {
+            "transformers float32": ("eager", whole),
+            "torch dynamic int8": ("torch_int8", whole),
+            "ONNX Runtime float32": ("onnx", whole / "model.onnx"),
+            "ONNX Runtime int8": ("onnx", whole / "model.int8.onnx"),
+            "OpenVINO float32": ("openvino", whole / "model.xml"),
+            "OpenVINO int8": ("openvino", whole / "model.int8.xml"),
+        }
     del plain
     return {
         name: peak_bytes([sys.executable, __file__, kind, str(place), str(texts)])
@@ -52,80 +57,65 @@ def measure_memory(
     }
 
 
-def tag(kind: str, place: Path, texts: list[list[str]]) -> int:
-    """Tag the sentences one by one, then all together, and return how many there were."""
-    if kind == "ours":
-        from halfling.engine import AdaptiveEngine
-
-        engine = AdaptiveEngine.from_pretrained(place, threads=THREADS)
-        for text in texts:
-            engine.predict([text])
-        return len(engine.predict(texts))
-    run = _torch(kind, place) if kind in ("eager", "torch_int8") else _graph(kind, place)
+def tag(kind: str, place: Path, texts: list[list[str]]) -> None:
+    """Tag the sentences one by one, then all together."""
+    answer = _KINDS[kind](kind, place)
     for text in texts:
-        run([text])
-    return len(run(texts))
+        answer([text])
+    answer(texts)
 
 
-def _torch(kind: str, place: Path) -> Any:
+def _ours(_: str, place: Path) -> Answer:
+    from halfling.engine import AdaptiveEngine
+
+    return AdaptiveEngine.from_pretrained(place, threads=rivals.THREADS).predict
+
+
+def _torch(kind: str, place: Path) -> Answer:
     import torch
     from transformers import AutoModelForTokenClassification, AutoTokenizer
 
-    torch.set_num_threads(THREADS)
+    torch.set_num_threads(rivals.THREADS)
     tokenizer = AutoTokenizer.from_pretrained(place)
     model = AutoModelForTokenClassification.from_pretrained(place).eval()
-    if kind == "torch_int8":
-        model = torch.ao.quantization.quantize_dynamic(model, {torch.nn.Linear}, dtype=torch.qint8)
+    padded = rivals.torch_int8(model) if kind == "torch_int8" else rivals.transformers_eager(model)
 
     def run(texts: list[list[str]]) -> Any:
-        given = tokenizer(texts, is_split_into_words=True, padding=True, return_tensors="pt")
-        with torch.inference_mode():
-            return model(**given).logits.numpy()
+        given = tokenizer(texts, is_split_into_words=True, padding=True, return_tensors="np")
+        return padded(given["input_ids"], given["attention_mask"])
 
     return run
 
 
-def _graph(kind: str, place: Path) -> Any:
+def _graph(kind: str, place: Path) -> Answer:
     import tokenizers
 
     tokenizer = tokenizers.Tokenizer.from_file(str(place.parent / "tokenizer.json"))
-    tokenizer.enable_padding(pad_id=1, pad_token="<pad>")
-    padded: Any
-    if kind == "onnx":
-        import onnxruntime
-
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = THREADS
-        options.log_severity_level = 3
-        session = onnxruntime.InferenceSession(place, options, providers=["CPUExecutionProvider"])
-
-        def padded(given: dict[str, np.ndarray]) -> Any:
-            return session.run(None, given)[0]
-    else:
-        import openvino
-
-        settings = {
-            "PERFORMANCE_HINT": "LATENCY",
-            "INFERENCE_NUM_THREADS": THREADS,
-            "INFERENCE_PRECISION_HINT": "f32",
-        }
-        request = openvino.Core().compile_model(place, "CPU", settings).create_infer_request()
-
-        def padded(given: dict[str, np.ndarray]) -> Any:
-            return request.infer(given)[0]
+    tokenizer.enable_padding(pad_id=rivals.PAD, pad_token="<pad>")
+    padded = rivals.onnx_runtime(place) if kind == "onnx" else rivals.openvino_dynamic(place)
 
     def run(texts: list[list[str]]) -> Any:
         rows = tokenizer.encode_batch(texts, is_pretokenized=True)
         return padded(
-            {
-                "input_ids": np.array([row.ids for row in rows], np.int64),
-                "attention_mask": np.array([row.attention_mask for row in rows], np.int64),
-            }
+            np.array([row.ids for row in rows], np.int64), np.array([row.attention_mask for row in rows], np.int64)
         )
 
     return run
 
 
-if __name__ == "__main__":
-    tag(sys.argv[1], Path(sys.argv[2]), json.loads(Path(sys.argv[3]).read_text(encoding="utf-8")))
+_KINDS = {"ours": _ours, "eager": _torch, "torch_int8": _torch, "onnx": _graph, "openvino": _graph}
+
+
+def main() -> None:
+    """Tag, and print the peak as JSON."""
+    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options.add_argument("kind", choices=_KINDS)
+    options.add_argument("model", type=Path, help="its folder, or a graph's file beside a tokenizer.json")
+    options.add_argument("texts", type=Path, help="JSON: lists of words")
+    chosen = options.parse_args()
+    tag(chosen.kind, chosen.model, json.loads(chosen.texts.read_text(encoding="utf-8")))
     print(json.dumps({"peak_bytes": peak_bytes_of_this_process()}))
+
+
+if __name__ == "__main__":
+    main()

@@ -2,8 +2,10 @@
 
 Each takes sequences and returns, like our engine, the logits of the tokens whose answers are wanted. How a batch is
 cut into groups of like length, and to what multiple a length is padded, is each one's own `Setting`: `best_setting`
-tries them.
+tries them. Nothing is imported before it is needed: benchmarks/resident.py measures processes that hold one of them.
 """
+
+from __future__ import annotations
 
 import shutil
 import time
@@ -11,17 +13,17 @@ import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
-from transformers import PreTrainedModel
-from transformers.masking_utils import create_bidirectional_mask
 
-from halfling.engine import Encoded
-from halfling.models.shapes import PAD
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+    from halfling.engine import Encoded
 
 THREADS = 2
+PAD = 1  # XLM-R's
 Padded = Callable[[np.ndarray, np.ndarray], np.ndarray]
 """Ids and attention mask, both [batch, tokens], to logits, [batch, classes] or [batch, tokens, classes]."""
 
@@ -43,8 +45,8 @@ class Rival:
     def __init__(self, padded: Padded, setting: Setting = SETTINGS[0]) -> None:
         self.padded, self.setting = padded, setting
 
-    def __call__(self, sequences: Sequence[Encoded]) -> list[np.ndarray]:
-        """Return the logits of each sequence's picked tokens, [picked, classes]."""
+    def __call__(self, sequences: Sequence[Encoded], leave_after: Sequence[int] = ()) -> list[np.ndarray]:
+        """Return the logits of each sequence's picked tokens, [picked, classes]; whoever knows no exits takes none."""
         order = sorted(range(len(sequences)), key=lambda n: len(sequences[n].ids))
         answers: dict[int, np.ndarray] = {}
         for start in range(0, len(order), self.setting.group):
@@ -79,6 +81,8 @@ class Rival:
 
 def transformers_eager(model: PreTrainedModel) -> Padded:
     """Plain transformers, padded; on a GPU where there is one."""
+    import torch
+
     device = next(model.parameters()).device
 
     @torch.inference_mode()
@@ -91,46 +95,56 @@ def transformers_eager(model: PreTrainedModel) -> Padded:
 
 def compiled(model: PreTrainedModel) -> Padded:
     """torch.compile with dynamic shapes."""
+    import torch
+
     return transformers_eager(torch.compile(model, dynamic=True))  # type: ignore[arg-type]
 
 
 def torch_int8(model: PreTrainedModel) -> Padded:
     """PyTorch's dynamic int8 linear layers."""
+    import torch
+
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return transformers_eager(torch.ao.quantization.quantize_dynamic(model, {torch.nn.Linear}, dtype=torch.qint8))
 
 
-def naive_early_exit(model: PreTrainedModel, leave_after: Sequence[int]) -> Padded:
-    """The thesis's loop: every classifier for the whole batch, layers until the last input has left.
+class NaiveEarlyExit(Rival):
+    """The thesis's loop: every classifier for the whole batch, layers until the last input has exited."""
 
-    Args:
-        model: With exits.
-        leave_after: Holds the layer after which the deepest of the next batch leaves.
-    """
-    device = next(model.parameters()).device
+    def __init__(self, model: PreTrainedModel) -> None:
+        super().__init__(self._run)
+        self.model, self.deepest = model, model.config.num_hidden_layers
 
-    @torch.inference_mode()
-    def run(ids: np.ndarray, mask: np.ndarray) -> np.ndarray:
-        hidden = model.roberta.embeddings(input_ids=torch.from_numpy(ids).to(device))
-        keep = torch.from_numpy(mask).to(device)
-        bias = create_bidirectional_mask(config=model.config, inputs_embeds=hidden, attention_mask=keep)
-        for number, layer in enumerate(model.roberta.encoder.layer, start=1):
-            hidden = layer(hidden, bias)
-            if number in model.config.exit_layers:
-                logits = model.classify(number, hidden)
-                shares = logits.softmax(-1)
-                entropy = -(shares * shares.log()).sum(-1)
-                # The host decides, and here finds that whoever leaves last does so.
-                if float(entropy.max()) >= 0 and number >= leave_after[0]:
-                    break
-        return logits.float().cpu().numpy()
+    def __call__(self, sequences: Sequence[Encoded], leave_after: Sequence[int] = ()) -> list[np.ndarray]:
+        """Return what the exit says after which the deepest of the batch leaves."""
+        self.deepest = max(leave_after, default=self.model.config.num_hidden_layers)
+        return super().__call__(sequences)
 
-    return run
+    def _run(self, ids: np.ndarray, mask: np.ndarray) -> np.ndarray:
+        import torch
+        from transformers.masking_utils import create_bidirectional_mask
+
+        model, device = self.model, self.model.device
+        with torch.inference_mode():
+            hidden = model.roberta.embeddings(input_ids=torch.from_numpy(ids).to(device))
+            keep = torch.from_numpy(mask).to(device)
+            bias = create_bidirectional_mask(config=model.config, inputs_embeds=hidden, attention_mask=keep)
+            for number, layer in enumerate(model.roberta.encoder.layer, start=1):
+                hidden = layer(hidden, bias)
+                if number in model.config.exit_layers:
+                    logits = model.classify(number, hidden)
+                    shares = logits.softmax(-1)
+                    entropy = -(shares * shares.log()).sum(-1)
+                    # The host decides, and here finds that whoever leaves last does so.
+                    if float(entropy.max()) >= 0 and number >= self.deepest:
+                        break
+            return logits.float().cpu().numpy()
 
 
 def write_onnx(model: PreTrainedModel, path: Path) -> None:
     """Export a plain model, with dynamic shapes, for ONNX Runtime and its int8."""
+    import torch
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
     ids = torch.full((2, 8), 5)
@@ -167,6 +181,7 @@ def write_openvino(model: PreTrainedModel, path: Path, calibration: Sequence[Enc
     """Convert a plain model, and quantise it with NNCF (static scales, SmoothQuant, as its makers advise)."""
     import nncf
     import openvino
+    import torch
 
     ids = torch.full((2, 8), 5)
     shape = openvino.PartialShape([-1, -1])
@@ -221,15 +236,24 @@ def _compile(path: Path, precision: str, shape: tuple[int, ...] | None = None) -
     return core.compile_model(model, "CPU", settings)
 
 
-def ctranslate2_encoder(model: PreTrainedModel, folder: Path, precision: str) -> Padded:
-    """CTranslate2's encoder and PyTorch's classifier: it runs XLM-R that classifies texts."""
+def ctranslate2_encoder(model: PreTrainedModel, tokenizer: Path, precision: str) -> Padded:
+    """CTranslate2's encoder and PyTorch's classifier: it runs XLM-R that classifies texts.
+
+    Args:
+        model: Plain.
+        tokenizer: A folder with its tokenizer; what is written stands beside it.
+        precision: float32 or int8.
+    """
     import ctranslate2
+    import torch
     from ctranslate2.converters import TransformersConverter
 
     # transformers 5 writes no such key, and the converter asserts it.
     model.config.position_embedding_type = "absolute"
+    folder = tokenizer.with_suffix(".ct2")
     model.save_pretrained(folder / "source")
-    shutil.copytree(folder.parent / "xnli", folder / "source", dirs_exist_ok=True, ignore=_all_but_tokenizer)
+    for file in tokenizer.glob("tokenizer*"):
+        shutil.copy(file, folder / "source")
     converted = folder / precision
     TransformersConverter(str(folder / "source")).convert(str(converted), quantization=precision, force=True)
     encoder = ctranslate2.Encoder(
@@ -243,7 +267,3 @@ def ctranslate2_encoder(model: PreTrainedModel, folder: Path, precision: str) ->
         return model.classifier(torch.from_numpy(hidden)).numpy()
 
     return run
-
-
-def _all_but_tokenizer(_: str, names: list[str]) -> list[str]:
-    return [name for name in names if not name.startswith("tokenizer")]

@@ -1,6 +1,6 @@
 """A trained early-exit model at XLM-R Base's width that answers as it did: real decisions, a real layer's work.
 
-    python benchmarks/widen.py MODEL CALIBRATION OUT [--width 768] [--heads 12]
+    python benchmarks/widen.py MODEL OUT [--width 768] [--heads 12]
 
 The models that are trained on two cores are so narrow that an exit costs about as much as the layer it spares, and say
 nothing about what their exits would bring at the width of a model that is deployed. Here each channel is repeated and
@@ -8,19 +8,18 @@ each weight that reads it divided by the number of its copies. A LayerNorm of co
 original, so every state is the old one repeated, and logits and exits are the old ones but for rounding
 (Net2WiderNet, https://arxiv.org/abs/1511.05641, which draws at random whom to copy). The depth stays.
 
-Writes OUT/model, and OUT/calibration with CALIBRATION's policy, for benchmarks/trained.py; prints the largest
-difference of a logit on random input.
+Prints the largest difference of a logit on random input. `halfling calibrate`, `export` and `costs` do the rest.
 """
 
 import argparse
 from pathlib import Path
 
 import torch
-from halfling.evaluate.network import load_network
 from torch import Tensor
 
-from halfling.exits.policy import Calibration
-from halfling.models.load import load_tokenizer, weights_sha256
+from halfling.models.classifier import load_classifier
+from halfling.models.load import load_tokenizer
+from halfling.tasks import read_task
 
 
 def grow(weight: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
@@ -74,25 +73,21 @@ def widen(model: torch.nn.Module, width: int, heads: int) -> torch.nn.Module:
 def main() -> None:
     """Widen, compare, write."""
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    options.add_argument("model", type=Path)
-    options.add_argument("calibration", type=Path)
+    options.add_argument("model", type=Path, help="an early-exit model's folder (`halfling exits`)")
     options.add_argument("out", type=Path)
     options.add_argument("--width", type=int, default=768)
     options.add_argument("--heads", type=int, default=12)
     chosen = options.parse_args()
-    calibration = Calibration.read(chosen.calibration / "exit_policy.json")
-    model = load_network(calibration.task, chosen.model, chosen.calibration)[0].cpu()
+    model = load_classifier(chosen.model).eval()
     wide = widen(model, chosen.width, chosen.heads)
     ids = torch.randint(4, model.config.vocab_size, (8, 32), generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
         pairs = zip(*(each(ids, all_exits=True).exit_logits for each in (model, wide)), strict=True)
         print(f"largest difference of a logit: {max(float((a - b).abs().max()) for a, b in pairs):.1e}")
-    wide.save_pretrained(chosen.out / "model")
-    load_tokenizer(chosen.model).save_pretrained(chosen.out / "model")
-    policy = calibration.policy.model_copy(update={"model": weights_sha256(chosen.out / "model")})
-    (chosen.out / "calibration").mkdir(parents=True, exist_ok=True)
-    # What was measured of the narrow model, its curve and times, does not hold for this one.
-    Calibration(task=calibration.task, policy=policy, curve=()).write(chosen.out / "calibration" / "exit_policy.json")
+    wide.save_pretrained(chosen.out)
+    load_tokenizer(chosen.model).save_pretrained(chosen.out)
+    if task := read_task(chosen.model):
+        task.write(chosen.out)
 
 
 if __name__ == "__main__":

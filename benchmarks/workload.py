@@ -1,15 +1,13 @@
-"""What is measured: sentences of six languages, a model of XLM-R Base's shape to read them, and where each leaves."""
+"""What is measured: sentences of six languages, a model of XLM-R Base's shape to read them, and where each exits."""
 
 import lzma
 import math
-import tempfile
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import chain, cycle, islice, product
 from pathlib import Path
 from random import Random
-from typing import Any
 
 import numpy as np
 import torch
@@ -17,31 +15,25 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from halfling.cost.flops import Head, flops
 from halfling.engine import Encoded
+from halfling.engine.exported import BackendName, Precision
 from halfling.exits.policy import Calibration, ExitPolicy
-from halfling.languages import SETS
-from halfling.models import EARLY_EXIT_MODELS, XLMRobertaEarlyExitConfig
+from halfling.export.write import ExportSettings, export
+from halfling.models import XLMRobertaEarlyExitConfig
+from halfling.models.classifier import EARLY_EXIT, PLAIN
 from halfling.models.load import weights_sha256
 from halfling.models.shapes import config_for
-from halfling.records import EncoderShape, TaskName
+from halfling.records import EncoderShape
 from halfling.sample.write import SampleSettings, write_sample
-from halfling.tasks import TASKS
-from halfling.tasks.encode import ABSENT
+from halfling.tasks import Task
+from halfling.tasks.encode import encode
+from halfling.tasks.examples import read_examples
 from halfling.tokens.unigram import tokenizer_of
 
-LANGUAGES = SETS["thesis-6"]
 SHARE = 0.686
 """What the thesis's early exit left of the arithmetic."""
 
 _TEXT_BYTES = 150_000  # of each of 90 languages: enough for 250,002 pieces
 _FIRST, _SPECIALS = 4, 5
-
-
-@dataclass(frozen=True)
-class Sentences:
-    """Dev sentences of one task in one language, as texts and as token ids."""
-
-    texts: list[Any]
-    encoded: list[Encoded]
 
 
 def pieces(number: int, data: Path) -> list[tuple[str, float]]:
@@ -82,34 +74,17 @@ def _text(data: Path) -> Iterator[str]:
 
 
 def read_sentences(
-    task: TaskName,
-    data: Path,
-    tokenizer: PreTrainedTokenizerBase,
-    number: int,
-    vocab_size: int | None = None,
-    max_tokens: int = 512,
-) -> dict[str, Sentences]:
-    """Return the first dev sentences of every language; ids are folded into a vocabulary of `vocab_size`, if given."""
-    found = {}
-    for language in LANGUAGES:
-        examples = TASKS[task].read(data, "dev", language)[:number]
-        encoded = TASKS[task].encode(examples, tokenizer, max_tokens)
-        places = encoded.word_positions or [[0]] * len(examples)
-        sequences = [
-            Encoded(
-                _fold(np.array(row["input_ids"]), vocab_size), np.array([place for place in some if place != ABSENT])
-            )
-            for row, some in zip(encoded.rows, places, strict=True)
-        ]
-        texts = [list(e.tokens) if task == "wikiann" else (e.premise, e.hypothesis) for e in examples]
-        found[language] = Sentences(texts, sequences)
-    return found
+    task: Task, tokenizer: PreTrainedTokenizerBase, number: int, vocab_size: int
+) -> dict[str, list[Encoded]]:
+    """Return the first dev sentences of every language; ids are folded into a vocabulary of `vocab_size`."""
 
+    def fold(ids: np.ndarray) -> np.ndarray:
+        return np.where(ids < _FIRST, ids, _FIRST + ids % (vocab_size - _SPECIALS))
 
-def _fold(ids: np.ndarray, vocab_size: int | None) -> np.ndarray:
-    if vocab_size is None:
-        return ids
-    return np.where(ids < _FIRST, ids, _FIRST + ids % (vocab_size - _SPECIALS))
+    texts = {code: read_examples(task, "dev", code)[:number] for code in task.languages}
+    return {
+        code: [replace(one, ids=fold(one.ids)) for one in encode(some, tokenizer, 512)] for code, some in texts.items()
+    }
 
 
 def data_folder(wanted: Path, scratch: Path) -> Path:
@@ -121,30 +96,38 @@ def data_folder(wanted: Path, scratch: Path) -> Path:
 
 
 def write_model(
-    folder: Path, task: TaskName, shape: EncoderShape, exits: Sequence[int], tokenizer: PreTrainedTokenizerBase
+    folder: Path, task: Task, shape: EncoderShape, exits: Sequence[int], tokenizer: PreTrainedTokenizerBase
 ) -> tuple[PreTrainedModel, PreTrainedModel]:
-    """Write an early-exit model with random weights, and its policy into `folder/policy`.
+    """Write an early-exit model with random weights and its task, and its policy into `folder/policy`.
 
     Returns:
         The model as plain transformers has it, and with exits.
     """
     torch.manual_seed(0)
     config = config_for(shape)
-    config.num_labels = len(TASKS[task].labels)
-    config.id2label = dict(enumerate(TASKS[task].labels))
+    config.id2label = dict(enumerate(task.labels or ()))
     config.label2id = {label: number for number, label in config.id2label.items()}
-    plain = TASKS[task].model_class(config).eval()
-    early = EARLY_EXIT_MODELS[task](
-        XLMRobertaEarlyExitConfig(**{**config.to_dict(), "exit_layers": list(exits)})
-    ).eval()
+    plain = PLAIN[task.head](config).eval()
+    early = EARLY_EXIT[task.head](XLMRobertaEarlyExitConfig(**{**config.to_dict(), "exit_layers": list(exits)})).eval()
     early.load_state_dict(plain.state_dict(), strict=False)
     early.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
-    # Any threshold above 0: where inputs leave is imposed.
+    task.write(folder)
+    # Any threshold above 0: where inputs exit is imposed.
     policy = ExitPolicy.uniform(tuple(exits), 0.5, model=weights_sha256(folder))
     (folder / "policy").mkdir()
-    Calibration(task=task, policy=policy, max_drop=0, curve=()).write(folder / "policy" / "exit_policy.json")
+    Calibration(task=task.name, policy=policy, curve=()).write(folder / "policy" / "exit_policy.json")
     return plain, early
+
+
+def export_model(model: Path, precision: Precision, *, exits: bool = True, backend: BackendName = "openvino") -> Path:
+    """Export what `write_model` wrote, once, into a folder beside it, and return that."""
+    out = model.parent / f"{model.name}-{precision}-{'exits' if exits else 'off'}"
+    if not out.exists():
+        out.mkdir()
+        settings = ExportSettings(backends=(backend,), precision=precision)
+        export(settings=settings, model=model, out=out, policy=model / "policy" if exits else None)
+    return out
 
 
 def tokenizers(data: Path, *sizes: int) -> list[PreTrainedTokenizerBase]:
@@ -153,9 +136,7 @@ def tokenizers(data: Path, *sizes: int) -> list[PreTrainedTokenizerBase]:
     return [tokenizer_of(most[: size - _SPECIALS], 512) for size in sizes]
 
 
-def impose(
-    shape: EncoderShape, task: TaskName, lengths: Sequence[int], exits: Sequence[int]
-) -> tuple[list[int], float]:
+def impose(shape: EncoderShape, task: Task, lengths: Sequence[int], exits: Sequence[int]) -> tuple[list[int], float]:
     """Return the layer after which each input leaves, so that about `SHARE` of the arithmetic is left; and the share.
 
     Inputs in random order leave at the early exits in turn, until enough is saved; the others stay to the end. Of many
@@ -163,30 +144,26 @@ def impose(
     its length, and a draw that lets the long ones leave would save arithmetic and little time.
     The share counts all classifiers that are evaluated.
     """
-    draws = (_draw(shape, task, lengths, exits, seed) for seed in range(200))
+    plain = Head(kind=task.head, num_classes=len(task.labels or ()))
+    early = plain.model_copy(update={"layers": tuple(exits)})
+    whole = flops(shape, lengths, [shape.num_layers] * len(lengths), plain).total
+    each = {
+        (tokens, layer): flops(shape, [tokens], [layer], early).total / whole
+        for tokens, layer in product({*lengths}, exits)
+    }
+    draws = (_draw(each, lengths, exits, seed) for seed in range(200))
     return min(draws, key=lambda draw: abs(draw[1] - SHARE) + abs(sum(draw[0]) / len(lengths) / exits[-1] - SHARE))
 
 
 def _draw(
-    shape: EncoderShape, task: TaskName, lengths: Sequence[int], exits: Sequence[int], seed: int
+    each: Mapping[tuple[int, int], float], lengths: Sequence[int], exits: Sequence[int], seed: int
 ) -> tuple[list[int], float]:
-    kind, classes = ("token", 7) if task == "wikiann" else ("sequence", 3)
-    plain = Head(kind=kind, num_classes=classes)
-    early = Head(kind=kind, num_classes=classes, layers=tuple(exits))
-    whole = flops(shape, lengths, [shape.num_layers] * len(lengths), plain).total
-    taken = [shape.num_layers] * len(lengths)
-    share = flops(shape, lengths, taken, early).total / whole
+    taken = [exits[-1]] * len(lengths)
+    share = sum(each[tokens, exits[-1]] for tokens in lengths)
     order = Random(seed).sample(range(len(lengths)), len(lengths))
     for place, layer in zip(order, cycle(exits[:-1])):
-        before, taken[place] = taken[place], layer
-        now = flops(shape, lengths, taken, early).total / whole
-        if abs(now - SHARE) > abs(share - SHARE):
-            taken[place] = before
-            continue
-        share = now
+        tokens = lengths[place]
+        now = share + each[tokens, layer] - each[tokens, exits[-1]]
+        if abs(now - SHARE) <= abs(share - SHARE):
+            taken[place], share = layer, now
     return taken, share
-
-
-def scratch_folder() -> tempfile.TemporaryDirectory[str]:
-    """Return a folder that vanishes with the run."""
-    return tempfile.TemporaryDirectory(prefix="halfling-benchmark-")
