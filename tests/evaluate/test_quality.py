@@ -1,4 +1,3 @@
-
 import pytest
 
 from halfling.calibrate.simulate import head_of
