@@ -128,22 +128,20 @@ def state(stage: Stage, unmade: Sequence[Path] = ()) -> str:
 
     Returns:
         "done"; "interrupted", a try can be gone on from; "changed", made from something else or edited since, so
-        made again; "to do"; or "missing" and the line that a run would say of an input.
+        made again; "to do"; or "missing ROLE at PATH", an input that is not there and that nobody makes.
 
     Raises:
         HalflingError: The stage would be refused for what lies at its `out`.
     """
     out = _out(stage)
-    try:
-        _refuse_missing(stage, unmade)
-        if not any(_within(path, unmade) for _, path in paths_in(stage.inputs)):
-            wanted = fingerprint(stage.work.__name__, stage.settings, _contents(stage))
-            if finished(out, wanted):
-                return "done"
-            if begun(beside(out)) == wanted:
-                return "interrupted"
-    except HalflingError as error:
-        return f"missing {error}"
+    if missing := _missing(stage, unmade):
+        return "missing {} at {}".format(*missing)
+    if not any(_within(path, unmade) for _, path in paths_in(stage.inputs)):
+        wanted = fingerprint(stage.work.__name__, stage.settings, _contents(stage))
+        if finished(out, wanted):
+            return "done"
+        if begun(beside(out)) == wanted:
+            return "interrupted"
     return "changed" if manifest_of(out) else "to do"
 
 
@@ -168,10 +166,16 @@ def _out(stage: Stage) -> Path:
     return out
 
 
+def _missing(stage: Stage, made_before: Sequence[Path] = ()) -> tuple[str, Path] | None:
+    """Return the role and the path of the first input that is not there and that nobody makes."""
+    read = paths_in(stage.inputs)
+    return next((one for one in read if not one[1].exists() and not _within(one[1], made_before)), None)
+
+
 def _refuse_missing(stage: Stage, made_before: Sequence[Path] = ()) -> None:
-    for role, path in paths_in(stage.inputs):
-        if not path.exists() and not _within(path, made_before):
-            raise HalflingError(f"{stage.name}: no {role} at {path}: run the stage that makes it, or mend the path")
+    if missing := _missing(stage, made_before):
+        role, path = missing
+        raise HalflingError(f"{stage.name}: no {role} at {path}: run the stage that makes it, or mend the path")
 
 
 def _within(path: Path, folders: Sequence[Path]) -> bool:

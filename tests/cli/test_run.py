@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from halfling.files import STARTED
+from halfling.files import MANIFEST
 
 RECIPES = sorted((Path(__file__).parents[2] / "recipes").glob("*.yaml"))
 

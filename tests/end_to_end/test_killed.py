@@ -27,6 +27,7 @@ KILLS = [
     (f"quality/{NAME}", 3, f"quality/.{NAME}.halfling/work"),
     (f"exits/{NAME}", 30, f"exits/.{NAME}.halfling/partial/checkpoints/checkpoint-25/complete"),
     (f"calibrate/{NAME}", 2, f"calibrate/.{NAME}.halfling/work"),
+    (f"export/{NAME}/float32", 1, f"export/{NAME}/.float32.halfling/work"),
     ("costs/wikiann", 2, "costs/.wikiann.halfling/work"),
     ("report", 3, ".report.halfling/partial/results.csv"),
 ]

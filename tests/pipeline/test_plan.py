@@ -6,14 +6,14 @@ import yaml
 from halfling.pipeline.plan import plan
 from halfling.pipeline.recipe import read_recipe
 from halfling.stage import Stage
+from halfling.tasks import Task
 
 RECIPES = sorted((Path(__file__).parents[2] / "recipes").glob("*.yaml"))
 TINY = {
     "name": "tiny",
     "data": "data",
     "text": "{data}/cc100",
-    "finetune": {"xnli": {}, "wikiann": {}},
-    "exits": {"xnli": {}, "wikiann": {}},
+    "tasks": {"xnli": {}, "wikiann": {}},
 }
 
 
@@ -35,6 +35,8 @@ def by_name(planned: list[Stage]) -> dict[str, Stage]:
 
 
 def folders(value) -> list[Path]:
+    if isinstance(value, Task):
+        return value.files()
     if isinstance(value, dict):
         return [folder for inner in value.values() for folder in folders(inner)]
     return [value] if isinstance(value, Path) else []
@@ -109,14 +111,20 @@ def test_stages_of_a_small_recipe_stand_in_the_order_of_the_flow(stages):
         "teacher",
         "distill/uniform",
         "finetune/teacher-xnli-0",
-        "quality/teacher-xnli-0",
+        "export/teacher-xnli-0/float32",
     ]
     names = [name for name in stages() if "student-uniform" in name and "wikiann" in name]
     assert names == [
         "finetune/student-uniform-wikiann-0",
+        "export/student-uniform-wikiann-0/float32",
+        "export/student-uniform-wikiann-0/int8",
         "quality/student-uniform-wikiann-0",
         "exits/student-uniform-wikiann-0",
         "calibrate/student-uniform-wikiann-0",
+        "export/student-uniform-exits-wikiann-0/float32",
+        "export/student-uniform-exits-wikiann-0/int8",
+        "export/student-uniform-exits-wikiann-0/float32-exits",
+        "export/student-uniform-exits-wikiann-0/int8-exits",
         "quality/student-uniform-exits-wikiann-0",
     ]
 
@@ -125,13 +133,15 @@ def test_the_sample_is_a_stage_of_its_own_that_text_and_data_are_read_from(stage
     planned = stages(data="sample")
     assert next(iter(planned)) == "sample"
     assert planned["corpus"].inputs["source"] == tmp_path / "run/sample/cc100"
-    assert planned["finetune/teacher-xnli-0"].inputs["data"] == tmp_path / "run/sample"
+    assert tmp_path / "run/sample/xnli/train-en.tsv.xz" in planned["finetune/teacher-xnli-0"].inputs["task"].files()
     assert "sample" not in stages()
 
 
 def test_the_hub_stays_a_word_and_is_no_path(stages):
     planned = stages(data="hub", text="cc100")
-    assert planned["finetune/teacher-xnli-0"].inputs["data"] == "hub"
+    task = planned["finetune/teacher-xnli-0"].inputs["task"]
+    assert (task.train["en"], task.dev["sw"]) == ("hub:facebook/xnli:en:train", "hub:facebook/xnli:sw:validation")
+    assert task.files() == []
     assert planned["corpus"].inputs["source"] == Path("cc100")
 
 
@@ -142,16 +152,39 @@ def test_a_tasks_seed_and_model_name_reach_its_stages(stages):
         assert not planned[f"finetune/teacher-xnli-{seed}"].settings.from_scratch
         assert planned[f"finetune/teacher-xnli-{seed}"].settings.seed == seed
         quality = planned[f"quality/student-uniform-exits-xnli-{seed}"]
-        assert (quality.settings.model, quality.settings.seed) == ("student-uniform-exits", seed)
-        assert quality.inputs["model"].name == quality.inputs["policy"].name == f"student-uniform-xnli-{seed}"
+        assert quality.settings.seed == seed
+        forms = ("float32", "int8", "float32-exits", "int8-exits", "pytorch")
+        assert [*quality.inputs["models"]] == [f"student-uniform-exits/{form}" for form in forms]
+        for form in forms[:2]:
+            assert "policy" not in planned[f"export/student-uniform-exits-xnli-{seed}/{form}"].inputs
+            early = planned[f"export/student-uniform-exits-xnli-{seed}/{form}-exits"].inputs
+            assert early["model"].name == early["policy"].name == f"student-uniform-xnli-{seed}"
+        assert [*planned[f"quality/scratch-xnli-{seed}"].inputs["models"]] == ["scratch/pytorch"]
+
+
+def test_a_task_of_ones_own_stands_beside_a_preset(stages, tmp_path):
+    own = {
+        "kind": "tagging",
+        "train": {"sw": "a.conll"},
+        "dev": "{data}/dev-{language}.conll",
+        "languages": ["sw", "ur"],
+    }
+    planned = stages(tasks={"products": own, "wikiann": {"languages": ["en", "de"]}}, finetune={}, exits={})
+    task = planned["exits/student-uniform-products-0"].inputs["task"]
+    assert (task.name, task.train, task.dev) == (
+        "products",
+        {"sw": "a.conll"},
+        {"sw": "data/dev-sw.conll", "ur": "data/dev-ur.conll"},
+    )
+    assert planned["costs/wikiann"].inputs["task"].languages == ("en", "de")
 
 
 def test_exits_go_to_the_layer_maps_that_are_named_and_all_models_are_measured_side_by_side(stages):
     maps = {"layer_maps": ["uniform", "top"]}
     for named, expected in ((None, {"uniform", "top"}), (["top"], {"top"}), ([], set())):
-        costs = stages(distill=maps, models={"exits_on": named})["costs/xnli"].inputs
-        assert set(costs["policies"]) == {f"student-{name}-exits" for name in expected}
-        assert set(costs["models"]) == {"teacher", "student-uniform", "student-top", *costs["policies"]}
+        measured = stages(distill=maps, models={"exits_on": named})["costs/xnli"].inputs["models"]
+        models = {name.partition("/")[0] for name in measured}
+        assert models == {"teacher", "student-uniform", "student-top", *(f"student-{name}-exits" for name in expected)}
 
 
 def test_the_report_reads_every_measurement_and_nothing_else(stages):

@@ -77,6 +77,6 @@ def _list(stages: Sequence[Stage], folder: Path, *, as_json: bool) -> None:
             typer.echo(f"{number:>3}  {stage.name:<{width}}  {state}")
         numbers = Counter(state.split()[0] if state.startswith("missing") else state for state in found)
         typer.echo(f"{folder}: {', '.join(f'{number} {state}' for state, number in numbers.items())}")
-    for state in found:
+    for stage, state in zip(stages, found, strict=True):
         if state.startswith("missing"):
-            raise HalflingError(state.removeprefix("missing "))
+            raise HalflingError(f"{stage.name}: {state}: mend the path, or make it first")

@@ -14,7 +14,7 @@ from halfling.cost.latency import interleaved, timing
 from halfling.cost.memory import peak_bytes
 from halfling.evaluate.quality import measured_task
 from halfling.evaluate.runtime import Runtime, load_runtime, mean_gflops
-from halfling.files import write_text
+from halfling.files import names_in, write_text
 from halfling.records import Cost, Counts, Progress, Settings, silent
 from halfling.tasks.examples import Example, read_examples
 from halfling.tasks.task import Task
@@ -79,7 +79,7 @@ def measure_costs(
                 rounds_ms_b32=tuple(1e3 * seconds for seconds in batch[name]),
                 timed_gflops=mean_gflops(one, one.answer(examples, BATCH), len(examples)),
                 peak_bytes=peaks[name],
-                disk_bytes=sum(path.stat().st_size for path in models[name].rglob("*") if path.is_file()),
+                disk_bytes=sum((models[name] / file).stat().st_size for file in names_in(models[name])),
             )
             for name, one in runtimes.items()
         ]
