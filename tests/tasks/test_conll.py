@@ -30,7 +30,7 @@ def test_sentences_end_at_blank_lines_or_at_the_end(read, end):
     [
         "Anna B-PER\nBo   I-PER\n. O\n\nRome \t B-LOC\n",
         "Anna\tNNP\tB-PER\nBo\tNNP\tI-PER\n.\t.\tO\n\nRome\tNNP\tB-LOC\n",
-        "-DOCSTART- -X- O\n\nAnna NNP I-PER\nBo NNP I-PER\n. . O\n\n-DOCSTART- -X- O\n\nRome N I-LOC",
+        "-DOCSTART- -X- O O\n\nAnna N B-NP I-PER\nBo N I-NP I-PER\n. . O O\n\n-DOCSTART- -X- O O\n\nRome N B-NP I-LOC",
         "# id = 1\n# Anna Bo.\nAnna S B-PER\nBo S E-PER\n. S O\n\n# id = 2\nRome S S-LOC\n",
         "Anna\tB-PER\nBo\tL-PER\n.\tO\n\nRome\tU-LOC\n",
         "Anna PER\nBo PER\n. O\n\nRome LOC\n",

@@ -4,7 +4,7 @@ import pytest
 
 from halfling.errors import HalflingError
 from halfling.settings import check
-from halfling.tasks.task import SOURCES_FILE, TASK_FILE, Task, read_task
+from halfling.tasks.task import Task, read_task
 
 
 def test_one_source_stands_for_one_a_language():
@@ -46,14 +46,14 @@ def test_a_task_travels_with_a_model_and_its_sources_become_absolute(tmp_path, m
     task.write(tmp_path)
     absolute = {"sw": f"{tmp_path}/dev.csv", "ur": f"hub:{tmp_path}/hub-form:ur:test", "hi": "hub:some/set::test"}
     assert read_task(tmp_path) == task.model_copy(update={"dev": absolute})
-    assert str(tmp_path) not in (tmp_path / TASK_FILE).read_text()
-    (tmp_path / SOURCES_FILE).unlink()
+    assert str(tmp_path) not in (tmp_path / "task.json").read_text()
+    (tmp_path / "task-sources.json").unlink()
     assert read_task(tmp_path) == task.model_copy(update={"dev": {}})
 
 
 def test_a_model_without_a_task_has_none_and_a_damaged_one_is_one_line(tmp_path):
     assert read_task(tmp_path) is None
-    (tmp_path / TASK_FILE).write_text(json.dumps({"name": "t", "labels": 3}))
+    (tmp_path / "task.json").write_text(json.dumps({"name": "t", "labels": 3}))
     with pytest.raises(HalflingError, match=r"task.json: not a Task \(labels"):
         read_task(tmp_path)
 
