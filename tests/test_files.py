@@ -4,7 +4,7 @@ import json
 import pytest
 
 from halfling import files
-from halfling.files import digest, whole_file, write_json
+from halfling.files import beside, digest, whole_file, write_json
 
 
 def test_a_file_appears_only_when_its_block_ends(tmp_path):
@@ -23,6 +23,18 @@ def test_a_failed_write_keeps_what_was_there(tmp_path):
         partial.write_text("half \ud800", encoding="utf-8")
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_file_is_never_written_through_a_link_nor_over_a_neighbour(tmp_path):
+    for name in ("mine.txt", "a.txt.partial"):
+        (tmp_path / name).write_text("precious")
+    beside(tmp_path / "a.txt").symlink_to("mine.txt")
+    write_json(tmp_path / "a.txt", 1)
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {
+        "a.txt": "1\n",
+        "mine.txt": "precious",
+        "a.txt.partial": "precious",
+    }
 
 
 def test_json_keeps_letters_of_every_script(tmp_path):

@@ -220,6 +220,10 @@ def killed_at(number: int, *stages: Stage) -> bool:
     return status != 0
 
 
+FORKS = pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+
+
+@FORKS
 @pytest.mark.parametrize("older", [False, True])
 def test_killed_before_any_change_of_a_file_the_same_command_ends_the_same(older, tmp_path):
     for number in itertools.count():
@@ -241,6 +245,7 @@ def test_killed_before_any_change_of_a_file_the_same_command_ends_the_same(older
     assert number > 12
 
 
+@FORKS
 def test_killed_again_and_again_with_other_settings_in_between_nothing_of_the_user_s_is_lost(tmp_path):
     chance = random.Random(0)
     run_stage(stage(tmp_path / "one", word="older"))
@@ -253,10 +258,10 @@ def test_killed_again_and_again_with_other_settings_in_between_nothing_of_the_us
     assert [path.name for path in tmp_path.iterdir()] == ["one"]
 
 
+@FORKS
 def test_killed_between_manifest_and_renaming_is_finished_without_work(tmp_path):
-    once = stage(tmp_path / "one", write_once)
-    for number in itertools.count():
-        killed_at(number, once)
+    once, number = stage(tmp_path / "one", write_once), itertools.count()
+    while killed_at(next(number), once):
         if (tmp_path / ".one.halfling/partial/manifest.json").exists():
             break
         shutil.rmtree(tmp_path / ".one.halfling", ignore_errors=True)

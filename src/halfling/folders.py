@@ -44,6 +44,9 @@ def alone(out: Path) -> Iterator[Path]:
         raise HalflingError(f"{out}: a link or a mount point cannot be replaced: name a folder within")
     aside = beside(out)
     missing = [folder for folder in aside.parents if not folder.exists()]
+    home = aside.parents[len(missing)]
+    if not home.is_dir():
+        raise HalflingError(f"{home}: is no folder, so {out.name} cannot be made in it: name another place")
     with _lock(out, aside):
         try:
             _settle(out, aside)

@@ -1,8 +1,10 @@
 import pytest
 
+from halfling.corpus.build import CorpusSettings, build_corpus
 from halfling.corpus.sources import SourceSettings, open_source
 from halfling.corpus.sources.folder import find_sources
 from halfling.errors import HalflingError
+from halfling.fingerprint import contents
 
 
 def touch(folder, *names):
@@ -60,3 +62,15 @@ def test_an_address_without_a_host_is_one_clear_line(tmp_path, address):
 @pytest.mark.parametrize("address", ["http://127.0.0.1:8000/", "http://[::1]:80/x", "https://data.statmt.org/cc-100/"])
 def test_an_address_with_a_host_is_taken(tmp_path, address):
     assert open_source(address, SourceSettings(), ("sw",), tmp_path).place("sw") == f"{address.rstrip('/')}/sw.txt.xz"
+
+
+def test_a_corpus_depends_on_the_files_of_its_languages_alone(tmp_path):
+    def read(*codes):
+        return contents({"source": tmp_path}, CorpusSettings(languages=codes), build_corpus.reads)
+
+    touch(tmp_path, "en.txt", "sw.txt")
+    before, both = read("en"), read("en", "sw")
+    touch(tmp_path, "hi.txt", "README", ".DS_Store")
+    assert read("en") == before != both == read("en", "sw")
+    (tmp_path / "en.txt").write_text("changed\n")
+    assert read("en") != before
