@@ -11,6 +11,7 @@ RECIPES = sorted((Path(__file__).parents[2] / "recipes").glob("*.yaml"))
 def data(tmp_path):
     """A data folder, as overrides of a recipe."""
     (tmp_path / "data/cc100").mkdir(parents=True)
+    (tmp_path / "data/cc100/en.txt").write_text("A text.\n", encoding="utf-8")
     for folder, codes in (("xnli", ("train-en", *DEV)), ("panx", ("train-en", *DEV))):
         (tmp_path / "data" / folder).mkdir()
         for code in codes:
