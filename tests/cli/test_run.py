@@ -3,6 +3,8 @@ from pathlib import Path
 
 import pytest
 
+from halfling.languages import SETS
+
 DEV = [f"dev-{code}" for code in ("en", "ru", "hi", "tr", "sw", "ur")]
 RECIPES = sorted((Path(__file__).parents[2] / "recipes").glob("*.yaml"))
 
@@ -11,7 +13,8 @@ RECIPES = sorted((Path(__file__).parents[2] / "recipes").glob("*.yaml"))
 def data(tmp_path):
     """A data folder, as overrides of a recipe."""
     (tmp_path / "data/cc100").mkdir(parents=True)
-    (tmp_path / "data/cc100/en.txt").write_text("A text.\n", encoding="utf-8")
+    for code in SETS["xlmr-100"]:
+        (tmp_path / f"data/cc100/{code}.txt").write_text("A text.\n", encoding="utf-8")
     for folder, codes in (("xnli", ("train-en", *DEV)), ("panx", ("train-en", *DEV))):
         (tmp_path / "data" / folder).mkdir()
         for code in codes:

@@ -1,7 +1,6 @@
 from types import SimpleNamespace
 
 import pytest
-
 from halfling.tasks.sources import labelled_files
 
 
