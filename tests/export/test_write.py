@@ -253,6 +253,25 @@ def test_what_does_not_say_what_torch_says_is_not_written(off, backend, precisio
         exported(model, tmp_path / "out", backends=(backend,), precision=precision)
 
 
+def test_a_refused_export_leaves_nothing(write_tagger, tmp_path, monkeypatch):
+    model = write_tagger(tmp_path / "model")
+
+    def refused(out, **settings):
+        with pytest.raises(HalflingError):
+            exported(model, out, **settings)
+        return list(out.iterdir())
+
+    config = json.loads((model / "config.json").read_text())
+    (model / "config.json").write_text(json.dumps(config | {"hidden_act": "relu"}))
+    assert not refused(tmp_path / "activation", backends=("onnx",))
+    (model / "config.json").write_text(json.dumps(config))
+    with monkeypatch.context() as patch:
+        patch.setattr(write, "_ROUNDING", 0.0)
+        assert not refused(tmp_path / "other answers", backends=("onnx", "torch"))
+    (model / "tokenizer.json").unlink()
+    assert not refused(tmp_path / "tokenizer", backends=("torch",))
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [

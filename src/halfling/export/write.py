@@ -63,7 +63,7 @@ def export(
         progress: Told of every segment.
 
     Returns:
-        `agreement`: a `check.Agreement` for each backend, exits off.
+        `agreement`: a `check.Agreement` for each backend, exits off; and the same in words, by backend.
 
     Raises:
         HalflingError: Something cannot be read, or float32 does not say what torch says.
@@ -78,10 +78,12 @@ def export(
     for one in agreements:
         off = one.largest_difference
         if not math.isfinite(off) or (settings.precision == "float32" and off > _ROUNDING):
+            for path in out.iterdir():
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
             raise HalflingError(
                 f"{one.backend}: logits differ by {off:.2g} from the trained model's: nothing was written"
             )
-    return {"agreement": [one.model_dump() for one in agreements]}
+    return {"agreement": [one.model_dump() for one in agreements], **{one.backend: str(one) for one in agreements}}
 
 
 def _write(
@@ -93,6 +95,10 @@ def _write(
     precision: Precision,
     progress: Progress,
 ) -> None:
+    act = trained.network.config.hidden_act
+    if act != "gelu" and {*backends} != {"torch"}:
+        raise HalflingError(f"hidden_act {act}: openvino and onnx compute gelu only: export for torch")
+    tokenizer = _write_tokenizer(model, out, examples.texts)
     weights = {name: weight.numpy() for name, weight in trained.network.state_dict().items()}
     shape, config = trained.shape, trained.network.config
     policy = trained.policy if trained.policy.is_early else ExitPolicy(layers=(shape.num_layers,), thresholds=())
@@ -104,7 +110,6 @@ def _write(
         weights[f"{embeddings}position_embeddings.weight"][config.pad_token_id + 1 :] + types,
         precision,
     )
-    tokenizer = _write_tokenizer(model, out, examples.texts)
     exported = Exported(
         format=FORMAT,
         kind=trained.kind,
@@ -143,9 +148,6 @@ def _write_segments(
     from halfling.export.graph import Int8, SegmentGraph
     from halfling.export.int8 import largest_inputs
 
-    act = trained.network.config.hidden_act
-    if act != "gelu":
-        raise HalflingError(f"hidden_act {act}: openvino and onnx compute gelu only: export for torch")
     int8 = Int8(largest_inputs(trained, examples.ids)) if exported.precision == "int8" else None
     graph = SegmentGraph(exported.shape, weights, trained.network.config.layer_norm_eps, int8)
     for name in {*exported.backends} - {"torch"}:
