@@ -35,13 +35,20 @@ def write_policy(tmp_path):
     return make
 
 
+COMPARED = ("num_sentences", "largest_difference", "equal_labels")
+
+
 def exported(model, out, policy=None, task=None, progress=silent, **settings):
     """Export into a folder, as its stage would, and return the agreement of each backend."""
     out.mkdir()
     counts = write.export(
         settings=ExportSettings(**settings), model=model, out=out, policy=policy, task=task, progress=progress
     )
-    return [Agreement.model_validate(one) for one in counts["agreement"]]
+    return [
+        Agreement(backend=name, **{field: counts[f"{name}_{field}"] for field in COMPARED})
+        for name in ("openvino", "onnx", "torch")
+        if f"{name}_num_sentences" in counts
+    ]
 
 
 def files_of(folder):

@@ -21,13 +21,6 @@ class Agreement(Record):
     largest_difference: float = Field(description="between any two logits")
     equal_labels: float = Field(description="share of the answers (words of a tagger) with the same label, 0..1")
 
-    def __str__(self) -> str:
-        """Return what is printed of it."""
-        return (
-            f"largest logit difference from torch {self.largest_difference:.2g}, "
-            f"{100 * self.equal_labels:.2f}% equal labels, {self.num_sentences} sentences"
-        )
-
 
 def agreement(trained: Trained, examples: Sentences, out: Path, backend: BackendName, num: int = 64) -> Agreement:
     """Compare all exits of an exported model with the trained one's on the first `num` sentences.

@@ -63,7 +63,8 @@ def export(
         progress: Told of every segment.
 
     Returns:
-        `agreement`: a `check.Agreement` for each backend, exits off; and the same in words, by backend.
+        How each backend's answers to the task's dev texts compare with the model's own, exits off: the largest
+        difference of any logit, the share of equal labels (of words, for a tagger), and how many texts that is.
 
     Raises:
         HalflingError: Something cannot be read, or float32 does not say what torch says.
@@ -83,7 +84,11 @@ def export(
             raise HalflingError(
                 f"{one.backend}: logits differ by {off:.2g} from the trained model's: nothing was written"
             )
-    return {"agreement": [one.model_dump() for one in agreements], **{one.backend: str(one) for one in agreements}}
+    return {
+        f"{one.backend}_{name}": value
+        for one in agreements
+        for name, value in one.model_dump(exclude={"backend"}).items()
+    }
 
 
 def _write(
