@@ -96,7 +96,8 @@ def test_a_text_that_is_not_utf_8_and_one_too_many(error, exported, tmp_path):
 def test_a_classifier_gives_no_label_where_there_is_no_text(halfling, write_classifier, tiny_tasks, tmp_path):
     model = write_classifier(tmp_path / "model", tiny_tasks["pairs"], [1, 3])
     assert halfling("export", model, tmp_path / "served", "--backends", "onnx").status == 0
-    said = halfling("predict", tmp_path / "served", "Anna\tin Rome", "", "yes\t ")
+    (tmp_path / "pairs.txt").write_text("Anna\tin Rome\n\nyes\t \n")
+    said = halfling("predict", tmp_path / "served", "--file", tmp_path / "pairs.txt")
     assert said.status == 0, said.err
     answer, nothing, half = said.out.split("\n")[:3]
     assert re.fullmatch(r"(entailment|neutral|contradiction) 0\.\d+\tlayer 3\tAnna\tin Rome", answer)
