@@ -47,7 +47,7 @@ class FakeTimes(dict):
 
 def calibrated(model: Path, out: Path, **changes) -> Calibration:
     out.mkdir(exist_ok=True)
-    values = {"max_tokens": 24, "batch_size": 7, "timing": "none", "resamples": 100}
+    values = {"max_tokens": 24, "batch_size": 7, "timing": "none", "resamples": 100, "engine": "onnx"}
     counts = calibrate(settings=CalibrateSettings(**(values | changes)), model=model, out=out)
     written = Calibration.read(out / "exit_policy.json")
     assert (counts["layers"], counts["thresholds"]) == (written.policy.layers, written.policy.thresholds)
@@ -246,7 +246,7 @@ def test_times_can_be_those_of_the_engine(task, early_exit, tmp_path, monkeypatc
     follow = InEngine.follow
     monkeypatch.setattr(InEngine, "follow", lambda self, policy: followed.append(policy) or follow(self, policy))
     monkeypatch.setattr(Clock, "expected", lambda *_: 0.5)
-    more = {"timing": "measured", "rounds": 2, "timed_sentences": 3, "max_drop": 100.0, "engine": "onnx"}
+    more = {"timing": "measured", "rounds": 2, "timed_sentences": 3, "max_drop": 100.0}
     found = calibrated(model, tmp_path / "out", **more)
     assert found.timed == "onnx float32"
     assert found.plain_ms > 0
@@ -293,7 +293,7 @@ def test_the_engine_is_timed_with_the_segments_of_the_policy(early_exit, tmp_pat
 
 def test_times_of_token_exits_can_be_those_of_the_engine(early_exit, tmp_path, monkeypatch):
     monkeypatch.setattr(Clock, "_medians", lambda self, calls: [call() for call in calls.values()] and FakeTimes(calls))
-    more = {"timing": "measured", "timed_sentences": 3, "engine": "onnx", "granularity": "token"}
+    more = {"timing": "measured", "timed_sentences": 3, "granularity": "token"}
     found = calibrated(early_exit("names"), tmp_path / "out", max_drop=100.0, **more)
     assert found.policy.granularity == "token"
     assert found.policy.is_early
@@ -301,9 +301,10 @@ def test_times_of_token_exits_can_be_those_of_the_engine(early_exit, tmp_path, m
 
 
 def test_a_time_out_of_reach_is_one_line(early_exit, tmp_path):
+    timed = {"timing": "measured", "rounds": 2, "timed_sentences": 2}
     with pytest.raises(HalflingError, match="latency_ms=1e-06 is out of reach"):
-        calibrated(early_exit("pairs"), tmp_path / "out", timing="measured", latency_ms=1e-6, timed_sentences=2)
-    found = calibrated(early_exit("pairs"), tmp_path / "out", timing="measured", latency_ms=1e6, timed_sentences=2)
+        calibrated(early_exit("pairs"), tmp_path / "out", latency_ms=1e-6, **timed)
+    found = calibrated(early_exit("pairs"), tmp_path / "out", latency_ms=1e6, **timed)
     assert found.plain_ms > 0
     assert all(point.time_share is not None for point in found.curve)
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 from transformers import AutoModelForSequenceClassification, AutoModelForTokenClassification, AutoTokenizer
 
-from halfling.engine import AdaptiveEngine, Encoded
+from halfling.engine import AdaptiveEngine, Answer, Encoded
 from halfling.engine.adaptive import _row_lengths
 from halfling.engine.text import SentencePieces, TokenizersPieces
 from halfling.errors import HalflingError
@@ -279,6 +279,64 @@ def test_odd_texts_get_answers(kind, engine):
 def test_a_text_without_words_costs_a_tagger_nothing(engine):
     (nothing,) = engine("token").predict([""])
     assert (nothing.spans, nothing.tags, nothing.exit_layer, nothing.uncertainty) == ((), (), 0, 0.0)
+    assert nothing.computed == ()
+
+
+@pytest.mark.parametrize("empty", ["", " \t\n", ("", "word"), ("word", " ")])
+def test_a_text_without_characters_gets_no_label_and_costs_nothing(empty, engine):
+    loaded = engine("sequence")
+    before, nothing, after = loaded.predict(["word", empty, ("word", "here")])
+    assert (nothing.label, nothing.scores, nothing.exit_layer, nothing.computed) == (None, None, 0, ())
+    assert [before, after] == loaded.predict(["word", ("word", "here")])
+    assert loaded.predict([empty]) == [nothing]
+
+
+@pytest.mark.parametrize(
+    ("labels", "tags"),
+    [
+        ("O PER LOC ORG MISC DATE NUM", "PER PER O LOC"),
+        ("O B-PER I-PER E-PER S-PER S-LOC E-LOC", "B-PER E-PER O S-LOC"),
+        ("O B-PER I-PER B-LOC I-LOC B-ORG I-ORG", "B-PER I-PER O B-LOC"),
+        ("O I-PER B-PER I-LOC I-ORG I-MISC I-DATE", "I-PER I-PER O I-LOC"),
+        ("NOUN VERB ADJ ADV NUM PRON DET", "NOUN NOUN VERB NOUN"),
+    ],
+    ids=["types", "IOBES", "IOB2", "IOB1", "parts of speech"],
+)
+def test_a_tagger_of_any_scheme_yields_spans_and_the_tags_that_it_learned(labels, tags, engine, monkeypatch):
+    loaded, labels, tags = engine("token"), tuple(labels.split()), tags.split()
+    loaded.exported = loaded.exported.model_copy(update={"labels": labels})
+    logits = 9 * np.eye(7, dtype=np.float32)[[labels.index(tag) for tag in tags]]
+    monkeypatch.setattr(loaded, "answer", lambda _: [Answer(logits, 3, 0.1)])
+    text = "Anna Smith likes Rome"
+    for given in (text, text.split()):
+        (found,) = loaded.predict([given])
+        assert found.tags == tuple(tags)
+        spans = [(span.label, span.text) for span in found.spans]
+        assert spans == ([] if "NOUN" in labels else [("PER", "Anna Smith"), ("LOC", "Rome")])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_was_computed_for_an_answer_is_told(kind, engine, texts):
+    loaded = engine(kind)
+    found = loaded.predict(texts[kind])
+    assert {one.computed[0][1] for one in found} > {found[0].exit_layer}
+    for text, one in zip(texts[kind], found, strict=True):
+        ((tokens, layer),) = one.computed
+        parts = loaded.pieces(list(text))
+        assert (tokens, layer) == (sum(map(len, parts)) + (4 if kind == "sequence" else 2), one.exit_layer)
+
+
+def test_a_long_text_tells_every_window_and_token_exits_tell_every_token(engine, by_token):
+    (long,) = engine("token").predict([["here"] * 100])
+    assert len(long.computed) > 2
+    assert max(layer for _, layer in long.computed) == long.exit_layer
+    loaded = AdaptiveEngine.from_pretrained(by_token["float32"])
+    (found,) = loaded.predict(["Anna lives here"])
+    ((tokens, layers),) = found.computed
+    assert len(layers) == tokens
+    assert max(layers) == found.exit_layer
+    (answer,) = loaded.answer([Encoded(np.array([0, 5, 6, 2]), np.array([1]))], leave_after=[2])
+    assert answer.token_layers == (2, 2, 2, 2)
 
 
 def test_a_thousand_texts_at_once_answer_as_each_alone(engine, texts):
@@ -329,6 +387,20 @@ main()
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.endswith("tuning.json\n")
+
+
+def test_no_module_of_the_engine_but_its_torch_backend_imports_torch():
+    code = """
+import importlib, pkgutil, sys
+import halfling.engine
+for module in pkgutil.walk_packages(halfling.engine.__path__, 'halfling.engine.'):
+    if '.torch' not in module.name:
+        importlib.import_module(module.name)
+print(sorted({name.partition('.')[0] for name in sys.modules} & {'torch', 'transformers', 'datasets', 'pyarrow'}))
+"""
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2] / "src")}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=False)
+    assert (done.returncode, done.stdout) == (0, "[]\n"), done.stderr
 
 
 def test_the_tokenizer_of_transformers_gives_the_same_ids(engine, trained, tokenizer):

@@ -16,7 +16,8 @@ from halfling.tasks.of_model import task_of
 from halfling.tasks.predict import answers, predict
 from halfling.tasks.score import score
 
-EVERY_TASK = ["pairs", "moods", "intents", "names", "products"]
+THRESHOLDS = {"pairs": 0.8, "moods": 0.8, "intents": 0.8, "names": 0.65, "products": 0.5}
+"""By task, what lets some leave early and others not."""
 
 
 def measured(out, task=None, languages=("en", "sw"), max_examples=None, **models) -> list[Quality]:
@@ -45,7 +46,7 @@ def answered(model, language, policy=None):
     return (given.value, given.accuracy, given.f1), found.exits_taken, spent
 
 
-@pytest.mark.parametrize("task", EVERY_TASK)
+@pytest.mark.parametrize("task", THRESHOLDS)
 def test_rows_of_the_model_in_pytorch_hold_its_scores_and_all_of_its_arithmetic(task, write_model, tmp_path):
     model = write_model("plain", task)
     rows = measured(tmp_path / "out", any=model)
@@ -63,13 +64,13 @@ def test_rows_of_the_model_in_pytorch_hold_its_scores_and_all_of_its_arithmetic(
     assert rows[1].gflops < rows[0].gflops  # real lengths: its Swahili is shorter
 
 
-@pytest.mark.parametrize("task", EVERY_TASK)
+@pytest.mark.parametrize("task", THRESHOLDS)
 def test_there_is_a_row_for_each_form_of_a_model_and_engine_and_pytorch_agree(task, write_model, serve, tmp_path):
     model = write_model("early", task, [1, 3])
     forms = {
         "any__torch": model,
         "any__plain": serve(model),
-        "any__exits": serve(model, 0.8),
+        "any__exits": serve(model, THRESHOLDS[task]),
         "any__int8": serve(model, precision="int8"),
     }
     rows = measured(tmp_path / "out", **forms)
@@ -87,7 +88,7 @@ def test_there_is_a_row_for_each_form_of_a_model_and_engine_and_pytorch_agree(ta
     for torch, plain, early in zip(rows[:2], rows[2:4], rows[4:6], strict=True):
         assert scores(plain) == pytest.approx(scores(torch))
         assert (plain.exit_histogram, plain.gflops) == (torch.exit_histogram, pytest.approx(torch.gflops))
-        expected, left, spent = answered(model, early.language, ExitPolicy.uniform((1, 3), 0.8))
+        expected, left, spent = answered(model, early.language, ExitPolicy.uniform((1, 3), THRESHOLDS[task]))
         assert scores(early) == pytest.approx(expected)
         assert early.exit_histogram == {layer: left.count(layer) for layer in sorted(set(left))}
         assert early.mean_exit_layer == pytest.approx(sum(left) / len(left))
@@ -99,8 +100,8 @@ def test_there_is_a_row_for_each_form_of_a_model_and_engine_and_pytorch_agree(ta
 
 def test_rows_of_token_exits_count_tokens(write_model, serve, tmp_path):
     model = write_model("early", "names", [1, 3])
-    policy = ExitPolicy.uniform((1, 3), 0.8, granularity="token")
-    row, _ = measured(tmp_path / "out", any=serve(model, 0.8, granularity="token"))
+    policy = ExitPolicy.uniform((1, 3), 0.65, granularity="token")
+    row, _ = measured(tmp_path / "out", any=serve(model, 0.65, granularity="token"))
     expected, left, spent = answered(model, "en", policy)
     assert scores(row) == pytest.approx(expected)
     assert row.exit_histogram == {1: left.count(1), 3: left.count(3)}
@@ -111,12 +112,12 @@ def test_rows_of_token_exits_count_tokens(write_model, serve, tmp_path):
 @pytest.mark.parametrize("task", ["intents", "products"])
 def test_labels_in_another_order_give_the_same_scores(task, write_model, serve, permute_labels, tmp_path):
     model = write_model("one", task, [1, 3])
-    before = measured(tmp_path / "before", torch=model, engine=serve(model), early=serve(model, 0.8))
+    before = measured(tmp_path / "before", torch=model, engine=serve(model), early=serve(model, THRESHOLDS[task]))
     permute_labels(model, [3, 1, 4, 0, 2])
     (tmp_path / "one").rename(tmp_path / "two")
     model = tmp_path / "two"
-    after = measured(tmp_path / "after", torch=model, engine=serve(model), early=serve(model, 0.8))
-    assert len({row.score for row in before}) > 2
+    after = measured(tmp_path / "after", torch=model, engine=serve(model), early=serve(model, THRESHOLDS[task]))
+    assert len({row.score for row in before}) > 1
     assert [scores(row) for row in after] == [pytest.approx(scores(row)) for row in before]
     assert [row.exit_histogram for row in after] == [row.exit_histogram for row in before]
 

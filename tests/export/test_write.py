@@ -1,22 +1,24 @@
-import contextlib
 import json
 import shutil
-from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
+from pydantic import ValidationError
 
-from halfling.engine import AdaptiveEngine, Encoded
+from halfling.engine import AdaptiveEngine
 from halfling.engine.exported import read_exported
 from halfling.errors import HalflingError
 from halfling.exits.policy import Calibration, ExitPolicy
 from halfling.export import write
-from halfling.export.check import agreement
+from halfling.export.check import Agreement, agreement
 from halfling.export.sentences import sentences
 from halfling.export.trained import load_trained
-from halfling.folders import whole_folder
+from halfling.export.write import ExportSettings
 from halfling.models.load import weights_sha256
+from halfling.records import silent
+from halfling.tasks import Task, read_task
+from halfling.tasks.of_model import task_of
 
 
 @pytest.fixture
@@ -27,22 +29,26 @@ def write_policy(tmp_path):
         folder = tmp_path / "policy"
         folder.mkdir(exist_ok=True)
         policy = ExitPolicy.uniform((1, 2), threshold, **more)
-        Calibration.model_construct(task="wikiann", policy=policy, max_drop=1.0, curve=()).write(
-            folder / "exit_policy.json"
-        )
+        Calibration(task="names", policy=policy, max_drop=1.0, curve=()).write(folder / "exit_policy.json")
         return folder
 
     return make
 
 
-@pytest.fixture
-def fill_disk(monkeypatch):
-    """A function after which an export fails when all but its check is done."""
+COMPARED = ("num_sentences", "largest_difference", "equal_labels")
 
-    def broken(*_):
-        raise HalflingError("the disk is full")
 
-    return lambda: monkeypatch.setattr(write, "agreement", broken)
+def exported(model, out, policy=None, task=None, progress=silent, **settings):
+    """Export into a folder, as its stage would, and return the agreement of each backend."""
+    out.mkdir()
+    counts = write.export(
+        settings=ExportSettings(**settings), model=model, out=out, policy=policy, task=task, progress=progress
+    )
+    return [
+        Agreement(backend=name, **{field: counts[f"{name}_{field}"] for field in COMPARED})
+        for name in ("openvino", "onnx", "torch")
+        if f"{name}_num_sentences" in counts
+    ]
 
 
 def files_of(folder):
@@ -53,17 +59,17 @@ def files_of(folder):
 def test_a_model_is_cut_where_inputs_may_leave(threshold, segments, write_tagger, write_policy, tmp_path):
     model = write_tagger(tmp_path / "model")
     policy = write_policy(threshold, model=weights_sha256(model))
-    write.export(model=model, out=tmp_path / "out", backends=("onnx",), policy=policy)
-    exported = read_exported(tmp_path / "out")
-    assert exported.segments == segments
-    assert {*exported.files} == files_of(tmp_path / "out") - {"engine.json"}
-    assert {name for name in exported.files if name.startswith("onnx/")} == {
+    exported(model, tmp_path / "out", backends=("onnx",), policy=policy)
+    found = read_exported(tmp_path / "out")
+    assert found.segments == segments
+    assert {*found.files} == files_of(tmp_path / "out") - {"engine.json", "task.json", "task-sources.json"}
+    assert {name for name in found.files if name.startswith("onnx/")} == {
         f"onnx/layers-{first}-{last}.onnx" for first, last in segments
     }
 
 
 def test_two_products_of_int8_fit_into_16_bits_as_processors_without_vnni_add_them(write_tagger, tmp_path):
-    write.export(model=write_tagger(tmp_path / "model"), out=tmp_path / "out", backends=("onnx",), precision="int8")
+    exported(write_tagger(tmp_path / "model"), tmp_path / "out", backends=("onnx",), precision="int8")
     (path,) = (tmp_path / "out" / "onnx").glob("*.onnx")
     constants = map(onnx.numpy_helper.to_array, onnx.load(path).graph.initializer)
     weights = [constant.astype(int) for constant in constants if constant.dtype == np.int8 and constant.ndim == 2]
@@ -77,7 +83,7 @@ def test_two_products_of_int8_fit_into_16_bits_as_processors_without_vnni_add_th
 @pytest.mark.parametrize(("precision", "least", "most"), [("float32", 0, 1e-5), ("int8", 1e-4, 0.3)])
 def test_the_agreement_is_that_of_the_answers(precision, least, most, write_tagger, tmp_path, monkeypatch):
     model = write_tagger(tmp_path / "model")
-    (honest,) = write.export(model=model, out=tmp_path / "out", backends=("onnx",), precision=precision)
+    (honest,) = exported(model, tmp_path / "out", backends=("onnx",), precision=precision)
     assert least < honest.largest_difference < most
     assert honest.num_sentences == 64
     assert honest.equal_labels > 0.8
@@ -90,47 +96,21 @@ def test_the_agreement_is_that_of_the_answers(precision, least, most, write_tagg
 
     monkeypatch.setattr(AdaptiveEngine, "answer", off_by_one)
     trained = load_trained(model, None)
-    dishonest = agreement(trained, sentences(trained, model, None), tmp_path / "out", "onnx")
+    dishonest = agreement(trained, sentences(trained, model, task_of(model)), tmp_path / "out", "onnx")
     assert dishonest.largest_difference == pytest.approx(1, abs=most)
 
 
 def test_a_wide_model_s_inner_layer_in_halves_says_the_same(write_tagger, tmp_path, monkeypatch):
     monkeypatch.setattr("halfling.export.graph._HALVED_FROM", 0)
-    (honest,) = write.export(model=write_tagger(tmp_path / "model"), out=tmp_path / "out", backends=("onnx",))
+    (honest,) = exported(write_tagger(tmp_path / "model"), tmp_path / "out", backends=("onnx",))
     assert honest.largest_difference < 1e-5
     (path,) = (tmp_path / "out" / "onnx").glob("*.onnx")
     assert sum(node.op_type == "Gelu" for node in onnx.load(path).graph.node) == 2 * 2  # layers, halves
 
 
-def test_a_new_export_takes_the_place_of_the_old(write_tagger, tmp_path):
-    one, two = write_tagger(tmp_path / "one"), write_tagger(tmp_path / "two", seed=1)
-    sequence = Encoded(np.array([0, 5, 6, 2]), np.array([1]))
-
-    def answered(model, backend):
-        write.export(model=model, out=tmp_path / "out", backends=(backend,))
-        return AdaptiveEngine.from_pretrained(tmp_path / "out", backend, 1).answer([sequence])[0].logits
-
-    first, second = answered(one, "onnx"), answered(two, "torch")
-    assert np.abs(first - second).max() > 1e-3
-    assert not (tmp_path / "out" / "onnx").exists()
-    assert not list(tmp_path.glob(".*"))
-
-
-def test_an_export_that_fails_leaves_the_old_one_and_nothing_else(write_tagger, fill_disk, tmp_path):
-    model, out = write_tagger(tmp_path / "model"), tmp_path / "out"
-    write.export(model=model, out=out, backends=("torch",))
-    before = (out / "engine.json").read_bytes()
-    fill_disk()
-    with pytest.raises(HalflingError, match="the disk is full"):
-        write.export(model=model, out=out, backends=("onnx",))
-    assert (out / "engine.json").read_bytes() == before
-    read_exported(out)
-    assert {path.name for path in tmp_path.iterdir()} == {"model", "out"}
-
-
 def test_a_tokenizer_that_sentencepiece_cannot_follow_goes_along_as_it_is(write_tagger, tmp_path):
     model = write_tagger(tmp_path / "model")
-    write.export(model=model, out=tmp_path / "out", backends=("torch",))
+    exported(model, tmp_path / "out", backends=("torch",))
     assert read_exported(tmp_path / "out").tokenizer == "tokenizers"
     assert (tmp_path / "out/tokenizer.json").read_bytes() == (model / "tokenizer.json").read_bytes()
 
@@ -147,44 +127,105 @@ def test_a_policy_for_another_model_is_refused(change, write_tagger, write_polic
         policy.mkdir()
         found.model_copy(update={"policy": ExitPolicy.uniform((1, 3), 0.5)}).write(policy / "exit_policy.json")
     with pytest.raises(HalflingError, match="was made for another model"):
-        write.export(model=model, out=tmp_path / "out", backends=("torch",), policy=policy)
-    assert not (tmp_path / "out").exists()
+        exported(model, tmp_path / "out", backends=("torch",), policy=policy)
 
 
-def test_an_export_into_its_own_model_or_over_a_file_is_refused(write_tagger, tmp_path):
-    model = write_tagger(tmp_path / "model")
-    before = files_of(model)
-    with pytest.raises(HalflingError, match="lies in the model's own folder"):
-        write.export(model=model, out=model / "served", backends=("torch",))
-    (tmp_path / "file").write_text("mine")
-    with pytest.raises(HalflingError, match="name another folder"):
-        write.export(model=model, out=tmp_path / "file")
-    assert files_of(model) == before
-    assert (tmp_path / "file").read_text() == "mine"
+def test_a_policy_for_tokens_is_none_for_a_classifier_of_texts(write_policy, write_classifier, tiny_tasks, tmp_path):
+    model = write_classifier(tmp_path / "model", tiny_tasks["pairs"], [1, 2], layers=2)
+    with pytest.raises(HalflingError, match="lets tokens exit alone"):
+        exported(model, tmp_path / "out", policy=write_policy(0.5, granularity="token"))
 
 
-def test_a_policy_that_a_model_stores_is_exported_unless_another_is_named(write_tagger, write_policy, tmp_path):
-    model = write_tagger(tmp_path / "model")
+def store(model, policy):
+    """Write a policy into a model's configuration."""
     config = json.loads((model / "config.json").read_text())
-    config["exit_policy"] = {"layers": [1, 2], "thresholds": [0.25]}
-    (model / "config.json").write_text(json.dumps(config))
-    assert load_trained(model, None).policy == ExitPolicy(layers=(1, 2), thresholds=(0.25,))
-    assert load_trained(model, write_policy(0.5)).policy.thresholds == (0.5,)
+    (model / "config.json").write_text(json.dumps(config | {"exit_policy": policy}))
 
 
-def test_a_policy_for_tokens_is_none_for_a_classifier_of_texts(write_policy, tmp_path, tiny_tokenizer):
-    from transformers import set_seed
+def test_a_policy_that_is_stored_in_the_model_goes_along_unless_another_is_given(write_tagger, write_policy, tmp_path):
+    model = write_tagger(tmp_path / "model")
+    stored = ExitPolicy.uniform((1, 2), 0.25, criterion="margin", model=weights_sha256(model))
+    store(model, stored.model_dump(mode="json"))
+    exported(model, tmp_path / "stored", backends=("torch",))
+    assert read_exported(tmp_path / "stored").policy == stored
+    exported(model, tmp_path / "given", backends=("torch",), policy=write_policy(0.5))
+    assert read_exported(tmp_path / "given").policy == ExitPolicy.uniform((1, 2), 0.5)
+    store(model, {"layers": [1, 2], "thresholds": [0.75]})  # as transformers takes it: what is left out is usual
+    exported(model, tmp_path / "short", backends=("torch",))
+    assert read_exported(tmp_path / "short").policy == ExitPolicy.uniform((1, 2), 0.75)
+    # Exits off, to the letter: a policy that lets nobody leave.
+    exported(model, tmp_path / "off", backends=("torch",), policy=write_policy(0.0))
+    assert read_exported(tmp_path / "off").policy == ExitPolicy(layers=(2,), thresholds=())
 
-    from halfling.models import EARLY_EXIT_MODELS, XLMRobertaEarlyExitConfig
-    from halfling.models.shapes import Dimensions, config_for
 
-    set_seed(0)
-    shape = Dimensions(num_layers=2, width=16, num_heads=2, max_tokens=32).with_vocabulary(len(tiny_tokenizer))
-    config = XLMRobertaEarlyExitConfig(**config_for(shape).to_dict() | {"num_labels": 3, "exit_layers": [1, 2]})
-    EARLY_EXIT_MODELS["xnli"](config).save_pretrained(tmp_path / "model")
-    tiny_tokenizer.save_pretrained(tmp_path / "model")
-    with pytest.raises(HalflingError, match="lets tokens leave alone"):
-        write.export(model=tmp_path / "model", out=tmp_path / "out", policy=write_policy(0.5, granularity="token"))
+def test_a_stored_policy_of_another_model_is_refused(write_tagger, tmp_path):
+    model = write_tagger(tmp_path / "model")
+    other = weights_sha256(write_tagger(tmp_path / "other", seed=1))
+    store(model, ExitPolicy.uniform((1, 2), 0.25, model=other).model_dump(mode="json"))
+    with pytest.raises(HalflingError, match="was made for another model") as raised:
+        exported(model, tmp_path / "out", backends=("torch",))
+    assert str(raised.value).startswith(f"{model}: its policy")
+
+
+def test_the_task_travels_with_the_export(write_tagger, tmp_path):
+    model = write_tagger(tmp_path / "model")
+    exported(model, tmp_path / "out", backends=("torch",))
+    assert read_task(tmp_path / "out") == task_of(model)
+    assert not list((tmp_path / "out/torch").glob("task*"))
+
+
+def test_dev_texts_of_the_task_scale_and_check_it(write_tagger, tmp_path):
+    model = write_tagger(tmp_path / "model")
+    (tmp_path / "few.conll").write_text("Anna O\nlives O\n\nRome O\n\n" * 3)
+    given = Task(dev={"sw": str(tmp_path / "few.conll")})
+    (one,) = exported(model, tmp_path / "out", task=given, backends=("onnx",), precision="int8")
+    assert one.num_sentences == 6
+    found = sentences(load_trained(model, None), model, task_of(model, given))
+    assert [len(ids) for ids in found.ids] == [4, 3] * 3
+    assert found.texts[:3] == ["Anna", "lives", "Rome"]
+
+
+def test_a_model_without_a_task_wants_data(write_tagger, tmp_path):
+    model = write_tagger(tmp_path / "model")
+    dev = task_of(model).dev
+    (model / "task.json").unlink()
+    with pytest.raises(HalflingError, match="no task travels with it: name its data with --train and --dev"):
+        exported(model, tmp_path / "without", backends=("torch",))
+    exported(model, tmp_path / "out", backends=("torch",), task=Task(name="given", dev=dev))
+    assert read_task(tmp_path / "out").labels == read_exported(tmp_path / "out").labels
+
+
+@pytest.mark.parametrize("task", ["moods", "products"])
+def test_labels_in_another_order_give_the_same_answers(task, write_classifier, permute_labels, tiny_tasks, tmp_path):
+    model = write_classifier(tmp_path / "model", tiny_tasks[task], [1, 3])
+    texts = ["Anna lives in Rome", "no", "maybe Anna"]
+
+    def answered(out):
+        exported(model, out, backends=("onnx",))
+        engine = AdaptiveEngine.from_pretrained(out, "onnx", 1)
+        return engine.exported.labels, engine.predict(texts)
+
+    labels, before = answered(tmp_path / "before")
+    order = [*reversed(range(len(labels)))]
+    permute_labels(model, order)
+    permuted, after = answered(tmp_path / "after")
+    assert permuted == tuple(labels[number] for number in order)
+    for one, other in zip(before, after, strict=True):
+        assert (one.label, one.tags) == (other.label, other.tags)
+        assert other.scores == (one.scores and pytest.approx(one.scores, abs=1e-6))
+
+
+def test_a_tokenizer_of_another_model_is_refused(write_tagger, tokenizer_folder, tmp_path):
+    model = write_tagger(tmp_path / "model")
+    for path in tokenizer_folder.iterdir():
+        (model / path.name).write_bytes(path.read_bytes())
+    with pytest.raises(HalflingError, match=r"its tokenizer has \d+ pieces, the model 42: save the model with its own"):
+        exported(model, tmp_path / "out", backends=("torch",))
+
+
+def test_torch_is_not_exported_in_int8():
+    with pytest.raises(ValidationError, match="torch: runs float32 only: export int8 for openvino or onnx"):
+        ExportSettings(backends=("onnx", "torch"), precision="int8")
 
 
 def test_an_activation_that_the_graphs_do_not_know_is_refused(write_tagger, tmp_path):
@@ -192,9 +233,8 @@ def test_an_activation_that_the_graphs_do_not_know_is_refused(write_tagger, tmp_
     config = json.loads((model / "config.json").read_text())
     (model / "config.json").write_text(json.dumps(config | {"hidden_act": "relu"}))
     with pytest.raises(HalflingError, match="hidden_act relu"):
-        write.export(model=model, out=tmp_path / "out", backends=("onnx",))
-    assert not (tmp_path / "out").exists()
-    write.export(model=model, out=tmp_path / "out", backends=("torch",))
+        exported(model, tmp_path / "out", backends=("onnx",))
+    exported(model, tmp_path / "torch", backends=("torch",))
 
 
 @pytest.mark.parametrize(
@@ -217,78 +257,37 @@ def test_what_does_not_say_what_torch_says_is_not_written(off, backend, precisio
     monkeypatch.setattr(AdaptiveEngine, "answer", wrong)
     model = write_tagger(tmp_path / "model")
     with pytest.raises(HalflingError, match=rf"{backend}: logits differ by {off} .* nothing was written"):
-        write.export(model=model, out=tmp_path / "out", backends=(backend,), precision=precision)
-    assert {path.name for path in tmp_path.iterdir()} == {"model"}
+        exported(model, tmp_path / "out", backends=(backend,), precision=precision)
 
 
-def test_a_link_can_be_written_to_and_the_working_folder_is_left_alone(write_tagger, tmp_path, monkeypatch):
+def test_a_refused_export_leaves_nothing(write_tagger, tmp_path, monkeypatch):
     model = write_tagger(tmp_path / "model")
-    (tmp_path / "real").mkdir()
-    (tmp_path / "link").symlink_to("real")
-    for _ in range(2):
-        write.export(model=model, out=tmp_path / "link", backends=("torch",))
-    assert (tmp_path / "link").is_symlink()
-    read_exported(tmp_path / "real")
-    (tmp_path / "here").mkdir()
-    monkeypatch.chdir(tmp_path / "here")
-    for out in (Path(), Path("..")):
-        with pytest.raises(HalflingError, match="is the working folder or around it"):
-            write.export(model=model, out=out, backends=("torch",))
-    assert Path.cwd() == tmp_path / "here"
-    assert {path.name for path in tmp_path.iterdir()} == {"model", "real", "link", "here"}
 
+    def refused(out, **settings):
+        with pytest.raises(HalflingError):
+            exported(model, out, **settings)
+        return list(out.iterdir())
 
-def test_a_folder_of_the_user_s_own_is_never_replaced(write_tagger, tmp_path):
-    model, out = write_tagger(tmp_path / "model"), tmp_path / "out"
-    write.export(model=model, out=out, backends=("torch",))
-    for name in ("out.before", "out.partial", "out/notes"):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "mine.txt").write_text("precious")
-    with pytest.raises(HalflingError, match="holds notes, which no export wrote"):
-        write.export(model=model, out=out, backends=("onnx",))
-    assert (out / "notes/mine.txt").read_text() == "precious"
-    shutil.rmtree(out / "notes")
-    write.export(model=model, out=out, backends=("onnx",))
-    assert {path.name for path in tmp_path.iterdir()} == {"model", "out", "out.before", "out.partial"}
-    assert (tmp_path / "out.before/mine.txt").exists()
-    assert (tmp_path / "out.partial/mine.txt").exists()
-
-
-def test_two_exports_into_one_folder_do_not_mix(write_tagger, tmp_path):
-    model, out = write_tagger(tmp_path / "model"), tmp_path / "out"
-
-    def second(number, *_):
-        if number == 0:
-            with pytest.raises(HalflingError, match="another halfling is making this folder"):
-                write.export(model=model, out=out, backends=("onnx",))
-
-    write.export(model=model, out=out, backends=("onnx",), progress=second)
-    read_exported(out)
-
-
-def test_an_export_killed_while_it_swapped_folders_loses_nothing(write_tagger, fill_disk, tmp_path):
-    model, out = write_tagger(tmp_path / "model"), tmp_path / "out"
-    write.export(model=model, out=out, backends=("torch",))
-    before = (out / "engine.json").read_bytes()
-    with contextlib.suppress(KeyboardInterrupt), whole_folder(out) as new:
-        (new / "half").mkdir()
-        shutil.copytree(tmp_path / ".out.halfling", tmp_path / "killed")
-        raise KeyboardInterrupt
-    (tmp_path / "killed").rename(tmp_path / ".out.halfling")
-    out.replace(tmp_path / ".out.halfling/old")
-    fill_disk()
-    with pytest.raises(HalflingError, match="the disk is full"):
-        write.export(model=model, out=out, backends=("onnx",))
-    assert (out / "engine.json").read_bytes() == before
-    assert {path.name for path in tmp_path.iterdir()} == {"model", "out"}
+    config = json.loads((model / "config.json").read_text())
+    (model / "config.json").write_text(json.dumps(config | {"hidden_act": "relu"}))
+    assert not refused(tmp_path / "activation", backends=("onnx",))
+    (model / "config.json").write_text(json.dumps(config))
+    with monkeypatch.context() as patch:
+        patch.setattr(write, "_ROUNDING", 0.0)
+        assert not refused(tmp_path / "other answers", backends=("onnx", "torch"))
+    (model / "tokenizer.json").unlink()
+    assert not refused(tmp_path / "tokenizer", backends=("torch",))
 
 
 @pytest.mark.parametrize(
     ("change", "said"),
     [
         ([], "config.json: no model's configuration"),
-        ({"architectures": [5]}, "a 5, not an XLM-R"),
+        ({"architectures": [5]}, r"a xlm-roberta-early-exit model \(5\): halfling reads XLM-R"),
         ({"architectures": 5}, "config.json: no model's configuration"),
+        ({"model_type": "bert"}, "a bert model"),
+        ({"problem_type": "multi_label_classification"}, "halfling answers with one label a text"),
+        ({"id2label": {"9": "B-X"}}, "have a gap: name every class from 0"),
         ({"id2label": {"0": "A", "1": "B", "2": "A"}}, "its labels are A, B, A"),
     ],
 )
@@ -299,5 +298,4 @@ def test_a_model_whose_configuration_is_broken_is_refused_in_one_line(change, sa
         change = {"id2label": config["id2label"] | change["id2label"]}
     (model / "config.json").write_text(json.dumps(config | change if change else change))
     with pytest.raises(HalflingError, match=said):
-        write.export(model=model, out=tmp_path / "out", backends=("torch",))
-    assert not (tmp_path / "out").exists()
+        exported(model, tmp_path / "out", backends=("torch",))

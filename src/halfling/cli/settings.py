@@ -27,12 +27,7 @@ def setting_options(kind: type[Settings]) -> list[Parameter]:
 def overrides_in(given: Mapping[str, Any], kind: type[Settings]) -> list[str]:
     """Return the options that were given as `key=value`."""
     said = ((key, field, given[_name(key)]) for key, field in _fields(kind))
-    # What is text stays text, even where YAML would see a number.
-    return [
-        f"{key}={json.dumps(value) if field.annotation in (str, bool) else value}"
-        for key, field, value in said
-        if value is not None
-    ]
+    return [f"{key}={_as_yaml(value, field.annotation)}" for key, field, value in said if value is not None]
 
 
 def shown(field: FieldInfo) -> str:
@@ -65,6 +60,13 @@ def _option(key: str, field: FieldInfo) -> Parameter:
     metavar = "WORD" if choice else _value(field.annotation)
     how = typer.Option(option, help=text, metavar=metavar, rich_help_panel=_PANEL)
     return parameter(_name(key), str | None, how, None)
+
+
+def _as_yaml(value: Any, annotation: Any) -> Any:
+    if annotation in (str, bool):  # what is text stays text, even where YAML would see a number
+        return json.dumps(value)
+    is_list = _value(annotation) == "LIST" and not value.startswith("[")
+    return f"[{value}]" if is_list else value
 
 
 def _name(key: str) -> str:

@@ -79,6 +79,8 @@ def export(
     for one in agreements:
         off = one.largest_difference
         if not math.isfinite(off) or (settings.precision == "float32" and off > _ROUNDING):
+            for path in out.iterdir():
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
             raise HalflingError(
                 f"{one.backend}: logits differ by {off:.2g} from the trained model's: nothing was written"
             )
@@ -98,6 +100,10 @@ def _write(
     precision: Precision,
     progress: Progress,
 ) -> None:
+    act = trained.network.config.hidden_act
+    if act != "gelu" and {*backends} != {"torch"}:
+        raise HalflingError(f"hidden_act {act}: openvino and onnx compute gelu only: export for torch")
+    tokenizer = _write_tokenizer(model, out, examples.texts)
     weights = {name: weight.numpy() for name, weight in trained.network.state_dict().items()}
     shape, config = trained.shape, trained.network.config
     policy = trained.policy if trained.policy.is_early else ExitPolicy(layers=(shape.num_layers,), thresholds=())
@@ -109,7 +115,6 @@ def _write(
         weights[f"{embeddings}position_embeddings.weight"][config.pad_token_id + 1 :] + types,
         precision,
     )
-    tokenizer = _write_tokenizer(model, out, examples.texts)
     exported = Exported(
         format=FORMAT,
         kind=trained.kind,
@@ -148,9 +153,6 @@ def _write_segments(
     from halfling.export.graph import Int8, SegmentGraph
     from halfling.export.int8 import largest_inputs
 
-    act = trained.network.config.hidden_act
-    if act != "gelu":
-        raise HalflingError(f"hidden_act {act}: openvino and onnx compute gelu only: export for torch")
     int8 = Int8(largest_inputs(trained, examples.ids)) if exported.precision == "int8" else None
     graph = SegmentGraph(exported.shape, weights, trained.network.config.layer_norm_eps, int8)
     for name in {*exported.backends} - {"torch"}:
