@@ -26,6 +26,12 @@ class FolderSource:
         """Yield a language's documents."""
         yield from read_documents(self.paths[code])
 
+    def text_bytes(self, code: str) -> int:
+        """Return the size of a language's file, decompressed as CC100's own of that language is."""
+        path, language = self.paths[code], languages.CC100[code]
+        size = path.stat().st_size
+        return size * language.text_bytes // language.compressed_bytes if path.suffix == ".xz" else size
+
     def place(self, code: str) -> str:
         """Return the path of a language's file."""
         return str(self.paths[code])

@@ -58,6 +58,10 @@ class HttpSource:
                 self.forget(code)  # another try begins with a fresh copy
                 raise
 
+    def text_bytes(self, code: str) -> int:
+        """Return how much text CC100 has of a language."""
+        return languages.CC100[code].text_bytes
+
     def place(self, code: str) -> str:
         """Return the address of a language's file."""
         return f"{self.address}/{code}.txt.xz"
