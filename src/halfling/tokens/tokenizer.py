@@ -83,9 +83,8 @@ def build_tokenizer(
     else:
         progress(0, 1, f"loading {settings.source}")
         _save(_load(str(source or settings.source)), out)
-    tokenizer, _ = load_tokenizer(out)
     progress(1, 1, "done")
-    return {"vocab_size": tokenizer.get_vocab_size(), **counts}
+    return {"vocab_size": load_tokenizer(out).get_vocab_size(), **counts}
 
 
 def _documents(corpus: Path, code: str) -> Iterator[Document]:
