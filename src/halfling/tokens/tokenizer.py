@@ -1,6 +1,5 @@
 """The tokenizer stage: XLM-R's own from the hub or a folder, or one of its kind trained here."""
 
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,6 @@ from halfling.corpus.store import (
     read_batches,
 )
 from halfling.errors import HalflingError
-from halfling.files import whole_file
 from halfling.records import Counts, Progress, Seed, Settings, silent
 from halfling.tokens.encode import load_tokenizer
 from halfling.tokens.unigram import as_xlm_roberta, train_unigram
@@ -77,12 +75,11 @@ def build_tokenizer(
             character_coverage=settings.character_coverage,
             num_threads=settings.num_threads,
         )
-        _save(as_xlm_roberta(model, settings.max_tokens), out)
-        with whole_file(out / SENTENCEPIECE_FILE) as partial:
-            partial.write_bytes(model)
+        as_xlm_roberta(model, settings.max_tokens).save_pretrained(out)
+        (out / SENTENCEPIECE_FILE).write_bytes(model)
     else:
         progress(0, 1, f"loading {settings.source}")
-        _save(_load(str(source or settings.source)), out)
+        _load(str(source or settings.source)).save_pretrained(out)
     progress(1, 1, "done")
     return {"vocab_size": load_tokenizer(out).get_vocab_size(), **counts}
 
@@ -130,13 +127,3 @@ def _load(source: str) -> Any:
     except Exception as error:  # a damaged tokenizer.json raises no narrower kind
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise HalflingError(f"tokenizer: {source!r} cannot be loaded ({reason}): name a hub id or a folder") from error
-
-
-def _save(tokenizer: Any, out: Path) -> None:
-    """Save into `out` so that each file is whole or absent."""
-    beside = out / "saving"
-    shutil.rmtree(beside, ignore_errors=True)
-    tokenizer.save_pretrained(beside)
-    for path in sorted(beside.iterdir()):
-        path.replace(out / path.name)
-    beside.rmdir()
