@@ -152,7 +152,7 @@ def compare(tokenizer: Path, mine: Path, theirs: Path) -> dict[str, int]:
     from halfling.tokens.blocks import PackedBlocks
     from halfling.tokens.encode import load_tokenizer
 
-    model, _ = load_tokenizer(tokenizer)
+    model = load_tokenizer(tokenizer)
     num_documents = num_tokens = num_script = 0
     expected_of: dict[str, list[int]] = {}
     for path in sorted((mine / "corpus").glob("chunk-*/*.parquet")):

@@ -16,9 +16,7 @@ def test_the_plan_for_27_gb_adds_up_to_the_byte():
     plan = plan_corpus(CorpusSettings(languages="xlmr-100", total_bytes="27GB", selection="head"), HOST)
     assert {each.code for each in plan.languages} == set(SETS["xlmr-100"])
     assert sum(each.quota_bytes for each in plan.languages) == plan.quota_bytes == 27 * 10**9
-    assert all(sum(each.chunk_bytes) == each.quota_bytes for each in plan.languages)
-    assert [sum(each.chunk_bytes[n] for each in plan.languages) for n in range(5)] == [27 * 10**9 // 5] * 5
-    assert all(max(each.chunk_bytes) - min(each.chunk_bytes) <= 1 for each in plan.languages)
+    assert all(0 <= each.quota_bytes - 5 * each.chunk_bytes < 5 for each in plan.languages)
 
 
 def test_a_head_costs_what_its_quota_needs_and_a_sample_the_whole_file():

@@ -18,11 +18,6 @@ def test_all_is_what_the_folder_holds_sorted(tmp_path):
     assert list(find_sources(tmp_path, "all")) == ["en", "sw", "zh-Hans"]
 
 
-def test_a_data_folder_is_searched_in_its_cc100_folder(tmp_path):
-    touch(tmp_path / "cc100-mini", "en.txt.xz", "sw.txt.xz")
-    assert find_sources(tmp_path, ["sw"]) == {"sw": tmp_path / "cc100-mini" / "sw.txt.xz"}
-
-
 @pytest.mark.parametrize(
     ("names", "wanted", "message"),
     [
@@ -30,7 +25,7 @@ def test_a_data_folder_is_searched_in_its_cc100_folder(tmp_path):
         (["en.txt.xz"], ["swa"], "unknown 'swa'.*sw"),
         (["en.txt.xz", "wronk.txt.xz"], "all", "unknown 'wronk'"),
         (["en.txt.xz", "en.txt"], "all", "two files for 'en'"),
-        (["notes.txt"], "all", "no folder named cc100"),
+        (["notes.txt"], "all", "holds no {code}.txt.xz: name the folder"),
     ],
 )
 def test_a_wrong_folder_is_one_clear_line(tmp_path, names, wanted, message):
@@ -40,11 +35,7 @@ def test_a_wrong_folder_is_one_clear_line(tmp_path, names, wanted, message):
     assert "\n" not in str(error.value)
 
 
-def test_two_cc100_folders_and_no_folder_are_refused(tmp_path):
-    touch(tmp_path / "cc100-a", "en.txt")
-    touch(tmp_path / "cc100-b", "en.txt")
-    with pytest.raises(HalflingError, match="2 folders named cc100"):
-        find_sources(tmp_path, "all")
+def test_a_folder_that_is_not_there_is_refused(tmp_path):
     with pytest.raises(HalflingError, match="nowhere: no such folder"):
         find_sources(tmp_path / "nowhere", "all")
 

@@ -5,7 +5,6 @@ import pyarrow.parquet as pq
 import pytest
 
 from halfling import files
-from halfling.corpus import repeats
 from halfling.corpus.build import CorpusSettings
 from halfling.corpus.verify import verify
 from halfling.files import digest
@@ -99,7 +98,7 @@ def test_a_document_in_two_chunks_is_found(bare):
 
 @pytest.mark.parametrize("rows", [1, 7, 100])
 def test_copies_are_found_however_many_documents_wait_on_disk(bare, monkeypatch, rows):
-    monkeypatch.setattr(repeats, "_RUN_ROWS", rows)
+    monkeypatch.setattr("halfling.corpus.verify._RUN_ROWS", rows)
     assert verify(bare) == []
     stray = pq.read_table(bare / "chunk-1" / "en.parquet").to_pylist()
     rewrite(bare / "chunk-5" / "en.parquet", lambda rows: [*rows, stray[0], stray[-1]])

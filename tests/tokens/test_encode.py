@@ -16,8 +16,8 @@ from numba import njit
 from tokenizers import Tokenizer, models
 
 from halfling.tokens import encode
-from halfling.tokens.charsmap import read_keys
 from halfling.tokens.encode import TextEncoder, load_tokenizer
+from halfling.tokens.normalization import read_keys
 from halfling.tokens.unigram import as_xlm_roberta, train_unigram
 from halfling.tokens.viterbi import Unigram, compiled
 from halfling.tokens.words import WordIds
@@ -72,17 +72,17 @@ def folder(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def encoder(folder):
-    found = TextEncoder(*load_tokenizer(folder))
+    found = TextEncoder(load_tokenizer(folder))
     assert found.by_word
     return found
 
 
 def plain(texts, folder):
     """The tokenizer's own ids, special tokens as unknown ones."""
-    tokenizer, special = load_tokenizer(folder)
-    reserved = [special.start, special.pad, special.end, special.mask]
+    tokenizer = load_tokenizer(folder)
+    reserved = [0, 1, 2, tokenizer.get_vocab_size() - 1]
     encoded = [each.ids for each in tokenizer.encode_batch(texts, add_special_tokens=False)]
-    return [[special.unknown if id_ in reserved else id_ for id_ in ids] for ids in encoded]
+    return [[3 if id_ in reserved else id_ for id_ in ids] for ids in encoded]
 
 
 def by_word(texts, encoder):
@@ -132,7 +132,7 @@ def test_more_pieces_than_the_trie_holds_are_left_to_the_tokenizer(folder, monke
     monkeypatch.setattr("halfling.tokens.viterbi._LARGEST_KEY", 100)
     with pytest.raises(ValueError, match="keys up to 100, came"):
         Unigram([("<unk>", 0.0), ("abc", -1.0), ("bcd", -1.0), *((c, -1.0) for c in "efghijklmnopqrst")] * 9, 0)
-    found = TextEncoder(*load_tokenizer(folder))
+    found = TextEncoder(load_tokenizer(folder))
     assert not found.by_word
     assert by_word(["river 100", "mill"], found) == plain(["river 100", "mill"], folder)
 
@@ -168,7 +168,7 @@ def test_texts_of_megabytes_are_encoded_in_one_thread_of_all_workers(folder, mon
             return super()._encode(texts)
 
     monkeypatch.setattr(encode, "_SLICE_BYTES", 40)
-    shared = Watched(*load_tokenizer(folder))
+    shared = Watched(load_tokenizer(folder))
     huge, small = pa.array(["river", "x" * 81]), pa.array(["x" * 80, "river"])
     with ThreadPoolExecutor(2) as pool:
         for texts in (huge, huge, small):
@@ -235,7 +235,7 @@ def test_the_tokenizer_is_given_little_at_a_time(encoder, monkeypatch):
 def test_special_tokens_written_in_a_text_stay_text_and_are_counted(encoder):
     found = encoder.encode(pa.array(["the <s> river </s> <mask>", "the＜s＞ mill <unk>"]))
     assert len(found.literals) == 4
-    assert not set(found.ids.tolist()) & {0, 1, 2, encoder._special.mask}
+    assert not set(found.ids.tolist()) & {0, 1, 2, encoder._mask}
 
 
 def test_a_part_of_what_was_encoded_is_what_its_texts_alone_come_to(encoder):
@@ -256,7 +256,7 @@ def test_an_unknown_normalisation_goes_to_the_tokenizer(folder, tmp_path):
     ]
     for change in changes:
         (tmp_path / "tokenizer.json").write_text(json.dumps(parts | change))
-        encoder = TextEncoder(*load_tokenizer(tmp_path))
+        encoder = TextEncoder(load_tokenizer(tmp_path))
         assert not encoder.by_word
         assert by_word(["The river  RUNS <s>"], encoder) == plain(["The river  RUNS <s>"], tmp_path)
 
@@ -267,7 +267,7 @@ def test_known_normalisations_are_cut_by_word(folder, tmp_path, normalizer):
     one_space = {"type": "Replace", "pattern": {"Regex": " {2,}"}, "content": " "}
     steps = {"type": "Sequence", "normalizers": [parts["normalizer"], one_space]}
     (tmp_path / "tokenizer.json").write_text(json.dumps(parts | {"normalizer": normalizer and steps}))
-    encoder = TextEncoder(*load_tokenizer(tmp_path))
+    encoder = TextEncoder(load_tokenizer(tmp_path))
     assert encoder.by_word
     assert by_word(HOSTILE, encoder) == plain(HOSTILE, tmp_path)
 

@@ -5,15 +5,14 @@ import pytest
 from halfling.corpus.store import ChunkWriter, read_batches, read_texts
 from halfling.errors import HalflingError
 from halfling.tokens.blocks import PackedBlocks, PackedSummary
-from halfling.tokens.encode import SpecialIds, load_tokenizer
-from halfling.tokens.pack import Packer, PackSettings, pack_corpus
-
-SPECIAL = SpecialIds(start=0, pad=1, end=2, unknown=3, mask=99)
+from halfling.tokens.encode import load_tokenizer
+from halfling.tokens.pack import PackSettings, pack_corpus
+from halfling.tokens.packer import Packer
 
 
 def pack(documents, block_tokens, batches=1):
     """Return every block's ids and starts, and the tokens left over."""
-    packer = Packer("en", block_tokens, SPECIAL)
+    packer = Packer("en", block_tokens)
     runs = []
     for part in np.array_split(np.arange(len(documents)), batches):
         ids = np.concatenate([np.zeros(0, np.int32), *(documents[i] for i in part)])
@@ -90,7 +89,7 @@ def result(corpus, tokenizer_folder, tmp_path_factory):
 
 
 def test_blocks_hold_a_chunks_documents_in_order_language_by_language(result, corpus, tokenizer_folder):
-    tokenizer, _ = load_tokenizer(tokenizer_folder)
+    tokenizer = load_tokenizer(tokenizer_folder)
     blocks = PackedBlocks(result[0] / "chunk-2")
     assert sorted(set(blocks.languages)) == ["en", "hi", "ru", "sw"] == list(dict.fromkeys(blocks.languages))
     for code in ("hi", "sw"):
@@ -192,20 +191,6 @@ def test_reading_maps_the_file_and_copies_nothing(result):
     assert pa.total_allocated_bytes() - before < 1000
     with pytest.raises(ValueError, match="read-only"):
         kept[0].input_ids[0, 0] = 1
-
-
-@pytest.mark.parametrize("world", [1, 2, 3, 7])
-def test_processes_share_a_chunk_without_overlap_and_evenly(result, world):
-    blocks = PackedBlocks(result[0] / "chunk-1")
-    shares = [blocks.shuffled(5, rank=rank, world=world).tolist() for rank in range(world)]
-    together = [number for share in shares for number in share]
-    assert len(set(together)) == len(together) == len(blocks) // world * world
-    assert {len(share) for share in shares} == {len(blocks) // world}
-    assert shares[0] != sorted(shares[0])
-    assert shares[0] == blocks.shuffled(5, rank=0, world=world).tolist()
-    assert shares[0] != blocks.shuffled(6, rank=0, world=world).tolist()
-    with pytest.raises(ValueError, match=f"rank {world}: expected 0 to {world - 1}"):
-        blocks.shuffled(5, rank=world, world=world)
 
 
 def test_a_folder_without_corpus_or_tokenizer_is_named(corpus, tokenizer_folder, tmp_path):

@@ -91,14 +91,6 @@ def test_training_twice_gives_the_same_bytes(corpus, folder, tmp_path):
         assert (tmp_path / "again" / name).read_bytes() == (folder / name).read_bytes()
 
 
-def test_an_interrupted_try_leaves_no_trace(corpus, folder, tmp_path):
-    (tmp_path / "out" / "saving").mkdir(parents=True)
-    (tmp_path / "out" / "saving" / "tokenizer.json").write_text("{")
-    build(corpus, tmp_path / "out")
-    assert (tmp_path / "out" / "tokenizer.json").read_bytes() == (folder / "tokenizer.json").read_bytes()
-    assert not (tmp_path / "out" / "saving").exists()
-
-
 def test_training_text_is_shared_by_the_exponent(corpus, tmp_path):
     counts = build(corpus, tmp_path / "out", max_training_bytes="40kB", alpha=0.0, vocab_size=300)
     assert counts["vocab_size"] == 300

@@ -88,8 +88,7 @@ def _table(budget: "Budget") -> str:
     """Return a plan as lines: exact bytes, so that they can be added up."""
     head = ("language", "quota bytes", "per chunk", "tokens", "download bytes")
     rows = [
-        (each.code, each.quota_bytes, each.chunk_bytes[0], each.tokens, each.download_bytes)
-        for each in budget.languages
+        (each.code, each.quota_bytes, each.chunk_bytes, each.tokens, each.download_bytes) for each in budget.languages
     ]
     per_chunk = sum(row[2] for row in rows)
     rows.append((f"{len(rows)} languages", budget.quota_bytes, per_chunk, budget.tokens, budget.download_bytes))

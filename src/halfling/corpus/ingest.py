@@ -165,12 +165,17 @@ def _tables(waiting: list[tuple[int, Kept]]) -> tuple[pa.Table, pa.Table]:
     levels = np.array([level for level, _ in waiting], np.uint8)
     digests = np.array([kept.digest for _, kept in waiting], np.uint64)
     num_lines = np.array([len(kept.lines) for _, kept in waiting], np.int64)
+    texts = [kept.text for _, kept in waiting]
+    sizes = np.array([len(text) for text in texts], np.int64)
+    # `pa.array` of a list would double its buffer until all fits.
+    offsets = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int32)
+    buffers = [None, pa.py_buffer(offsets), pa.py_buffer(b"".join(texts))]
     documents = {
         "digest": digests,
         "level": levels,
-        "size": np.array([len(kept.text) for _, kept in waiting], np.int64),
+        "size": sizes,
         "long_lines": num_lines,
-        "text": pa.array([kept.text for _, kept in waiting], pa.binary()),
+        "text": pa.Array.from_buffers(pa.binary(), len(texts), buffers),
     }
     lines = {
         "line": np.array([line for _, kept in waiting for line in kept.lines], np.uint64),

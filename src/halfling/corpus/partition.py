@@ -56,11 +56,11 @@ class Partition:
             yield pa.Table.from_batches([reader.get_batch(part)])
 
     def _open(self, number: int, columns: list[str] | None) -> pa.RecordBatchFileReader:
-        reader = pa.ipc.open_file(pa.OSFile(str(self._run(number)), "rb"))
+        file = pa.OSFile(str(self._run(number)), "rb")
+        reader = pa.ipc.open_file(file)
         if columns:
             included = [reader.schema.get_field_index(name) for name in columns]
-            options = pa.ipc.IpcReadOptions(included_fields=included)
-            reader = pa.ipc.open_file(pa.OSFile(str(self._run(number)), "rb"), options=options)
+            reader = pa.ipc.open_file(file, options=pa.ipc.IpcReadOptions(included_fields=included))
         if len(self._readers) < _OPEN_FILES:
             self._readers[number, str(columns)] = reader
         return reader

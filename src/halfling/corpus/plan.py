@@ -6,11 +6,11 @@ from pydantic import Field
 
 from halfling.corpus.build import CorpusSettings
 from halfling.corpus.quota import ENDLESS, quotas
-from halfling.corpus.sources import open_source
+from halfling.corpus.sources import Source, open_source
 from halfling.corpus.sources.folder import FolderSource
 from halfling.corpus.sources.http import HttpSource
 from halfling.errors import HalflingError
-from halfling.languages import CC100
+from halfling.languages import CC100, Language
 from halfling.records import Record
 
 BYTES_PER_TOKEN = {
@@ -50,7 +50,7 @@ class LanguageBudget(Record):
 
     code: str
     quota_bytes: int = Field(description="text to take, cleaned")
-    chunk_bytes: tuple[int, ...] = Field(description="of it in each chunk, to within a document")
+    chunk_bytes: int = Field(description="of it in each chunk, about")
     tokens: int = Field(description="estimated")
     download_bytes: int | None = Field(description="estimated; null where nobody knows")
 
@@ -76,33 +76,20 @@ def plan_corpus(settings: CorpusSettings, place: Path | str) -> Budget:
         HalflingError: As `open_source`; or all of a source is wanted whose size nobody knows.
     """
     source = open_source(place, settings, settings.languages, Path())
-    limits = dict.fromkeys(source.codes, ENDLESS)
-    if isinstance(source, FolderSource):
-        limits = {code: _text_bytes(code, path) for code, path in source.paths.items()}
-    elif isinstance(source, HttpSource):
-        limits = {code: CC100[code].text_bytes for code in source.codes}
-    wanted = quotas(settings, source.codes, limits)
+    sizes = {code: source.text_bytes(code) for code in source.codes}
+    wanted = quotas(settings, source.codes, {code: size for code, size in sizes.items() if size is not None})
     if ENDLESS in wanted.values():
         raise HalflingError(f"{place}: how much text it holds is not known before it is read: set total_bytes")
-    planned = []
-    spare = 0  # bytes that did not divide by the chunks: dealt out in turn, so that chunks come out alike
-    for code, quota in sorted(wanted.items(), key=lambda item: (-item[1], item[0])):
-        language = CC100[code]
-        share, more = divmod(quota, settings.chunks)
-        download = 0 if isinstance(source, FolderSource) else None
-        if isinstance(source, HttpSource):
-            read = quota * language.compressed_bytes // language.text_bytes
-            download = language.compressed_bytes if settings.sampled else read
-        planned.append(
-            LanguageBudget(
-                code=code,
-                quota_bytes=quota,
-                chunk_bytes=tuple(share + ((n - spare) % settings.chunks < more) for n in range(settings.chunks)),
-                tokens=int(quota / BYTES_PER_TOKEN[language.scripts[0]]),
-                download_bytes=download,
-            )
+    planned = [
+        LanguageBudget(
+            code=code,
+            quota_bytes=quota,
+            chunk_bytes=quota // settings.chunks,
+            tokens=int(quota / BYTES_PER_TOKEN[CC100[code].scripts[0]]),
+            download_bytes=_download_bytes(source, CC100[code], quota, sampled=settings.sampled),
         )
-        spare += more
+        for code, quota in sorted(wanted.items(), key=lambda item: (-item[1], item[0]))
+    ]
     downloads = [each.download_bytes for each in planned if each.download_bytes is not None]
     return Budget(
         source=str(place),
@@ -114,7 +101,9 @@ def plan_corpus(settings: CorpusSettings, place: Path | str) -> Budget:
     )
 
 
-def _text_bytes(code: str, path: Path) -> int:
-    """Return how much text a file holds, about."""
-    size, language = path.stat().st_size, CC100[code]
-    return size * language.text_bytes // language.compressed_bytes if path.suffix == ".xz" else size
+def _download_bytes(source: Source, language: Language, quota: int, *, sampled: bool) -> int | None:
+    if isinstance(source, FolderSource):
+        return 0
+    if not isinstance(source, HttpSource):
+        return None
+    return language.compressed_bytes if sampled else quota * language.compressed_bytes // language.text_bytes

@@ -101,8 +101,7 @@ class ChunkWriter:
         """Add documents: the digests of their texts, the texts in UTF-8, their bytes."""
         ids = pa.array([document_id(self._code, digest) for digest in digests.tolist()], pa.string())
         chunk = pa.repeat(pa.scalar(self._number, pa.int32()), len(ids))
-        columns = [ids, pa.repeat(self._code, len(ids)), texts.cast(pa.string()), chunk]
-        rows = pa.table(columns, schema=SCHEMA)
+        rows = pa.table([ids, pa.repeat(self._code, len(ids)), texts.cast(pa.string()), chunk], schema=SCHEMA)
         totals = np.cumsum(sizes) + self._bytes
         # A row group ends with the document that fills it.
         ends = np.flatnonzero(np.diff(totals // _GROUP_BYTES, prepend=self._bytes // _GROUP_BYTES)) + 1
@@ -127,18 +126,10 @@ def read_batches(path: Path) -> Iterator[list[Document]]:
     Raises:
         HalflingError: The file is missing, damaged, or not a part of a corpus.
     """
-    try:
-        with pq.ParquetFile(path, page_checksum_verification=True) as file:
-            if file.schema_arrow != SCHEMA:
-                raise HalflingError(f"{path}: columns are {file.schema_arrow.names}, not {SCHEMA.names}")
-            for batch in _groups(file, _BATCH_DOCUMENTS, list(Document._fields)):
-                if any(column.null_count for column in batch.columns):
-                    raise HalflingError(f"{path}: a document without id, lang or text: build the corpus again")
-                columns = (column.to_pylist() for column in batch.columns)
-                yield [Document(*row) for row in zip(*columns, strict=True)]
-    except (OSError, pa.ArrowException) as error:
-        reason = str(error).splitlines()[0]
-        raise HalflingError(f"{path}: cannot be read ({reason}): build the corpus again") from error
+    for batch in _read(path, _BATCH_DOCUMENTS, list(Document._fields)):
+        if any(column.null_count for column in batch.columns):
+            raise HalflingError(f"{path}: a document without id, lang or text: build the corpus again")
+        yield list(map(Document._make, zip(*(column.to_pylist() for column in batch.columns), strict=True)))
 
 
 def read_texts(path: Path, batch_bytes: int = 4 * 2**20) -> Iterator[pa.StringArray]:
@@ -147,26 +138,26 @@ def read_texts(path: Path, batch_bytes: int = 4 * 2**20) -> Iterator[pa.StringAr
     Raises:
         HalflingError: The file is missing, damaged, or not a part of a corpus.
     """
+    waiting: list[pa.StringArray] = []
+    size = 0
+    for batch in _read(path, _FEW_DOCUMENTS, ["text"]):
+        waiting.append(batch["text"])
+        size += batch["text"].nbytes
+        if size >= batch_bytes:
+            yield pa.concat_arrays(waiting)
+            waiting, size = [], 0
+    if waiting:
+        yield pa.concat_arrays(waiting)
+
+
+def _read(path: Path, num_documents: int, columns: list[str]) -> Iterator[pa.RecordBatch]:
+    """Yield some documents at a time; never of two row groups, which are what bounds their bytes."""
     try:
         with pq.ParquetFile(path, page_checksum_verification=True) as file:
-            if "text" not in file.schema_arrow.names:
+            if file.schema_arrow != SCHEMA:
                 raise HalflingError(f"{path}: columns are {file.schema_arrow.names}, not {SCHEMA.names}")
-            waiting: list[pa.StringArray] = []
-            size = 0
-            for batch in _groups(file, _FEW_DOCUMENTS, ["text"]):
-                waiting.append(batch["text"])
-                size += batch["text"].nbytes
-                if size >= batch_bytes:
-                    yield pa.concat_arrays(waiting)
-                    waiting, size = [], 0
-            if waiting:
-                yield pa.concat_arrays(waiting)
+            for number in range(file.num_row_groups):
+                yield from file.iter_batches(num_documents, row_groups=[number], columns=columns)
     except (OSError, pa.ArrowException) as error:
         reason = str(error).splitlines()[0]
         raise HalflingError(f"{path}: cannot be read ({reason}): build the corpus again") from error
-
-
-def _groups(file: pq.ParquetFile, num_documents: int, columns: list[str]) -> Iterator[pa.RecordBatch]:
-    """Yield some documents at a time; never of two row groups, which are what bounds their bytes."""
-    for number in range(file.num_row_groups):
-        yield from file.iter_batches(num_documents, row_groups=[number], columns=columns)

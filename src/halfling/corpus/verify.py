@@ -1,17 +1,24 @@
 """Proof that a corpus is whole: chunks disjoint, complete and aligned."""
 
+from array import array
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
+
 from halfling.corpus.digests import digest64
-from halfling.corpus.repeats import Repeats
+from halfling.corpus.partition import Partition
 from halfling.corpus.store import chunk_folder, chunk_languages, chunk_numbers, document_id, read_batches
 from halfling.errors import HalflingError
 from halfling.files import sha256
 from halfling.records import Manifest
+
+_RUN_ROWS = 2**20
+_PARTS = 256
 
 
 def verify(corpus: Path) -> list[str]:
@@ -69,7 +76,7 @@ def _language_faults(corpus: Path, code: str, numbers: list[int], counted: dict[
     largest = 0
     readable = True
     with TemporaryDirectory(prefix="halfling-verify-") as folder:
-        repeats = Repeats(Path(folder))
+        repeats = _Repeats(Path(folder))
         for number in numbers:
             path = chunk_folder(corpus, number) / f"{code}.parquet"
             if not path.exists():
@@ -103,3 +110,37 @@ def _language_faults(corpus: Path, code: str, numbers: list[int], counted: dict[
             said = {number: counted[what][number - 1] for number in numbers if number <= len(counted[what])}
             if found != said:
                 yield f"{corpus}: {code}: {what} by chunk {found}, but the manifest says {said}"
+
+
+class _Repeats:
+    """Takes documents' digests, then says which came again; they wait on disk, some eight bytes each."""
+
+    def __init__(self, folder: Path) -> None:
+        """Begin; `folder` takes what waits."""
+        self._on_disk = Partition(folder, "digests", 0, _PARTS)
+        self._digests, self._chunks = array("Q"), array("q")
+
+    def add(self, digest: int, chunk: int) -> None:
+        """Take the digest of a document of a chunk; chunks come in ascending order."""
+        self._digests.append(digest)
+        self._chunks.append(chunk)
+        if len(self._digests) == _RUN_ROWS:
+            self._write()
+
+    def found(self) -> Iterator[tuple[int, int, int]]:
+        """Yield the digest of each document that came before, the chunk where it came last, and its own chunk."""
+        self._write()
+        for part in range(self._on_disk.num_parts):
+            rows = self._on_disk.read(part)
+            digests, chunks = rows["digest"].to_numpy(), rows["chunk"].to_numpy()
+            order = np.argsort(digests, kind="stable")
+            again = np.flatnonzero(digests[order][1:] == digests[order][:-1])
+            for before, after in zip(order[again].tolist(), order[again + 1].tolist(), strict=True):
+                yield int(digests[after]), int(chunks[before]), int(chunks[after])
+
+    def _write(self) -> None:
+        digests = np.array(self._digests, np.uint64)
+        rows = pa.table({"digest": digests, "chunk": np.array(self._chunks, np.int64)})
+        self._on_disk.write(self._on_disk.num_runs, rows, digests)
+        self._on_disk.num_runs += 1
+        self._digests, self._chunks = array("Q"), array("q")

@@ -14,6 +14,9 @@ from pydantic import Field
 from halfling.errors import HalflingError
 from halfling.records import Record
 
+START, PAD, END, UNKNOWN = 0, 1, 2, 3
+"""XLM-R's `<s>`, `<pad>`, `</s>` and `<unk>`; its `<mask>` is the last id."""
+
 _SMALL = 2**16
 """What 16 bits can tell apart."""
 
@@ -134,19 +137,6 @@ class PackedBlocks:
     def runs(self) -> Iterator[Run]:
         """Yield all blocks in their order, some thousands at a time, as views that nobody may write to."""
         yield from self._runs
-
-    def shuffled(self, seed: int, *, rank: int = 0, world: int = 1) -> Int64[np.ndarray, " blocks"]:
-        """Return the numbers of the blocks that process `rank` of `world` reads, in an order that `seed` decides.
-
-        The processes' shares are disjoint and equally long, so that none waits for another at the end; up to
-        `world - 1` blocks, others with every seed, are left out. One process reads all.
-
-        Raises:
-            ValueError: There is no such rank.
-        """
-        if not 0 <= rank < world:
-            raise ValueError(f"rank {rank}: expected 0 to {world - 1}")
-        return np.random.default_rng(seed).permutation(len(self))[: len(self) // world * world][rank::world]
 
 
 def _runs(path: Path) -> Iterator[Run]:

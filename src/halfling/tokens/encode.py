@@ -8,7 +8,6 @@ the tokenizer's own; what could differ by rule goes to the tokenizer itself.
 import base64
 import copy
 import json
-import unicodedata
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
@@ -22,7 +21,8 @@ from jaxtyping import Bool, Int32, Int64
 from tokenizers import Tokenizer
 
 from halfling.errors import HalflingError
-from halfling.tokens.charsmap import Keys, no_keys, read_keys
+from halfling.tokens.blocks import UNKNOWN
+from halfling.tokens.normalization import Keys, hostile_borders, no_keys, read_keys
 from halfling.tokens.viterbi import Unigram, joined
 from halfling.tokens.words import SPACE_MARK, WordIds
 
@@ -37,21 +37,6 @@ _SLICE_BYTES = 2**19
 """What is cut at a time: on the way the tokenizer takes forty times as much memory."""
 _ONE_SPACE = {"type": "Replace", "pattern": {"Regex": " {2,}"}, "content": " "}
 _SPACES = [chr(code) for code in range(0x3001) if chr(code).isspace()]
-# Unicode's Grapheme_Cluster_Break: what joins the character before it without being a mark (Extend, SpacingMark) ...
-_JOINS_BEFORE = {0x0E33, 0x0EB3, 0x200C, 0x200D, 0xFF9E, 0xFF9F, *range(0x1F3FB, 0x1F400), *range(0xE0020, 0xE0080)}
-# ... and what joins the character after it (Prepend).
-_JOINS_AFTER = {*range(0x0600, 0x0606), 0x06DD, 0x070F, 0x0890, 0x0891, 0x08E2, 0x0D4E, 0x110BD, 0x110CD}
-_JOINS_AFTER |= {0x111C2, 0x111C3, 0x113D1, 0x1193F, 0x11941, 0x11A3A, *range(0x11A84, 0x11A8A), 0x11D46, 0x11F02}
-
-
-class SpecialIds(NamedTuple):
-    """The ids of the special tokens; XLM-R's are 0, 1, 2, 3 and the last."""
-
-    start: int
-    pad: int
-    end: int
-    unknown: int
-    mask: int
 
 
 class Encoded(NamedTuple):
@@ -70,8 +55,8 @@ class Encoded(NamedTuple):
             yield Encoded(self.ids[first:last], self.lengths[begin:end], literals)
 
 
-def load_tokenizer(folder: Path) -> tuple[Tokenizer, SpecialIds]:
-    """Return the tokenizer of a Hugging Face folder, without truncation or padding, and its special ids.
+def load_tokenizer(folder: Path) -> Tokenizer:
+    """Return the tokenizer of a Hugging Face folder, without truncation or padding.
 
     Raises:
         HalflingError: There is no readable `tokenizer.json`, or its special tokens are not XLM-R's.
@@ -86,7 +71,7 @@ def load_tokenizer(folder: Path) -> tuple[Tokenizer, SpecialIds]:
         raise HalflingError(f"{path}: <s>, <pad>, </s>, <unk>, <mask> are {found}, not XLM-R's 0, 1, 2, 3 and last")
     tokenizer.no_truncation()
     tokenizer.no_padding()
-    return tokenizer, SpecialIds(0, 1, 2, 3, tokenizer.get_vocab_size() - 1)
+    return tokenizer
 
 
 class TextEncoder:
@@ -96,23 +81,23 @@ class TextEncoder:
         by_word: Whether the tokenizer's parts are known, so that words are cut once.
     """
 
-    def __init__(self, tokenizer: Tokenizer, special: SpecialIds) -> None:
+    def __init__(self, tokenizer: Tokenizer) -> None:
         """Take what `load_tokenizer` returned."""
         self._tokenizer = tokenizer
-        self._special = special
+        self._mask = tokenizer.get_vocab_size() - 1
         self._huge = ThreadPoolExecutor(1)
         parts = json.loads(tokenizer.to_str())
-        keys = _keys_by_parts(parts, special)
+        keys = _keys_by_parts(parts)
         self.by_word = False
         if keys is None:
             return
         try:
-            self._unigram = Unigram(parts["model"]["vocab"], special.unknown)
+            self._unigram = Unigram(parts["model"]["vocab"], UNKNOWN)
         except ValueError:  # more pieces than a trie here holds
             return
         self.by_word = True
         self._words = WordIds(self._cut)
-        self._hostile = _hostile_borders(keys)
+        self._hostile = hostile_borders(keys)
         own = {token["content"][0] for token in parts["added_tokens"]}
         self._keys = keys
         self._keys.alone[[ord(each) for each in own | {SPACE_MARK, *_SPACES}]] = True
@@ -149,10 +134,9 @@ class TextEncoder:
 
     def _as_text(self, encoded: pa.ListArray) -> Encoded:
         ids = encoded.flatten().to_numpy()
-        special = self._special
-        literal = (ids < special.unknown) | (ids == special.mask)
+        literal = (ids < UNKNOWN) | (ids == self._mask)
         if literal.any():
-            ids = np.where(literal, np.int32(special.unknown), ids)
+            ids = np.where(literal, np.int32(UNKNOWN), ids)
         return Encoded(ids, pc.list_value_length(encoded).to_numpy().astype(np.int64), np.flatnonzero(literal))
 
     def _plain(self, texts: pa.StringArray) -> pa.ListArray:
@@ -206,10 +190,10 @@ def _offsets(lists: pa.ListArray) -> pa.Int32Array:
     return pc.subtract(lists.offsets, lists.offsets[0])
 
 
-def _keys_by_parts(parts: dict[str, Any], special: SpecialIds) -> Keys | None:
+def _keys_by_parts(parts: dict[str, Any]) -> Keys | None:
     """Return what the tokenizer's normaliser rewrites, or None where a part of it is not XLM-R's."""
     model = parts["model"]
-    if model["type"] != "Unigram" or model.get("byte_fallback") or model["unk_id"] != special.unknown:
+    if model["type"] != "Unigram" or model.get("byte_fallback") or model["unk_id"] != UNKNOWN:
         return None
     if parts["pre_tokenizer"] != _PRE_TOKENIZER:
         return None
@@ -222,19 +206,3 @@ def _keys_by_parts(parts: dict[str, Any], special: SpecialIds) -> Keys | None:
         return None
     keys = read_keys(tables[0]) if tables else no_keys()
     return None if keys.alone[ord(" ")] or keys.first[ord(" ")] else keys
-
-
-def _hostile_borders(keys: Keys) -> str:
-    """Return a pattern of texts whose words are not alone: the tokenizer normalises graphemes, across spaces too.
-
-    A grapheme that holds a space and a rewritten mark is rewritten otherwise than the mark alone. A space itself is
-    not rewritten, so where the mark is not either, both stay as they are. U+000B is deleted, not a border.
-    """
-    rewritten = np.flatnonzero(keys.alone | keys.first).tolist()
-    before = [code for code in rewritten if unicodedata.category(chr(code))[0] == "M" or code in _JOINS_BEFORE]
-    after = [code for code in rewritten if code in _JOINS_AFTER]
-    return "|".join(["\v", *(f" {_any_of(before)}" for _ in before[:1]), *(f"{_any_of(after)} " for _ in after[:1])])
-
-
-def _any_of(codes: list[int]) -> str:
-    return "[" + "".join(f"\\x{{{code:x}}}" for code in codes) + "]"

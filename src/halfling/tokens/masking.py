@@ -10,8 +10,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from halfling.errors import HalflingError
-from halfling.models.shapes import PAD
-from halfling.tokens.blocks import Block, PackedBlocks, PackedSummary
+from halfling.tokens.blocks import PAD, UNKNOWN, Block, PackedBlocks, PackedSummary
 
 _IGNORED = -100
 
@@ -115,7 +114,7 @@ def mask_block(
     sequence_ids = sequence_ids.cumsum()
     sequence_ids[ids == PAD] = 0
     # `<s>`, `</s>` and padding (ids below 3) teach nothing when masked; unknown pieces have no meaning to guess.
-    candidates = np.flatnonzero(ids > 3)
+    candidates = np.flatnonzero(ids > UNKNOWN)
     chosen = random.permutation(candidates)[: max(1, round(mask_share * len(candidates)))]
     labels = np.full(len(ids), _IGNORED, dtype=np.int64)
     labels[chosen] = ids[chosen]

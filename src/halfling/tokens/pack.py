@@ -9,9 +9,7 @@ from operator import itemgetter
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
 import pyarrow as pa
-from jaxtyping import Int32, Int64
 from pydantic import Field
 
 from halfling.corpus.card import CARD, write_card
@@ -19,8 +17,9 @@ from halfling.corpus.store import chunk_folder, chunk_languages, chunk_numbers, 
 from halfling.errors import HalflingError
 from halfling.files import sha256, whole_file
 from halfling.records import Counts, Progress, Record, Settings, silent
-from halfling.tokens.blocks import BlocksWriter, PackedSummary, Run, block_schema, blocks_file
-from halfling.tokens.encode import Encoded, SpecialIds, TextEncoder, load_tokenizer
+from halfling.tokens.blocks import UNKNOWN, BlocksWriter, PackedSummary, block_schema, blocks_file
+from halfling.tokens.encode import Encoded, TextEncoder, load_tokenizer
+from halfling.tokens.packer import Packer
 
 _CARD = Path(__file__).with_name("card.md")
 _ALL_CHUNKS_TOGETHER = 64 * 2**20
@@ -46,85 +45,6 @@ class Packed(Record):
     unknown: int
     literal_specials: int = Field(description="special tokens that stood in a text as text")
     left_over: int = Field(description="tokens at the end that fill no block")
-
-
-class Packer:
-    """Fills the blocks of one language, document by document.
-
-    Each document is one or more sequences `<s> ... </s>`. Blocks are filled to the last token: where a document
-    does not fit, the rest of it goes on in the next block as a sequence of its own. One or two places, too few for
-    a sequence, are filled with further `</s>`, which belong to the sequence before.
-
-    Attributes:
-        num_blocks: Blocks so far.
-    """
-
-    def __init__(self, language: str, block_tokens: int, special: SpecialIds) -> None:
-        """Begin with an empty block."""
-        self.num_blocks = 0
-        self._language, self._width, self._special = language, block_tokens, special
-        self._open_ids = np.zeros(0, np.int32)
-        self._open_starts = np.zeros(0, np.int64)
-
-    def add(self, ids: Int32[np.ndarray, " tokens"], lengths: Int64[np.ndarray, " documents"]) -> Run:
-        """Return the blocks that these documents complete; `ids` holds them one after the other."""
-        places, taken, filled = self._places(lengths.tolist())
-        size = -(-filled // self._width) * self._width
-        flat = np.full(size, self._special.end, np.int32)
-        flat[: len(self._open_ids)] = self._open_ids
-        # Tokens come right after each sequence's beginning: a step up, and a step down where it ends.
-        change = np.zeros(size + 1, np.int8)
-        change[places + 1] += 1
-        change[places + 1 + taken] -= 1
-        is_token = change[:-1].cumsum(dtype=np.int8).view(bool)
-        flat[is_token] = ids
-        flat[places] = self._special.start
-        starts = np.concatenate([self._open_starts, places])
-        whole = filled // self._width
-        is_whole = starts < whole * self._width
-        self._open_ids, self._open_starts = flat[whole * self._width : filled], starts[~is_whole] - whole * self._width
-        self.num_blocks += whole
-        return self._run(flat[: whole * self._width], starts[is_whole])
-
-    def _places(
-        self, lengths: list[int]
-    ) -> tuple[Int64[np.ndarray, " sequences"], Int64[np.ndarray, " sequences"], int]:
-        """Return where sequences begin, counted from the open block, their tokens, and how far all of it goes."""
-        places: list[int] = []
-        taken: list[int] = []
-        filled, width = len(self._open_ids), self._width
-        room = width - filled - 2
-        for left in lengths:
-            while left:
-                part = left if left < room else room
-                places.append(filled)
-                taken.append(part)
-                left -= part
-                filled += part + 2
-                room -= part + 2
-                if room < 1:
-                    filled += room + 2  # places too few for a sequence
-                    room = width - 2
-        return np.array(places, np.int64), np.array(taken, np.int64), filled
-
-    def end(self) -> tuple[Run, int]:
-        """Return the last block, if it is the only one, and the tokens that are left over.
-
-        A block that is not full is left out, so that there is no padding; but a language with less than a block of
-        text keeps it, padded, so that no chunk is short of a language.
-        """
-        if self.num_blocks or not len(self._open_ids):
-            left_over = int(((self._open_ids != self._special.start) & (self._open_ids != self._special.end)).sum())
-            return self._run(np.zeros(0, np.int32), np.zeros(0, np.int64)), left_over
-        padded = np.full(self._width, self._special.pad, np.int32)
-        padded[: len(self._open_ids)] = self._open_ids
-        self.num_blocks = 1
-        return self._run(padded, self._open_starts), 0
-
-    def _run(self, flat: Int32[np.ndarray, " _"], starts: Int64[np.ndarray, " sequences"]) -> Run:
-        blocks = flat.reshape(-1, self._width)
-        offsets = np.searchsorted(starts, np.arange(len(blocks) + 1) * self._width)
-        return Run(self._language, blocks, starts % self._width, offsets)
 
 
 class _Task(NamedTuple):
@@ -156,8 +76,8 @@ def pack_corpus(
     Raises:
         HalflingError: The corpus or the tokenizer is missing or damaged, or there is no text.
     """
-    model, special = load_tokenizer(tokenizer)
-    encoder = TextEncoder(model, special)
+    model = load_tokenizer(tokenizer)
+    encoder = TextEncoder(model)
     schema = block_schema(settings.block_tokens, model.get_vocab_size())
     numbers = chunk_numbers(corpus)
     for number in numbers:
@@ -169,7 +89,7 @@ def pack_corpus(
     found: dict[tuple[int, str], Packed] = {}
     # Threads: the tokenizer, Arrow and numpy let go of Python's lock, and a large vocabulary is in memory once.
     with ThreadPoolExecutor(min(settings.workers or os.cpu_count() or 1, len(tasks))) as pool:
-        waiting = {pool.submit(_pack, task, settings, encoder, special, schema, corpus, out): task for task in tasks}
+        waiting = {pool.submit(_pack, task, settings, encoder, schema, corpus, out): task for task in tasks}
         try:
             for done, future in enumerate(as_completed(waiting), start=1):
                 found |= future.result()
@@ -179,6 +99,10 @@ def pack_corpus(
             raise
     codes = sorted({code for _, code in found})
     by_language = {code: [found[number, code] for number in numbers if (number, code) in found] for code in codes}
+
+    def total(what: str) -> dict[str, int]:
+        return {code: sum(getattr(each, what) for each in parts) for code, parts in by_language.items()}
+
     summary = PackedSummary(
         block_tokens=settings.block_tokens,
         vocab_size=model.get_vocab_size(),
@@ -188,19 +112,12 @@ def pack_corpus(
             }
             for number in numbers
         },
-        tokens={code: sum(each.tokens for each in parts) for code, parts in by_language.items()},
+        tokens=total("tokens"),
     )
     summary.write(out / "corpus.json")
-    counts = {
-        **summary.model_dump(),
-        "unknown": {code: sum(each.unknown for each in parts) for code, parts in by_language.items()},
-        "literal_specials": {
-            code: number
-            for code, parts in by_language.items()
-            if (number := sum(each.literal_specials for each in parts))
-        },
-        "left_over": {code: sum(each.left_over for each in parts) for code, parts in by_language.items()},
-    }
+    literal_specials = {code: number for code, number in total("literal_specials").items() if number}
+    counts = {**summary.model_dump(), "unknown": total("unknown"), "left_over": total("left_over")}
+    counts["literal_specials"] = literal_specials
     write_card(out, _CARD, codes, "*.arrow", len(numbers), settings, **counts)
     files = [out / CARD, out / "corpus.json", *sorted(out.glob("*/*.arrow"))]
     counts["sha256"] = {path.relative_to(out).as_posix(): sha256(path) for path in files}
@@ -234,7 +151,6 @@ def _pack(
     task: _Task,
     settings: PackSettings,
     encoder: TextEncoder,
-    special: SpecialIds,
     schema: pa.Schema,
     corpus: Path,
     out: Path,
@@ -242,9 +158,9 @@ def _pack(
     missing = [number for number in task.numbers if not _note(out, number, task.code).exists()]
     parts = _encoded(corpus, task.code, missing, encoder.with_own_words())
     for number, encoded in groupby(parts, itemgetter(0)):
-        packer = Packer(task.code, settings.block_tokens, special)
+        packer = Packer(task.code, settings.block_tokens)
         path = blocks_file(out, number, task.code)
-        packed = _pack_file((each for _, each in encoded), packer, special, schema, path)
+        packed = _pack_file((each for _, each in encoded), packer, schema, path)
         packed.write(_note(out, number, task.code))
     return {(number, task.code): Packed.read(_note(out, number, task.code)) for number in task.numbers}
 
@@ -272,7 +188,7 @@ def _encode_together(waiting: list[tuple[int, pa.StringArray]], encoder: TextEnc
         yield number, part
 
 
-def _pack_file(parts: Iterator[Encoded], packer: Packer, special: SpecialIds, schema: pa.Schema, path: Path) -> Packed:
+def _pack_file(parts: Iterator[Encoded], packer: Packer, schema: pa.Schema, path: Path) -> Packed:
     counts: Counter[str] = Counter()
     with whole_file(path) as partial, BlocksWriter(partial, schema) as writer:
         for encoded in parts:
@@ -280,7 +196,7 @@ def _pack_file(parts: Iterator[Encoded], packer: Packer, special: SpecialIds, sc
                 continue
             writer.write(packer.add(encoded.ids, encoded.lengths))
             counts["tokens"] += len(encoded.ids)
-            counts["unknown"] += int((encoded.ids == special.unknown).sum())
+            counts["unknown"] += int((encoded.ids == UNKNOWN).sum())
             counts["literal_specials"] += len(encoded.literals)
         last, left_over = packer.end()
         writer.write(last)

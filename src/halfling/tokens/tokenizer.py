@@ -1,6 +1,5 @@
 """The tokenizer stage: XLM-R's own from the hub or a folder, or one of its kind trained here."""
 
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,6 @@ from halfling.corpus.store import (
     read_batches,
 )
 from halfling.errors import HalflingError
-from halfling.files import whole_file
 from halfling.models import load
 from halfling.records import Counts, Progress, Seed, Settings, silent
 from halfling.tokens.encode import load_tokenizer
@@ -77,15 +75,13 @@ def build_tokenizer(
             character_coverage=settings.character_coverage,
             num_threads=settings.num_threads,
         )
-        _save(as_xlm_roberta(model, settings.max_tokens), out)
-        with whole_file(out / SENTENCEPIECE_FILE) as partial:
-            partial.write_bytes(model)
+        as_xlm_roberta(model, settings.max_tokens).save_pretrained(out)
+        (out / SENTENCEPIECE_FILE).write_bytes(model)
     else:
         progress(0, 1, f"loading {settings.source}")
-        _save(load.load_tokenizer(source or settings.source), out)
-    tokenizer, _ = load_tokenizer(out)
+        load.load_tokenizer(source or settings.source).save_pretrained(out)
     progress(1, 1, "done")
-    return {"vocab_size": tokenizer.get_vocab_size(), **counts}
+    return {"vocab_size": load_tokenizer(out).get_vocab_size(), **counts}
 
 
 def _documents(corpus: Path, code: str) -> Iterator[Document]:
@@ -123,13 +119,3 @@ def _paragraphs(corpus: Path, chosen: dict[str, set[int]]) -> Iterator[str]:
         for document in _documents(corpus, code):
             if digest_of(document.id) in digests:
                 yield from document.text.split("\n")
-
-
-def _save(tokenizer: Any, out: Path) -> None:
-    """Save into `out` so that each file is whole or absent."""
-    beside = out / "saving"
-    shutil.rmtree(beside, ignore_errors=True)
-    tokenizer.save_pretrained(beside)
-    for path in sorted(beside.iterdir()):
-        path.replace(out / path.name)
-    beside.rmdir()

@@ -87,24 +87,9 @@ def tokenizer_of(pieces: Sequence[tuple[str, float]], max_tokens: int) -> XLMRob
 def _character_map() -> bytes:
     """Return the compiled table of the rule that `train_unigram` normalises by, as `tokenizers` wants it."""
     spec = sentencepiece.SentencePieceNormalizer(rule_name=_NORMALIZATION).serialized_normalizer_spec()
-    # A protobuf message whose field 1 is the rule's name and field 2 the table, each a tag, a length, bytes.
-    # Reading these two spares the protobuf package, which nothing else here needs.
-    position = 0
-    while position < len(spec):
-        tag, position = _varint(spec, position)
-        length, position = _varint(spec, position)
-        if tag == 2 << 3 | 2:
-            return spec[position : position + length]
-        position += length
-    raise ValueError(f"sentencepiece {sentencepiece.__version__}: expected a character map, found none")
-
-
-def _varint(message: bytes, position: int) -> tuple[int, int]:
-    """Return the base-128 number at `position`, and the position after it."""
-    value = shift = 0
-    while True:
-        byte = message[position]
-        value |= (byte & 0x7F) << shift
-        position, shift = position + 1, shift + 7
-        if byte < 0x80:
-            return value, position
+    # A protobuf message: the rule's name, then field 2, the table: its length, seven bits a byte, and its bytes.
+    # Reading this spares the protobuf package, which nothing else here needs.
+    table = spec.partition(_NORMALIZATION.encode() + b"\x12")[2]
+    size = next(number for number, byte in enumerate(table, start=1) if byte < 0x80)
+    length = sum((byte & 0x7F) << 7 * number for number, byte in enumerate(table[:size]))
+    return table[size : size + length]

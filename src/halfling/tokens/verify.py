@@ -9,7 +9,7 @@ from halfling.corpus.store import chunk_folder, chunk_languages, chunk_numbers
 from halfling.corpus.verify import file_faults
 from halfling.errors import HalflingError
 from halfling.records import Manifest
-from halfling.tokens.blocks import PackedBlocks, PackedSummary, Run, blocks_file
+from halfling.tokens.blocks import END, PAD, START, PackedBlocks, PackedSummary, Run, blocks_file
 
 
 def verify_packed(packed: Path, corpus: Path) -> list[str]:
@@ -59,17 +59,16 @@ def _packed_faults(packed: Path, languages: dict[int, list[str]]) -> Iterator[st
 
 
 def _run_faults(path: Path, run: Run, num_blocks: int, vocab_size: int) -> Iterator[str]:
-    """Check the ids themselves; 0, 1 and 2 are `<s>`, `<pad>` and `</s>`."""
     ids = run.input_ids
     if ids.min() < 0 or ids.max() >= vocab_size:
         yield f"{path}: ids outside 0..{vocab_size - 1}"
     begins = np.zeros(ids.shape, dtype=bool)
     begins[run.begins()] = True
-    if not (np.array_equal(begins, ids == 0) and begins[:, 0].all()):
+    if not (np.array_equal(begins, ids == START) and begins[:, 0].all()):
         yield f"{path}: sequences do not begin where `starts` says"
     # What stands before a beginning, or before padding, ends a sequence.
-    ends = ids[:, :-1][begins[:, 1:] | ((ids[:, 1:] == 1) & (ids[:, :-1] != 1))]
-    if not ((ends == 2).all() and np.isin(ids[:, -1], (1, 2)).all()):
+    ends = ids[:, :-1][begins[:, 1:] | ((ids[:, 1:] == PAD) & (ids[:, :-1] != PAD))]
+    if not ((ends == END).all() and np.isin(ids[:, -1], (PAD, END)).all()):
         yield f"{path}: a sequence without `</s>` at its end"
-    if num_blocks > 1 and (ids == 1).any():
+    if num_blocks > 1 and (ids == PAD).any():
         yield f"{path}: padding, though the language fills a block"

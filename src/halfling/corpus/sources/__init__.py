@@ -50,6 +50,9 @@ class Source(Protocol):
             HalflingError: The language cannot be read, or holds no document.
         """
 
+    def text_bytes(self, code: str) -> int | None:
+        """Return about how much text a language has; None where nobody knows."""
+
     def place(self, code: str) -> str:
         """Return where a language lies, for messages."""
 

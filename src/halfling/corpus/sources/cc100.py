@@ -1,12 +1,11 @@
 """CC100's format as a stream: a paragraph a line, a blank line between documents."""
 
-import contextlib
 import io
 import lzma
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Any
 
 from halfling.errors import HalflingError
 
@@ -17,14 +16,6 @@ _COMPRESSED = 2**17
 """Bytes that it reads of the file for that, at least."""
 _LONGEST = 2**24
 """Characters of a document; Common Crawl's pages are far shorter, and a file without blank lines would fill memory."""
-
-
-@runtime_checkable
-class Blocks(Protocol):
-    """What documents are parsed from: an open file, or what reads one ahead."""
-
-    def read1(self, size: int, /) -> bytes:
-        """Return some of the next bytes, about `size`; none at the end."""
 
 
 class DamagedFileError(HalflingError):
@@ -38,17 +29,23 @@ def read_documents(path: Path) -> Iterator[str]:
         HalflingError: The file is missing, truncated, corrupt, not UTF-8, or holds no document.
     """
     try:
-        with _open(path) as file:
-            yield from parse_documents(file, str(path))
+        yield from parse_documents(_ahead(path) if path.suffix == ".xz" else blocks_of(path.open("rb")), str(path))
     except OSError as error:
         raise HalflingError(f"{path}: cannot be read ({error.strerror}): check the path") from error
 
 
-def parse_documents(file: Blocks, where: str) -> Iterator[str]:
-    r"""Yield each document of `file`, its paragraphs stripped and joined by "\n".
+def blocks_of(file: Any) -> Iterator[bytes]:
+    """Yield the bytes of an open file in blocks, and close it."""
+    with file:
+        while block := file.read1(_BLOCK):
+            yield block
+
+
+def parse_documents(blocks: Iterator[bytes], where: str) -> Iterator[str]:
+    r"""Yield each document of a file, its paragraphs stripped and joined by "\n".
 
     Args:
-        file: Opened to read bytes; no more is asked of it than is needed for the next documents.
+        blocks: The file's bytes; no more is asked of them than is needed for the next documents.
         where: The file's place, for messages.
 
     Raises:
@@ -60,7 +57,7 @@ def parse_documents(file: Blocks, where: str) -> Iterator[str]:
     begun = b""
     waiting = ""
     try:
-        while block := file.read1(_BLOCK):
+        for block in blocks:
             # Lines are cut at b"\n" alone: text mode would also cut at a stray carriage return.
             whole, ended, begun = (begun + block).rpartition(b"\n")
             if ended:
@@ -93,30 +90,13 @@ def _stripped(lines: bytes) -> str:
     return "\n".join(map(str.strip, lines.decode("utf-8").split("\n")))
 
 
-@contextlib.contextmanager
-def _open(path: Path) -> Iterator[Blocks]:
-    if path.suffix != ".xz":
-        with path.open("rb") as plain:
-            yield plain
-        return
+def _ahead(path: Path) -> Iterator[bytes]:
+    """Decompress in a thread, which lets go of Python's lock, one block ahead of the reader."""
     with _LargeReads(path) as compressed, lzma.LZMAFile(compressed) as file, ThreadPoolExecutor(1) as thread:
-        yield _Ahead(file, thread)
-
-
-class _Ahead:
-    """Decompresses in a thread, which lets go of Python's lock, one block ahead of the reader."""
-
-    def __init__(self, file: lzma.LZMAFile, thread: ThreadPoolExecutor) -> None:
-        self._file, self._thread = file, thread
-        self._next = self._submit()
-
-    def read1(self, _: int) -> bytes:
-        block = self._next.result()
-        self._next = self._submit()
-        return block
-
-    def _submit(self) -> Future[bytes]:
-        return self._thread.submit(self._file.read1, _BLOCK_AHEAD)
+        waiting = thread.submit(file.read1, _BLOCK_AHEAD)
+        while block := waiting.result():
+            waiting = thread.submit(file.read1, _BLOCK_AHEAD)
+            yield block
 
 
 class _LargeReads(io.FileIO):

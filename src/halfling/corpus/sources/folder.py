@@ -27,6 +27,12 @@ class FolderSource:
         """Yield a language's documents."""
         yield from read_documents(self.paths[code])
 
+    def text_bytes(self, code: str) -> int:
+        """Return the size of a language's file, decompressed as CC100's own of that language is."""
+        path, language = self.paths[code], languages.CC100[code]
+        size = path.stat().st_size
+        return size * language.text_bytes // language.compressed_bytes if path.suffix == ".xz" else size
+
     def place(self, code: str) -> str:
         """Return the path of a language's file."""
         return str(self.paths[code])
@@ -39,22 +45,23 @@ def find_sources(folder: Path, wanted: str | Sequence[str]) -> dict[str, Path]:
     """Return the CC100-format file of each language, sorted by code.
 
     Args:
-        folder: Holds `{code}.txt.xz` or `{code}.txt`, itself or in one subfolder named `cc100*`.
+        folder: Holds `{code}.txt.xz` or `{code}.txt`.
         wanted: "all" for every language that the folder holds, or what `languages.resolve` takes.
 
     Raises:
         HalflingError: No such folder, a wanted language without a file, a language with two files,
             or (with "all") a `.txt.xz` that is not named for a CC100 code.
     """
-    home = _home(folder)
+    if not folder.is_dir():
+        raise HalflingError(f"{folder}: no such folder: it should hold CC100's files, {{code}}.txt.xz")
     if wanted == "all":
         # A README.txt may lie there; a compressed text under a wrong name is more likely a misspelt code.
-        found = {_code(path) for path in home.glob("*.txt.xz")}
-        found |= {_code(path) for path in home.glob("*.txt")} & set(languages.CC100)
-        codes = languages.resolve(sorted(found))
-    else:
-        codes = languages.resolve(wanted)
-    return {code: _file(home, code) for code in sorted(codes)}
+        found = {_code(path) for path in folder.glob("*.txt.xz")}
+        found |= {_code(path) for path in folder.glob("*.txt")} & set(languages.CC100)
+        if not found:
+            raise HalflingError(f"{folder}: holds no {{code}}.txt.xz: name the folder that holds CC100's files")
+        wanted = sorted(found)
+    return {code: _file(folder, code) for code in sorted(languages.resolve(wanted))}
 
 
 def text_files(settings: QuotaSettings, folder: Path) -> list[Path]:
@@ -66,26 +73,8 @@ def _code(path: Path) -> str:
     return path.name.partition(".")[0]
 
 
-def _holds_text(folder: Path) -> bool:
-    return any((folder / f"{code}{ending}").exists() for code in languages.CC100 for ending in _ENDINGS)
-
-
-def _home(folder: Path) -> Path:
-    if not folder.is_dir():
-        raise HalflingError(f"{folder}: no such folder: it should hold CC100's files, {{code}}.txt.xz")
-    if _holds_text(folder):
-        return folder
-    homes = [path for path in sorted(folder.glob("cc100*")) if path.is_dir()]
-    if len(homes) != 1:
-        found = f"{len(homes)} folders named cc100*" if homes else "no {code}.txt.xz and no folder named cc100*"
-        raise HalflingError(f"{folder}: {found}: name the folder that holds CC100's files")
-    if not _holds_text(homes[0]):
-        raise HalflingError(f"{homes[0]}: holds no {{code}}.txt.xz: put CC100's files there")
-    return homes[0]
-
-
-def _file(home: Path, code: str) -> Path:
-    paths = [home / f"{code}{ending}" for ending in _ENDINGS]
+def _file(folder: Path, code: str) -> Path:
+    paths = [folder / f"{code}{ending}" for ending in _ENDINGS]
     there = [path for path in paths if path.is_file()]
     if not there:
         raise HalflingError(f"{paths[0]}: no such file: fetch it, or leave {code!r} out of the languages")

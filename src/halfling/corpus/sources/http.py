@@ -10,7 +10,7 @@ import httpx2
 
 from halfling import __version__, languages
 from halfling.corpus.sources import SourceSettings
-from halfling.corpus.sources.cc100 import DamagedFileError, parse_documents
+from halfling.corpus.sources.cc100 import DamagedFileError, blocks_of, parse_documents
 from halfling.corpus.sources.download import Download
 from halfling.errors import HalflingError
 
@@ -53,10 +53,14 @@ class HttpSource:
             lzma.LZMAFile(raw) as file,  # type: ignore[arg-type]  # any file that reads
         ):
             try:
-                yield from parse_documents(file, self.place(code))
+                yield from parse_documents(blocks_of(file), self.place(code))
             except DamagedFileError:
                 self.forget(code)  # another try begins with a fresh copy
                 raise
+
+    def text_bytes(self, code: str) -> int:
+        """Return how much text CC100 has of a language."""
+        return languages.CC100[code].text_bytes
 
     def place(self, code: str) -> str:
         """Return the address of a language's file."""

@@ -67,6 +67,9 @@ class HuggingFaceSource:
             yield from texts
             number += 1
 
+    def text_bytes(self, code: str) -> None:
+        """Nobody knows how much text a data set has."""
+
     def place(self, code: str) -> str:
         """Return the data set and the configuration of a language."""
         return f"{self.address} {self.subset.format(code=code)}".rstrip()
