@@ -9,11 +9,13 @@ import numpy as np
 
 from halfling.engine import AdaptiveEngine
 from halfling.engine.exported import BackendName, Precision, read_exported
-from halfling.engine.tune import FIXED
 from halfling.exits.policy import Calibration, ExitPolicy
 from halfling.export.write import ExportSettings, export
 from halfling.tasks.encode import Encoded
 from halfling.tasks.task import Task
+
+_LENGTHS = tuple(range(8, 65, 8))
+"""Of rows with a graph of fixed shape."""
 
 
 class InEngine:
@@ -50,7 +52,7 @@ class InEngine:
         self.model, self.task, self.scratch = model, task, scratch
         self.backend: BackendName = backend
         self.precision: Precision = precision
-        self.lengths = FIXED if fixed_rows else ()
+        self.lengths = _LENGTHS if fixed_rows else ()
         self.early, self.last = tuple(exits[:-1]), exits[-1]
         # A sentence whose words are all cut off is timed too.
         self.sentences = [one if len(one.picked) else replace(one, picked=np.zeros(1, np.int64)) for one in sentences]
