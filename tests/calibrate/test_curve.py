@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from halfling.calibrate.bootstrap import drop_bound, resamples
-from halfling.calibrate.curve import Drawing, Wish
+from halfling.calibrate.curve import Drawing
 from halfling.calibrate.search import Options, search, taken
+from halfling.calibrate.settings import Wish
 from halfling.calibrate.simulate import Trial
 from halfling.calibrate.timing import Clock
 from halfling.exits.policy import ExitPolicy, TradeOff
@@ -107,7 +108,7 @@ def test_where_every_price_overshoots_the_wish_thresholds_are_lowered_until_it_i
     trial.learned_from = np.zeros(4, bool)
     as_good_everywhere = options.gain[:1].repeat(4, axis=0)
     trial.options = lambda: replace(options, gain=as_good_everywhere)
-    drawing, wish = Drawing(trial, None, resamples(4, 2, seed=0), confidence=0.95), Wish(what, limit)
+    drawing, wish = Drawing(trial, None, resamples(4, 2, seed=0)), Wish(what, limit)
     drawing.close_in(wish, max_exits=3)
     assert wish.choose(drawing.curve).flops_share == pytest.approx(reached, abs=0.05)
 
@@ -129,7 +130,7 @@ def test_sentences_are_also_searched_for_by_time(options, granularity, monkeypat
     trial.like = ExitPolicy(layers=(4,), thresholds=(), granularity=granularity)
     trial.learned_from = np.zeros(4, bool)
     trial.options = lambda: replace(options, gain=options.gain[:1].repeat(4, axis=0))
-    drawing = Drawing(trial, clock, resamples(4, 2, seed=0), confidence=0.95)
+    drawing = Drawing(trial, clock, resamples(4, 2, seed=0))
     drawing.close_in(Wish("max_drop", 1.0), max_exits=1)
     assert {(1, 4), (4,)} <= {policy.layers for policy in drawing.points}
     assert ((3, 4) in {policy.layers for policy in drawing.points}) == (granularity == "sentence")
@@ -192,7 +193,7 @@ def test_the_bound_covers_the_drop_and_shrinks_with_more_examples():
         ones = np.ones(examples)
         tallies = [Tally(right.astype(float), ones) for right in (plain, early)]
         real = 100 * (tallies[0].score - tallies[1].score)
-        return real, drop_bound(*tallies, resamples(examples, 500, seed=0), 0.95)
+        return real, drop_bound(*tallies, resamples(examples, 500, seed=0))
 
     (few, few_bound), (many, many_bound) = drop(400), drop(20_000)
     # One-sided 95 % of a paired difference: 1.645 standard errors of sqrt(0.1 * P(differ)) / sqrt(n), roughly.
@@ -202,4 +203,4 @@ def test_the_bound_covers_the_drop_and_shrinks_with_more_examples():
 
 def test_a_model_that_answers_alike_has_no_drop_to_bound():
     same = Tally(np.array([1.0, 0.0, 1.0]), np.ones(3))
-    assert drop_bound(same, same, resamples(3, 100, seed=0), 0.95) == 0
+    assert drop_bound(same, same, resamples(3, 100, seed=0)) == 0

@@ -8,7 +8,6 @@ from pydantic import ValidationError
 
 from halfling.calibrate.bootstrap import resamples
 from halfling.calibrate.curve import Drawing
-from halfling.calibrate.in_engine import InEngine
 from halfling.calibrate.settings import CalibrateSettings
 from halfling.calibrate.simulate import Trial, head_of
 from halfling.calibrate.stage import calibrate
@@ -183,7 +182,7 @@ def test_what_is_measured_to_be_slower_than_no_exits_is_not_chosen(granularity, 
 
 def test_what_was_chosen_must_still_meet_the_wish_when_it_is_measured(early_exit, tmp_path, monkeypatch):
     timed = {"timing": "measured", "rounds": 2, "timed_sentences": 2, "latency_ms": 6.0}
-    monkeypatch.setattr(Clock, "__init__", lambda self, *_: setattr(self, "plain_ms", 10.0))
+    monkeypatch.setattr(Clock, "__init__", lambda self, *_, **__: setattr(self, "plain_ms", 10.0))
     monkeypatch.setattr(Clock, "expected", lambda _, policy, __: 0.5 if policy.is_early else 1.0)
     monkeypatch.setattr(Clock, "priced", lambda _, options: options)
     monkeypatch.setattr(Clock, "measured", lambda *_: 0.55)
@@ -206,7 +205,7 @@ def test_what_layers_add_up_to_may_be_too_little_everywhere(really, early_exit, 
         expected[policy] = 0.3 + 0.4 * (float(left.mean()) - least) / (3 - least) if policy.is_early else 1.0
         return expected[policy]
 
-    monkeypatch.setattr(Clock, "__init__", lambda self, *_: setattr(self, "plain_ms", 10.0))
+    monkeypatch.setattr(Clock, "__init__", lambda self, *_, **__: setattr(self, "plain_ms", 10.0))
     monkeypatch.setattr(Clock, "priced", lambda _, options: options)
     monkeypatch.setattr(Clock, "expected", expect)
     monkeypatch.setattr(Clock, "measured", lambda _, policy: really(expected[policy]))
@@ -223,9 +222,8 @@ def test_thresholds_are_fitted_to_one_half_of_dev_and_their_drop_is_bounded_on_t
     trial = Trial(task, load_classifier(model), examples, encoded, like, batch_size=8)
     fitted = trial.learned_from
     assert fitted.sum() == len(fitted) / 2 == 20
-    words = np.array([len(one) for one in trial.logits[0]])
-    assert len(trial.options().head) == (20 if granularity == "sentence" else words[fitted].sum())
-    drawing = Drawing(trial, None, resamples(40, 50, seed=0), confidence=0.95)
+    assert len(trial.options().head) == (20 if granularity == "sentence" else trial.counts[fitted].sum())
+    drawing = Drawing(trial, None, resamples(40, 50, seed=0))
     assert not drawing.draws[:, fitted].any()
     assert drawing.draws[:, ~fitted].any()
 
@@ -243,8 +241,8 @@ def test_a_model_that_answers_with_no_numbers_is_refused(early_exit):
 def test_times_can_be_those_of_the_engine(task, early_exit, tmp_path, monkeypatch):
     model = early_exit(task)
     followed = []
-    follow = InEngine.follow
-    monkeypatch.setattr(InEngine, "follow", lambda self, policy: followed.append(policy) or follow(self, policy))
+    measured = Clock.measured
+    monkeypatch.setattr(Clock, "measured", lambda self, policy: followed.append(policy) or measured(self, policy))
     monkeypatch.setattr(Clock, "expected", lambda *_: 0.5)
     more = {"timing": "measured", "rounds": 2, "timed_sentences": 3, "max_drop": 100.0}
     found = calibrated(model, tmp_path / "out", **more)
@@ -258,31 +256,29 @@ def test_times_can_be_those_of_the_engine(task, early_exit, tmp_path, monkeypatc
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["exit_policy.json"]
 
 
-def test_the_engine_is_timed_with_the_segments_of_the_policy(early_exit, tmp_path):
+def test_the_engine_is_timed_with_the_segments_of_the_policy(early_exit, tmp_path, monkeypatch):
     model = early_exit("names")
     task, _, encoded = dev(model)
-    computes = InEngine(
+    loaded = {}
+    load = Clock._load
+    monkeypatch.setattr(Clock, "_load", lambda self, policy: loaded.setdefault(policy, load(self, policy)))
+    clock = Clock(
+        CalibrateSettings(engine="onnx", precision="int8", rounds=2, timed_sentences=3),
         model=model,
-        like=ExitPolicy(layers=(3,), thresholds=(), criterion="margin"),
         task=task,
+        like=ExitPolicy(layers=(3,), thresholds=(), criterion="margin"),
         exits=(1, 2, 3),
-        sentences=encoded[:3],
-        backend="onnx",
-        precision="int8",
-        fixed_rows=False,
+        encoded=encoded,
         scratch=tmp_path / "scratch",
     )
-    assert computes.without.exported.policy.layers == (3,)
-    assert computes.with_all.exported.policy.layers == (1, 2, 3)
-    assert computes.with_all.exported.policy.criterion == "margin"
-    assert computes.with_all.exported.precision == "int8"
-    assert [computes.checks(layer) for layer in (1, 2)] == [1, 2]
+    assert [policy.layers for policy in loaded] == [(3,), (1, 2, 3)]
+    with_all = [*loaded.values()][1].exported
+    assert (with_all.policy.layers, with_all.policy.criterion, with_all.precision) == ((1, 2, 3), "margin", "int8")
     for threshold in (0.4, 0.6):
         policy = ExitPolicy.uniform((2, 3), threshold, criterion="margin")
-        followed = computes.follow(policy)
-        followed()
-        assert followed.args[0].exported.policy == followed.args[0].loop.policy == policy
-        assert followed.args[0].exported.segments == ((1, 2), (3, 3))
+        assert clock.measured(policy) > 0
+        assert loaded[policy].exported.policy == loaded[policy].loop.policy == policy
+        assert loaded[policy].exported.segments == ((1, 2), (3, 3))
     # One export for both thresholds.
     assert sorted(path.name for path in (tmp_path / "scratch").glob("exits-*[0-9]")) == [
         "exits-1-2-3",

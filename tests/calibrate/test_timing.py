@@ -1,49 +1,32 @@
 """What follows from measured times, with times that are given."""
 
-from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from halfling.calibrate import timing
 from halfling.calibrate.search import Options, search, taken
+from halfling.calibrate.settings import CalibrateSettings
 from halfling.calibrate.timing import Clock
-from halfling.cost.latency import Timing
 from halfling.exits.policy import ExitPolicy
-
-
-class Given:
-    """Computes nothing; `leave` computes as many exits as told."""
-
-    num_sentences = 2
-
-    def __init__(self, checks):
-        self.checks = checks.get
-
-    def plain(self):
-        """Answer without exits."""
-
-    def check(self):
-        """Check every exit."""
-
-    def leave(self, layer):
-        """Leave after a layer."""
-
-    def follow(self, policy):
-        """Return what follows a policy."""
-        return partial(self.leave, policy.layers[0])
+from halfling.tasks import Task
+from halfling.tasks.encode import Encoded
 
 
 @pytest.fixture
 def times(monkeypatch):
-    """The times, in ms for both sentences, by what is timed."""
-    given = {"plain": 10.0, "checked": 12.0, "1": 4.0, "2": 9.0, "policy": 8.0}
-
-    def medians(calls, rounds, warmup):
-        return {name: Timing(median_ms=given[name], spread=0) for name in calls}
-
-    monkeypatch.setattr(timing, "interleaved_medians", medians)
+    """The seconds for both sentences, by what is timed; "3" is with every exit checked and nobody leaving early."""
+    given = {"plain": 10.0, "1": 4.0, "2": 9.0, "3": 12.0, "policy": 8.0}
+    monkeypatch.setattr(Clock, "_load", lambda *_: None)
+    monkeypatch.setattr(Clock, "_medians", lambda _, calls: {name: given[name] for name in calls})
     return given
+
+
+def measured(exits=(1, 2, 3)):
+    encoded = [Encoded(np.array([0, 2]), np.array([0]))] * 2
+    like = ExitPolicy(layers=(exits[-1],), thresholds=())
+    place = Path()
+    return Clock(CalibrateSettings(), model=place, task=Task(), like=like, exits=exits, encoded=encoded, scratch=place)
 
 
 def expected(found, layers, left):
@@ -51,24 +34,22 @@ def expected(found, layers, left):
 
 
 def test_times_of_a_policy_follow_from_leaving_and_checking(times):
-    # Each early exit costs 1 to check. Where leaving after layer 2 was timed with that exit alone ...
-    alone = Clock(Given({1: 1, 2: 1}), (1, 2, 3), 5)
-    assert alone.plain_ms == 5
-    assert expected(alone, (1, 2, 3), [1, 2, 3, 3]) == pytest.approx((4 + (9 + 1) + 2 * (10 + 2)) / 40)
-    # ... and in the engine after the exit of layer 1 too, which a policy without that exit does not pay.
-    every = Clock(Given({1: 1, 2: 2}), (1, 2, 3), 5)
-    assert expected(every, (1, 2, 3), [1, 2, 3, 3]) == pytest.approx((4 + 9 + 2 * (10 + 2)) / 40)
-    assert expected(every, (2, 3), [2, 3]) == pytest.approx((8 + (10 + 1)) / 20)
+    # Each early exit costs 1 to check. Leaving after layer 2 was timed with the exit of layer 1 checked too, which a
+    # policy without that exit does not pay.
+    found = measured()
+    assert found.plain_ms == 5000
+    assert expected(found, (1, 2, 3), [1, 2, 3, 3]) == pytest.approx((4 + 9 + 2 * (10 + 2)) / 40)
+    assert expected(found, (2, 3), [2, 3]) == pytest.approx((8 + (10 + 1)) / 20)
 
 
 def test_exits_that_seem_to_cost_nothing_do_not_save_time(times):
-    times["checked"] = 9.0
-    found = Clock(Given({1: 1, 2: 2}), (1, 2, 3), 5)
+    times["3"] = 9.0
+    found = measured()
     assert expected(found, (1, 2, 3), [3, 3]) == 1
 
 
 def test_no_exits_take_the_time_of_no_exits(times):
-    found = Clock(Given({1: 1, 2: 2}), (1, 2, 3), 5)
+    found = measured()
     plain = ExitPolicy(layers=(3,), thresholds=())
     assert found.expected(plain, np.array([3])) == found.measured(plain) == 1
     assert found.measured(ExitPolicy.uniform((1, 3), 0.5)) == pytest.approx(0.8)
@@ -82,9 +63,8 @@ def options():
     return Options((1, 2, 3), unsure, same / 10, np.array([[0.3], [0.6], [1.0]]) * same / 10, 0.01 * same[0] / 10)
 
 
-@pytest.mark.parametrize("checks", [{1: 1, 2: 1}, {1: 1, 2: 2}])
-def test_what_the_search_spends_is_the_time_that_is_expected(times, options, checks):
-    found = Clock(Given(checks), (1, 2, 3), 5)
+def test_what_the_search_spends_is_the_time_that_is_expected(times, options):
+    found = measured()
     priced = found.priced(options)
     for layers, thresholds in (((1, 2, 3), (0.5, 0.4)), ((2, 3), (0.5,)), ((1, 3), (0.3,))):
         rows = [layer - 1 for layer in layers]
@@ -99,9 +79,9 @@ def test_what_the_search_spends_is_the_time_that_is_expected(times, options, che
 
 def test_an_exit_that_spares_arithmetic_and_no_time_is_not_searched_for(times, options):
     # The exit after layer 2 spares 0.4 of the arithmetic, and less of the time than its check costs.
-    found = Clock(Given({1: 1, 2: 2}), (1, 2, 3), 5)
+    found = measured()
     some = Options((2, 3), options.unsure[1:], options.gain[1:], options.spent[1:], options.head)
     assert search(some, 0.01, 3).layers == (2, 3)
     times["2"] = 11.5
-    assert search(Clock(Given({1: 1, 2: 2}), (1, 2, 3), 5).priced(some), 0.01, 3).layers == (3,)
+    assert search(measured().priced(some), 0.01, 3).layers == (3,)
     assert search(found.priced(some), 0.01, 3).layers == (2, 3)

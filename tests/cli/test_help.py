@@ -20,7 +20,6 @@ COMMANDS = [
     "report",
     "publish",
     "export",
-    "engine tune",
     "predict",
     "flops",
 ]

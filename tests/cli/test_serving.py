@@ -195,27 +195,6 @@ def test_a_missing_file_and_a_folder_of_later_times(error, exported):
     assert error("predict", exported, "Anna").startswith(f"{exported}/engine.json: not a Exported (format: ")
 
 
-def test_tuning_prints_every_setting_and_predict_says_when_it_is_of_another_machine(halfling, exported, error):
-    from halfling.engine.exported import checksum_of
-    from halfling.engine.tuning import Tuning
-
-    said = halfling("engine", "tune", exported, "--rounds", 2, "--threads", 1)
-    assert said.status == 0, said.err
-    header, only, *segments, where = said.out.splitlines()
-    assert re.fullmatch(r"ms +16 tokens +32 tokens +32 sentences +ratio to the chosen", header)
-    assert re.fullmatch(r"\* onnx, 1 thread( +\d+\.\d\d){3} +1\.00 \[1\.00, 1\.00\]", only)
-    assert [line.split(":")[0] for line in segments] == [f"segments at {n} tokens" for n in (8, 16, 32)]
-    assert where == f"{exported}/tuning.json"
-    assert halfling("predict", exported, "Anna").err == ""
-    found = Tuning.model_validate_json(halfling("engine", "tune", exported, "--rounds", 2, "--json").out)
-    elsewhere = found.model_copy(update={"machine": found.machine.model_copy(update={"processor": "Z80"})})
-    elsewhere.model_copy(update={"checksum": checksum_of(elsewhere)}).write(exported / "tuning.json")
-    said = halfling("predict", exported, "Anna")
-    assert said.out.endswith("Anna\n")
-    assert re.fullmatch(r"note: \S+tuning\.json was made on another machine \(Z80, .*\n", said.err)
+def test_a_folder_with_a_tuning_of_earlier_versions_still_answers(halfling, exported):
     (exported / "tuning.json").write_text("{}")
-    assert error("predict", exported, "Anna").startswith(f"{exported}/tuning.json: not a Tuning (model: ")
-
-
-def test_tuning_what_is_no_model(error, tmp_path):
-    assert error("engine", "tune", tmp_path).startswith(f"{tmp_path}: no exported model here")
+    assert halfling("predict", exported, "Anna").out.endswith("Anna\n")

@@ -1,12 +1,51 @@
 """What calibration is asked for, and how it looks for it."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Literal
 
 from pydantic import Field, model_validator
 
-from halfling.calibrate.curve import Wish
 from halfling.engine.exported import BackendName, Precision
+from halfling.exits.policy import TradeOff
 from halfling.records import Seed, Settings
+
+
+@dataclass(frozen=True)
+class Wish:
+    """The one constraint that the user sets."""
+
+    what: Literal["max_drop", "flops_share", "latency_ms"]
+    limit: float
+
+    def is_met(self, point: TradeOff, plain_ms: float | None = None) -> bool:
+        """Return whether a point meets it; a time needs that of the plain model."""
+        if self.what == "max_drop":
+            return point.drop_bound <= self.limit
+        if self.what == "flops_share":
+            return point.flops_share <= self.limit
+        return (1.0 if point.time_share is None else point.time_share) * (plain_ms or 0.0) <= self.limit
+
+    def choose(self, curve: Sequence[TradeOff], plain_ms: float | None = None) -> TradeOff | None:
+        """Return the cheapest point within a drop, or the best within an arithmetic or time; None when there is none.
+
+        The cheapest takes the least time where that is measured, else (and where times are alike) the least arithmetic.
+        A point measured to be slower than no exits, the first of the curve, is never chosen: when only such points
+        meet the wish, no exits is.
+        """
+        met = [point for point in curve if self.is_met(point, plain_ms)]
+        quick = [point for point in met if point.time_share is None or point.time_share < 1 or point == curve[0]]
+        if not quick:
+            return curve[0] if met else None
+        if self.what == "max_drop":
+            return min(quick, key=_price)
+        return max(quick, key=lambda point: (point.quality, -point.flops_share))
+
+
+def _price(point: TradeOff) -> tuple[float, float, float]:
+    # To whole hundredths: closer than that, measured times are a lottery.
+    time = 0.0 if point.time_share is None else round(point.time_share, 2)
+    return time, point.flops_share, point.drop
 
 
 class CalibrateSettings(Settings):
@@ -34,8 +73,7 @@ class CalibrateSettings(Settings):
     engine: BackendName = Field("openvino", description="who times the exported model: openvino, onnx or torch")
     precision: Precision = Field("float32", description="of that export: float32 or int8")
     fixed_rows: bool = Field(False, description="time it with a graph for each length of row; openvino only")
-    confidence: float = Field(0.95, gt=0.5, lt=1, description="of the drop's upper bound")
-    resamples: int = Field(1000, ge=100, description="of the dev split, for that bound")
+    resamples: int = Field(1000, ge=100, description="of the dev split, for the drop's upper bound")
     max_tokens: int = Field(128, ge=8, description="longer inputs are cut; special tokens included")
     max_examples: int | None = Field(None, gt=0, description="only the first so many of each language's dev; all")
     batch_size: int = Field(64, gt=0)

@@ -1,7 +1,6 @@
 """What a policy would do on the dev split: every exit is computed once, a policy then chooses among the answers."""
 
 from collections.abc import Sequence
-from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -69,12 +68,12 @@ class Trial:
         self.task, self.network, self.examples, self.encoded = task, network, examples, encoded
         self.like, self.batch_size = like, batch_size
         self.layers: tuple[int, ...] = tuple(network.config.exit_layers)
-        found = predict(network, encoded, batch_size, all_exits=True).exit_logits
-        assert found is not None
-        self.logits = found
-        if not all(np.isfinite(one).all() for per_exit in self.logits for one in per_exit):
+        per_exit = predict(network, encoded, batch_size, all_exits=True).exit_logits or ()
+        self.counts = np.array([len(one.picked) for one in encoded])
+        self.logits = [np.concatenate(one) for one in per_exit]
+        if not all(np.isfinite(one).all() for one in self.logits):
             raise HalflingError("the model's logits are not all finite: its weights are broken, train it again")
-        self.tallies = [tally(task, examples, self._named(per_exit)) for per_exit in self.logits]
+        self.tallies = [tally(task, examples, self._named(one)) for one in per_exit]
         self.lengths = [len(one.ids) for one in encoded]
         table = {length: self._arithmetic(length) for length in sorted({*self.lengths})}
         arithmetic = np.array([table[length] for length in self.lengths]).T
@@ -97,9 +96,8 @@ class Trial:
             return Outcome(
                 tally(self.task, self.examples, named), spent / self.plain_flops, np.array(found.exits_taken)
             )
-        rows = [self.layers.index(layer) for layer in policy.layers]
-        at = taken(self.unsure(policy), policy.thresholds)
-        places = np.array(rows)[at]
+        at = taken(self._unsure(policy, self.counts), policy.thresholds)
+        places = np.array([self.layers.index(layer) for layer in policy.layers])[at]
         examples = np.arange(len(places))
         spent = self.encoder_flops[places, examples] + (at + 1) * self.head_flops
         return Outcome(
@@ -111,78 +109,48 @@ class Trial:
             np.array(self.layers)[places],
         )
 
-    def unsure(self, policy: ExitPolicy) -> np.ndarray:
-        """Return the uncertainty of each sentence at each of the policy's exits."""
-        rows = [self.layers.index(layer) for layer in policy.layers]
-        if policy.criterion != "patience":
-            return self.each_alone[rows]
-        confirmed = np.zeros((len(rows), len(self.lengths)), dtype=np.int64)
-        for place in range(1, len(rows)):
-            now, before = self.logits[rows[place]], self.logits[rows[place - 1]]
-            same = np.array(
-                [len(a) > 0 and bool((a.argmax(-1) == b.argmax(-1)).all()) for a, b in zip(now, before, strict=True)]
-            )
-            confirmed[place] = np.where(same, confirmed[place - 1] + 1, 0)
-        return criteria.impatience(confirmed, policy.patience or 1)
-
-    @cached_property
-    def each_alone(self) -> np.ndarray:
-        """The uncertainty of each sentence at each trained exit, by a criterion that looks at one exit alone."""
-        return np.array([[self._of_sentence(one) for one in per_exit] for per_exit in self.logits])
-
     def options(self) -> Options:
         """Return what the search reads: the half to learn from.
 
         For token exits it is an estimate: as if those who left had gone on.
         """
-        if self.like.granularity == "token":
-            words = [len(one) for one in self.logits[0]]
-            return self._token_options().of(np.repeat(self.learned_from, words))
-        return self._sentence_options().of(self.learned_from)
-
-    def _sentence_options(self) -> Options:
-        score, below = self.plain.score, max(self.plain.below.sum(), 1.0)
+        by_token = self.like.granularity == "token"
+        units = self.counts if by_token else np.ones_like(self.counts)
+        share = np.repeat(1 / np.maximum(units, 1), units)
+        every = self.like.model_copy(update={"layers": self.layers})
         return Options(
             layers=self.layers,
-            unsure=self.each_alone,
-            # The score's linear part: exact for accuracy, and for F1 near the plain model's.
-            gain=np.array([(one.above - score * one.below) / below for one in self.tallies]),
-            spent=self.encoder_flops / self.plain_flops,
-            head=self.head_flops / self.plain_flops,
-        )
+            unsure=self._unsure(every, None if by_token else self.counts),
+            gain=self._gain_of_tokens() if by_token else self._gain_of_sentences(),
+            spent=np.repeat(self.encoder_flops, units, axis=1) * share / self.plain_flops,
+            head=np.repeat(self.head_flops, units) * share / self.plain_flops,
+        ).of(np.repeat(self.learned_from, units))
 
-    def _token_options(self) -> Options:
+    def _unsure(self, policy: ExitPolicy, counts: np.ndarray | None) -> np.ndarray:
+        """Return the uncertainty of each sentence (without counts of each token) at each of the policy's exits."""
+        doubt = criteria.Doubt(policy)
+        return np.array([doubt(self.logits[self.layers.index(layer)], counts) for layer in policy.layers])
+
+    def _gain_of_sentences(self) -> np.ndarray:
+        # The score's linear part: exact for accuracy, and for F1 near the plain model's.
+        score, below = self.plain.score, max(self.plain.below.sum(), 1.0)
+        return np.array([(one.above - score * one.below) / below for one in self.tallies])
+
+    def _gain_of_tokens(self) -> np.ndarray:
         labels = self.task.labels or ()
         gold = [
             np.array(fitted(example.tags, labels), dtype=object)[one.words]
             for example, one in zip(self.examples, self.encoded, strict=True)
             if isinstance(example, TaggedExample)
         ]
-        names = np.array(labels, dtype=object)
-        right = [
-            np.concatenate([names[one.argmax(axis=-1)] == tags for one, tags in zip(per_exit, gold, strict=True)])
-            for per_exit in self.logits
-        ]
-        measure = criteria.PER_ANSWER[self.like.criterion]
-        words = [len(one) for one in self.logits[0]]
-        share = np.repeat(1 / np.maximum(words, 1), words)
-        return Options(
-            layers=self.layers,
-            unsure=np.array([measure(np.concatenate(per_exit)) for per_exit in self.logits]),
-            gain=np.array(right) / max(len(right[0]), 1),
-            spent=np.repeat(self.encoder_flops, words, axis=1) * share / self.plain_flops,
-            head=np.repeat(self.head_flops, words) * share / self.plain_flops,
-        )
+        names, right = np.array(labels, dtype=object), np.concatenate(gold)
+        return np.array([names[one.argmax(axis=-1)] == right for one in self.logits]) / max(len(right), 1)
 
     def _arithmetic(self, length: int) -> list[float]:
         """Return the operations of the encoder up to each exit, and of one classifier."""
         shape = shape_of(self.network.config)
         encoder = [float(flops(shape, [length], [layer]).total) for layer in self.layers]
         return [*encoder, float(flops(shape, [length], [self.layers[-1]], head_of(self.task)).heads)]
-
-    def _of_sentence(self, logits: np.ndarray) -> float:
-        values = criteria.PER_ANSWER[self.like.criterion](logits)
-        return float(criteria.pool_tokens(values, np.array([len(values)]), self.like.token_pooling)[0])
 
     def _named(self, logits: Sequence[np.ndarray]) -> list[Answer]:
         words = [len(one.tags) for one in self.examples if isinstance(one, TaggedExample)]

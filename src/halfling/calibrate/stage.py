@@ -1,18 +1,14 @@
 """The calibrate stage: an early-exit model in, the policy that meets what the user asks out."""
 
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from statistics import fmean
 
-import numpy as np
 import torch
 
 from halfling.calibrate.bootstrap import resamples
 from halfling.calibrate.curve import Drawing
-from halfling.calibrate.in_engine import InEngine
-from halfling.calibrate.settings import CalibrateSettings
+from halfling.calibrate.settings import CalibrateSettings, Wish
 from halfling.calibrate.simulate import Trial
 from halfling.calibrate.timing import Clock
 from halfling.errors import HalflingError
@@ -21,7 +17,7 @@ from halfling.models.classifier import load_classifier, read_checkpoint
 from halfling.models.load import load_tokenizer, weights_sha256
 from halfling.models.shapes import require_room
 from halfling.records import Counts, Progress, silent
-from halfling.tasks.encode import Encoded, encode
+from halfling.tasks.encode import encode
 from halfling.tasks.examples import read_examples
 from halfling.tasks.of_model import task_of
 from halfling.tasks.task import Task
@@ -82,9 +78,24 @@ def calibrate(
     progress(0, 3, "every exit on the dev split")
     trial = Trial(whole, network, examples, encoded, like, settings.batch_size, settings.seed)
     progress(1, 3, "times")
-    with _clock(settings, whole, model, trial.layers, encoded, like, out / "timing") as clock:
+    clock, scratch = None, out / "timing"
+    shutil.rmtree(scratch, ignore_errors=True)  # a killed try's
+    try:
+        if settings.timing == "measured" and len(trial.layers) > 1:
+            clock = Clock(
+                settings, model=model, task=whole, like=like, exits=trial.layers, encoded=encoded, scratch=scratch
+            )
         progress(2, 3, "the trade-off")
-        drawing, policy, chosen = _choose(settings, trial, clock, len(examples))
+        draws = resamples(len(examples), settings.resamples, settings.seed)
+        drawing = Drawing(trial, clock, draws)
+        if settings.criterion == "patience":
+            for policy in _patient(trial.layers, like):
+                drawing.at(policy)
+        else:
+            drawing.close_in(settings.wish, settings.max_exits)
+        policy = _choose(settings.wish, drawing, clock)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
     fixed = ", rows of fixed lengths" if settings.fixed_rows else ""
     Calibration(
         task=whole.name,
@@ -97,6 +108,7 @@ def calibrate(
         **{settings.wish.what: settings.wish.limit},
     ).write(out / "exit_policy.json")
     progress(3, 3, f"exits {list(policy.layers)}")
+    chosen = drawing.points[policy]
     return {
         "layers": chosen.layers,
         "thresholds": chosen.thresholds,
@@ -107,95 +119,50 @@ def calibrate(
     }
 
 
-@contextmanager
-def _clock(
-    settings: CalibrateSettings,
-    task: Task,
-    model: Path,
-    exits: Sequence[int],
-    encoded: Sequence[Encoded],
-    like: ExitPolicy,
-    scratch: Path,
-) -> Iterator[Clock | None]:
-    """Yield measured times, or None; what is exported for them is deleted after."""
-    if settings.timing == "none" or len(exits) == 1:
-        yield None
-        return
-    places = np.unique(np.linspace(0, len(encoded) - 1, settings.timed_sentences).astype(int))
-    shutil.rmtree(scratch, ignore_errors=True)  # a killed try's
-    try:
-        computes = InEngine(
-            model=model,
-            like=like,
-            task=task,
-            exits=exits,
-            sentences=[encoded[place] for place in places],
-            backend=settings.engine,
-            precision=settings.precision,
-            fixed_rows=settings.fixed_rows,
-            scratch=scratch,
-        )
-        yield Clock(computes, exits, settings.rounds)
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
+def _choose(wish: Wish, drawing: Drawing, clock: Clock | None) -> ExitPolicy:
+    """Return the policy to take.
 
-
-def _choose(
-    settings: CalibrateSettings, trial: Trial, clock: Clock | None, num_examples: int
-) -> tuple[Drawing, ExitPolicy, TradeOff]:
-    """Return the curve, and what was chosen from it."""
-    wish, like = settings.wish, trial.like
-    draws = resamples(num_examples, settings.resamples, settings.seed)
-    drawing = Drawing(trial, clock, draws, settings.confidence)
-    if settings.criterion == "patience":
-        for policy in _patient(trial.layers, like):
-            drawing.at(policy)
-    else:
-        drawing.close_in(wish, settings.max_exits)
+    A time that was added up from layers is measured as one before its policy is taken, which must then still be the
+    one to choose. The others are expected to be off by as much. Tokens' policies were all measured.
+    """
+    points, plain = drawing.points, drawing.no_exits
     plain_ms = clock.plain_ms if clock else None
-    measured = {like: drawing.points[like]}
+    measured = {*points} if plain.granularity == "token" else {plain}
     by_time = wish.what == "latency_ms"
 
     def spent(point: TradeOff) -> float:
         return point.time_share or 1.0 if by_time else point.flops_share
 
-    cheapest = min(drawing.points, key=lambda policy: spent(drawing.points[policy]))
+    cheapest = min(points, key=lambda policy: spent(points[policy]))
     slower: list[float] = []
     while True:
-        # What was added up from layers is measured as one before it is taken, and must then still be the one to choose.
-        # The others are expected to be off by as much (but for tokens, whose policies were all measured).
-        factor = fmean(slower) if slower and like.granularity == "sentence" else 1.0
-        known = measured if len(measured) > _MEASURED else _expected(drawing.points, measured, factor)
+        factor = fmean(slower) if slower else 1.0
+        known = {
+            policy: point if policy in measured else _slower(point, factor)
+            for policy, point in points.items()
+            if policy in measured or len(measured) <= _MEASURED
+        }
         chosen = wish.choose([*known.values()], plain_ms)
-        if chosen is not None:
-            policy = next(one for one, point in known.items() if point is chosen)
-            if clock is None or policy in measured:
-                return drawing, policy, chosen
-        elif clock is None or not by_time or cheapest in measured:
+        # Before there is said to be nothing, the cheapest is measured.
+        policy = next((one for one, point in known.items() if point is chosen), cheapest if by_time else plain)
+        if clock is not None and policy not in measured:
+            share = clock.measured(policy)
+            slower.append(share / (points[policy].time_share or 1.0))
+            points[policy] = points[policy].model_copy(update={"time_share": share})
+            measured.add(policy)
+        elif chosen is not None:
+            return policy
+        else:
             least = min(known.values(), key=spent)
             took = f", time_share {least.time_share:.3f} of {plain_ms:.2f} ms" if plain_ms and least.time_share else ""
             raise HalflingError(
                 f"calibrate: {wish.what}={wish.limit:g} is out of reach: the cheapest policy has flops_share "
                 f"{least.flops_share:.3f}{took}"
             )
-        else:
-            policy = cheapest  # before there is said to be nothing
-        before, share = drawing.points[policy], clock.measured(policy)
-        if before.time_share:
-            slower.append(share / before.time_share)
-        drawing.points[policy] = measured[policy] = before.model_copy(update={"time_share": share})
 
 
-def _expected(
-    points: Mapping[ExitPolicy, TradeOff], measured: Mapping[ExitPolicy, TradeOff], factor: float
-) -> dict[ExitPolicy, TradeOff]:
-    """Return all points, the times of those not measured multiplied by a factor."""
-    return {
-        policy: point
-        if policy in measured or point.time_share is None
-        else point.model_copy(update={"time_share": factor * point.time_share})
-        for policy, point in points.items()
-    }
+def _slower(point: TradeOff, factor: float) -> TradeOff:
+    return point if point.time_share is None else point.model_copy(update={"time_share": factor * point.time_share})
 
 
 def _patient(layers: tuple[int, ...], like: ExitPolicy) -> list[ExitPolicy]:

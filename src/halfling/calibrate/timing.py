@@ -1,69 +1,83 @@
-"""How long policies take: measured side by side on sentences of the dev split, one by one."""
+"""How long policies take in the engine: measured side by side on sentences of the dev split, one by one."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Protocol, runtime_checkable
+from pathlib import Path
+from statistics import median
 
 import numpy as np
 
 from halfling.calibrate.search import Options
-from halfling.cost.latency import interleaved_medians
-from halfling.exits.policy import ExitPolicy
+from halfling.calibrate.settings import CalibrateSettings
+from halfling.cost.latency import interleaved
+from halfling.engine import AdaptiveEngine
+from halfling.engine.exported import read_exported
+from halfling.exits.policy import Calibration, ExitPolicy
+from halfling.export.write import ExportSettings, export
+from halfling.tasks.encode import Encoded
+from halfling.tasks.task import Task
 
-
-@runtime_checkable
-class Computes(Protocol):
-    """Answers the timed sentences, each alone."""
-
-    num_sentences: int
-
-    def plain(self) -> None:
-        """Answer without exits."""
-
-    def check(self) -> None:
-        """Answer with every exit computed and judged, and nobody leaving early."""
-
-    def leave(self, layer: int) -> None:
-        """Answer with everybody leaving after one of the early exits."""
-
-    def checks(self, layer: int) -> int:
-        """Return how many exits `leave` computes."""
-
-    def follow(self, policy: ExitPolicy) -> Callable[[], None]:
-        """Return what answers as a policy says."""
+_LENGTHS = tuple(range(8, 65, 8))
+"""Lengths of row with a graph of fixed shape (`AdaptiveEngine.from_pretrained(lengths=)`)."""
 
 
 class Clock:
-    """Measures, once, the plain model, leaving at each exit, and checking every exit; other times follow from these.
+    """Measures, once, the model without exits and leaving at each exit; other times follow from these.
+
+    Segments follow from a policy's exits. So whose exits were not exported yet is exported before it is timed, and
+    what is timed is what a user of that export has.
 
     Args:
-        computes: Whose times count.
+        settings: Who computes, how exactly, and how often.
+        model: The early-exit model's folder.
+        task: The model's.
+        like: The policy of no exits, whose criterion, pooling and granularity all others share.
         exits: The trained exits' layers, the last included.
-        rounds: How often everything is timed.
+        encoded: The dev split, of which some sentences are timed.
+        scratch: A folder for the exports.
     """
 
-    def __init__(self, computes: Computes, exits: Sequence[int], rounds: int) -> None:
-        self.computes, self.rounds = computes, rounds
+    def __init__(
+        self,
+        settings: CalibrateSettings,
+        *,
+        model: Path,
+        task: Task,
+        like: ExitPolicy,
+        exits: Sequence[int],
+        encoded: Sequence[Encoded],
+        scratch: Path,
+    ) -> None:
+        self.settings, self.model, self.task, self.scratch = settings, model, task, scratch
+        places = np.unique(np.linspace(0, len(encoded) - 1, settings.timed_sentences).astype(int))
+        # A sentence whose words are all cut off is timed too.
+        self.sentences = [
+            one if len(one.picked) else replace(one, picked=np.zeros(1, np.int64))
+            for one in (encoded[place] for place in places)
+        ]
         *early, last = exits
-        leave = {str(layer): partial(computes.leave, layer) for layer in early}
-        times = self._medians({"plain": computes.plain, "checked": computes.check, **leave})
+        self._without = partial(self._answer, self._load(like), last)
+        # Any threshold above 0: where sentences leave is imposed.
+        every = self._load(like.model_copy(update={"layers": tuple(exits), "thresholds": (0.5,) * len(early)}))
+        leave = {str(layer): partial(self._answer, every, layer) for layer in exits}
+        times = self._medians({"plain": self._without, **leave})
         self._plain = times["plain"]
-        self.plain_ms = self._plain / computes.num_sentences
-        self._check = max(0.0, times["checked"] - self._plain) / len(early)
-        # With one exit checked: the others' share is taken off.
-        self._leave = {layer: times[str(layer)] - (computes.checks(layer) - 1) * self._check for layer in early}
+        self.plain_ms = 1e3 * self._plain / len(self.sentences)
+        self._check = max(0.0, times[str(last)] - self._plain) / len(early)
+        # With one exit checked: the share of those before it is taken off.
+        self._leave = {layer: times[str(layer)] - place * self._check for place, layer in enumerate(early)}
         self._leave[last] = self._plain
 
     def expected(self, policy: ExitPolicy, left: np.ndarray) -> float:
         """Return the time_share of a policy under which sentences left after `left`, from the measured times."""
         if not policy.is_early:
             return 1.0
-        time = 0.0
-        for place, layer in enumerate(policy.layers):
-            # Leaving at an exit was measured with that exit checked.
-            checks = place
-            time += float((left == layer).mean()) * (self._leave[layer] + checks * self._check)
+        # Leaving at an exit was measured with that exit checked, so those before it are added.
+        time = sum(
+            float((left == layer).mean()) * (self._leave[layer] + checks * self._check)
+            for checks, layer in enumerate(policy.layers)
+        )
         return time / self._plain
 
     def priced(self, options: Options) -> Options:
@@ -86,9 +100,26 @@ class Clock:
         """Return the time_share of a policy on the timed sentences, measured beside no exits."""
         if not policy.is_early:
             return 1.0
-        times = self._medians({"plain": self.computes.plain, "policy": self.computes.follow(policy)})
+        times = self._medians({"plain": self._without, "policy": partial(self._answer, self._load(policy), None)})
         return times["policy"] / times["plain"]
 
     def _medians(self, calls: dict[str, Callable[[], None]]) -> dict[str, float]:
-        timings = interleaved_medians(calls, rounds=self.rounds, warmup=2)
-        return {name: timing.median_ms for name, timing in timings.items()}
+        seconds = interleaved(calls, rounds=self.settings.rounds, warmup=2)
+        return {name: median(took) for name, took in seconds.items()}
+
+    def _answer(self, engine: AdaptiveEngine, layer: int | None) -> None:
+        for one in self.sentences:
+            engine.answer([one], None if layer is None else [layer])
+
+    def _load(self, policy: ExitPolicy) -> AdaptiveEngine:
+        backend, out = self.settings.engine, self.scratch / f"exits-{'-'.join(map(str, policy.layers))}"
+        if not out.exists():
+            (told := self.scratch / f"{out.name}-policy").mkdir(parents=True)
+            Calibration(task=self.task.name, policy=policy, curve=()).write(told / "exit_policy.json")
+            out.mkdir()
+            chosen = ExportSettings(backends=(backend,), precision=self.settings.precision)
+            export(settings=chosen, model=self.model, out=out, policy=told, task=self.task)
+        exported = read_exported(out)
+        if policy.is_early:
+            exported = exported.model_copy(update={"policy": policy})
+        return AdaptiveEngine(out, exported, backend, None, _LENGTHS if self.settings.fixed_rows else ())

@@ -26,7 +26,6 @@ ORDER = (
     "report",
     "publish",
     "tasks",
-    "engine",
     "predict",
     "flops",
     # of `halfling corpus`

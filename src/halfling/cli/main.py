@@ -13,7 +13,7 @@ INTERRUPTED = 130
 def main() -> None:
     """Run the command line; what the user can mend is one line on stderr and status 1."""
     _quiet()
-    from halfling.cli import corpus, engine, flops, predict, run, stages, tasks  # noqa: F401
+    from halfling.cli import corpus, flops, predict, run, stages, tasks  # noqa: F401
     from halfling.cli.app import app
 
     try:

@@ -4,7 +4,6 @@ import csv
 import dataclasses
 import json
 import sys
-import warnings
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -31,15 +30,10 @@ def predict(
 ) -> None:
     """Answer texts with the exported model in FOLDER: a label each, or its entities, and the layer it exited at."""
     from halfling.engine import AdaptiveEngine
-    from halfling.engine.tuning import TuningWarning
 
     if text and file:
         raise HalflingError(f"{file}: texts were given too: give texts or a file")
-    with warnings.catch_warnings(record=True) as notes:
-        warnings.simplefilter("always", TuningWarning)
-        engine = AdaptiveEngine.from_pretrained(folder, backend)
-    for note in notes:
-        typer.echo(f"note: {note.message}", err=True)
+    engine = AdaptiveEngine.from_pretrained(folder, backend)
     texts: list[Any] = [*(text or _texts(file, column or (), engine.exported.kind == "sequence"))]
     if not any(one.strip() if isinstance(one, str) else all(map(str.strip, one)) for one in texts):
         raise HalflingError(f"{file or 'predict'}: no text: give texts, --file, or lines on standard input")

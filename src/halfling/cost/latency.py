@@ -2,19 +2,12 @@
 
 import time
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from statistics import median, quantiles
+from statistics import quantiles
 from typing import TypeVar
 
 from pydantic import Field
 
 from halfling.records import Record
-
-
-class Timing(Record):
-    """How long one call took over many rounds."""
-
-    median_ms: float
-    spread: float = Field(description="interquartile range divided by the median; 0 when rounds agree")
 
 
 class Ratio(Record):
@@ -63,18 +56,6 @@ def interleaved(
     return seconds
 
 
-def interleaved_medians(
-    calls: Mapping[str, Callable[[], object]],
-    *,
-    rounds: int,
-    warmup: int,
-    clock: Callable[[], float] = time.perf_counter,
-) -> dict[str, Timing]:
-    """Return each call's median over interleaved rounds; the arguments are those of `interleaved`."""
-    seconds = interleaved(calls, rounds=rounds, warmup=warmup, clock=clock)
-    return {name: timing(took) for name, took in seconds.items()}
-
-
 def paired_ratio(seconds: Sequence[float], reference: Sequence[float]) -> Ratio:
     """Return how much longer `seconds` are than `reference`, both of the same rounds.
 
@@ -89,9 +70,8 @@ def paired_ratio(seconds: Sequence[float], reference: Sequence[float]) -> Ratio:
     return Ratio(median=middle, lower=lower, upper=upper)
 
 
-def timing(seconds: Sequence[float]) -> Timing:
-    """Return median and spread of some rounds."""
-    middle = median(seconds)
-    lower, _, upper = quantiles(seconds, n=4, method="inclusive")
+def spread(seconds: Sequence[float]) -> float:
+    """Return the interquartile range of some rounds divided by their median; 0 when they agree."""
+    lower, middle, upper = quantiles(seconds, n=4, method="inclusive")
     # A clock too coarse for the call reads zero throughout: that is no spread, not a division by zero.
-    return Timing(median_ms=middle * 1e3, spread=(upper - lower) / middle if middle else 0.0)
+    return (upper - lower) / middle if middle else 0.0

@@ -17,7 +17,6 @@ from halfling.engine.loop import AdaptiveLoop, Answer
 from halfling.engine.prediction import Prediction, spans_of
 from halfling.engine.text import join, load_pieces, require_characters, split_words, windows
 from halfling.engine.token_loop import TokenLoop
-from halfling.engine.tuning import tuned_setting
 from halfling.errors import HalflingError
 from halfling.tasks.encode import Encoded
 from halfling.tasks.tags import scheme_of
@@ -50,9 +49,7 @@ class AdaptiveEngine:
 
         Args:
             folder: The exported model.
-            backend: "openvino", "onnx", "torch", or "auto": what `halfling engine tune` chose for this model on this
-                machine, threads and lengths included where they are None; the first that is exported and installed
-                where nothing was tuned, or (with a `TuningWarning`) for another machine or model.
+            backend: "openvino", "onnx", "torch", or "auto": the first of these that is exported and installed.
             threads: How many threads compute; None for as many as this process may use. In PyTorch it holds for the
                 whole process, and None leaves it as it is.
             lengths: Lengths of row (8, 16, ... 64, or every one; those above what the model reads are left out) for
@@ -61,15 +58,11 @@ class AdaptiveEngine:
                 each length. OpenVINO only, and not for the criterion patience.
 
         Raises:
-            HalflingError: The folder is no exported model, or damaged, its tuning is, the backend is not to be had, or
-                a length is no whole number from 1.
+            HalflingError: The folder is no exported model, or damaged, the backend is not to be had, or a length is no
+                whole number from 1.
         """
         place = Path(folder)
         exported = read_exported(place)
-        tuned = tuned_setting(place, exported) if backend == "auto" else None
-        if tuned:
-            backend, threads = tuned.backend, threads or tuned.threads
-            lengths = tuned.lengths if lengths is None else lengths
         return cls(place, exported, backend, threads, _row_lengths(lengths, exported.shape.max_tokens))
 
     def predict(self, texts: Iterable[Any]) -> list[Prediction]:

@@ -1,11 +1,11 @@
 """The adaptive loop: segment by segment, whoever is sure leaves, and only those who stay are computed further."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float32, Int
+from jaxtyping import Bool, Float32, Int
 
 from halfling.engine import packing
 from halfling.engine.backends import Backend
@@ -35,28 +35,6 @@ class Answer:
     token_layers: tuple[int, ...] | None = None
 
 
-class _Packed:
-    """Who is still there, where they lie, and what of that a segment reads; made anew whenever somebody leaves."""
-
-    def __init__(
-        self,
-        layout: packing.Layout,
-        places: Int[np.ndarray, " staying"],
-        picked: list[np.ndarray],
-        bias: np.ndarray | None,
-    ) -> None:
-        self.layout, self.places, self.own = layout, places, picked
-        self.bias = layout.bias() if bias is None else bias
-        self.counts = np.array([len(one) for one in picked])
-        self.ends = np.cumsum(self.counts)
-        self.total = int(self.ends[-1])
-        # One row: as many answers as tokens, so that a length of row is one shape.
-        one_each = self.total == len(picked)
-        room = layout.tokens if layout.rows == 1 and not one_each else packing.bucket_answers(self.total)
-        self.picked = np.zeros(room, np.int32)
-        self.picked[: self.total] = np.concatenate(picked) + np.repeat(layout.starts, self.counts)
-
-
 class AdaptiveLoop:
     """Sequences in, answers out, over a backend's segments.
 
@@ -76,67 +54,59 @@ class AdaptiveLoop:
             leave_after: For measurements, the layer after which each leaves: exits are computed and judged as ever,
                 then overruled.
         """
-        longest_first = sorted(range(len(sequences)), key=lambda number: -len(sequences[number].ids))
         answers: dict[int, Answer] = {}
-        some: list[int] = []
-        tokens = 0
-        for number in longest_first:
-            length = len(sequences[number].ids)
-            if some and tokens + length > TOKENS_AT_ONCE:
-                answers |= self._pass(sequences, some, leave_after)
-                some, tokens = [], 0
-            some.append(number)
-            tokens += length
-        if some:
-            answers |= self._pass(sequences, some, leave_after)
+        for numbers in _passes([len(one.ids) for one in sequences]):
+            imposed = None if leave_after is None else np.array([leave_after[number] for number in numbers])
+            answers |= zip(numbers, self._pass([sequences[number] for number in numbers], imposed), strict=True)
         return [answers[number] for number in range(len(sequences))]
 
-    def _pass(
-        self, sequences: Sequence[Encoded], numbers: list[int], leave_after: Sequence[int] | None
-    ) -> dict[int, Answer]:
+    def _pass(self, chosen: list[Encoded], imposed: Int[np.ndarray, " sequences"] | None) -> list[Answer]:
         """Compute some sequences together."""
-        chosen = [sequences[number] for number in numbers]
         layout = packing.lay_out([len(one.ids) for one in chosen])
-        here = _Packed(layout, np.arange(len(chosen)), [one.picked for one in chosen], None)
         hidden: Any = self._embed(chosen, layout)
+        bias, staying = layout.bias(), np.arange(len(chosen))
+        counts = np.array([len(one.picked) for one in chosen])
         doubt = criteria.Doubt(self.policy)
-        wanted = None if leave_after is None else np.array([leave_after[number] for number in numbers])
         answers: dict[int, Answer] = {}
         for segment, layer in enumerate(self.policy.layers):
-            hidden, logits = self.backend.run(segment, hidden, here.bias, here.picked)
-            logits = logits[: here.total]
-            unsure = doubt(logits, here.counts if self.tagging else None)
-            if layer == self.policy.layers[-1]:
-                leaves = np.ones(len(unsure), bool)
-            elif wanted is None:
-                leaves = criteria.leaves(unsure, self.policy.thresholds[segment])
-            else:
-                leaves = wanted[here.places] <= layer
-            if not leaves.any():
-                continue
+            ends = np.cumsum(counts[staying])
+            places = np.concatenate([chosen[number].picked for number in staying])
+            picked = np.zeros(_room(layout, len(places), len(staying)), np.int32)
+            picked[: len(places)] = places + np.repeat(layout.starts, counts[staying])
+            hidden, logits = self.backend.run(segment, hidden, bias, picked)
+            unsure = doubt(logits[: len(places)], counts[staying] if self.tagging else None)
+            leaves = self._leaves(segment, unsure, None if imposed is None else imposed[staying])
             for place in leaves.nonzero()[0].tolist():
-                end = int(here.ends[place])
-                own = logits[end - int(here.counts[place]) : end]
-                answers[numbers[here.places[place]]] = Answer(own, layer, float(unsure[place]))
-            staying = (~leaves).nonzero()[0]
-            if not len(staying):
+                number, end = int(staying[place]), int(ends[place])
+                answers[number] = Answer(logits[end - int(counts[number]) : end], layer, float(unsure[place]))
+            if leaves.all():
                 break
-            doubt.stay(staying)
-            hidden, here = self._pack(hidden, here, staying)
-        return answers
+            if leaves.any():
+                doubt.stay((~leaves).nonzero()[0])
+                staying = staying[~leaves]
+                hidden, layout, bias = self._keep(hidden, layout, bias, ~leaves)
+        return [answers[number] for number in range(len(chosen))]
 
-    def _pack(self, hidden: Any, here: _Packed, staying: Int[np.ndarray, " staying"]) -> tuple[Any, _Packed]:
-        """Return those who stay, where they lie or, when that pays, packed anew."""
-        picked = [here.own[place] for place in staying]
-        old = here.layout
-        kept = packing.Layout(old.rows, old.tokens, old.starts[staying], old.lengths[staying])
+    def _leaves(self, segment: int, unsure: np.ndarray, imposed: np.ndarray | None) -> Bool[np.ndarray, " staying"]:
+        """Return who leaves after a segment: who is sure, or as imposed; after the last everybody."""
+        if segment == len(self.policy.layers) - 1:
+            return np.ones(len(unsure), bool)
+        if imposed is None:
+            return criteria.leaves(unsure, self.policy.thresholds[segment])
+        return np.asarray(imposed <= self.policy.layers[segment])
+
+    def _keep(
+        self, hidden: Any, old: packing.Layout, bias: np.ndarray, stays: Bool[np.ndarray, " sequences"]
+    ) -> tuple[Any, packing.Layout, np.ndarray]:
+        """Return the sequences that stay, where they lie or, when that pays, packed anew."""
+        kept = packing.Layout(old.rows, old.tokens, old.starts[stays], old.lengths[stays])
         enough = (1 - REPACK_GAIN) * kept.cost
         # No layout is shorter than its tokens: that is known before it is made.
         packed = packing.lay_out(kept.lengths) if kept.lengths.sum() <= enough else kept
         if packed.cost > enough:
-            return hidden, _Packed(kept, here.places[staying], picked, here.bias)
+            return hidden, kept, bias
         hidden = self.backend.move(hidden, kept.places(), packed.places(), packed.rows, packed.tokens)
-        return hidden, _Packed(packed, here.places[staying], picked, None)
+        return hidden, packed, packed.bias()
 
     def _embed(self, chosen: list[Encoded], layout: packing.Layout) -> Float32[np.ndarray, "rows tokens width"]:
         ids = np.full(layout.rows * layout.tokens, PAD)
@@ -145,3 +115,22 @@ class AdaptiveLoop:
         ids[places] = np.concatenate([one.ids for one in chosen])
         positions[places] = packing.within(layout.lengths)
         return self.embed(ids, positions).reshape(layout.rows, layout.tokens, -1)
+
+
+def _passes(lengths: list[int]) -> Iterator[list[int]]:
+    """Yield the numbers of sequences that are computed together, longest first."""
+    some: list[int] = []
+    tokens = 0
+    for number in sorted(range(len(lengths)), key=lambda number: -lengths[number]):
+        if some and tokens + lengths[number] > TOKENS_AT_ONCE:
+            yield some
+            some, tokens = [], 0
+        some.append(number)
+        tokens += lengths[number]
+    if some:
+        yield some
+
+
+def _room(layout: packing.Layout, answers: int, sequences: int) -> int:
+    # One row: as many answers as tokens, so that a length of row is one shape.
+    return layout.tokens if layout.rows == 1 and answers != sequences else packing.bucket_answers(answers)

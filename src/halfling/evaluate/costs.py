@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import Field
 
-from halfling.cost.latency import interleaved, timing
+from halfling.cost.latency import interleaved, spread
 from halfling.cost.memory import peak_bytes
 from halfling.evaluate.quality import measured_task
 from halfling.evaluate.runtime import Runtime, load_runtime, mean_gflops
@@ -66,7 +66,7 @@ def measure_costs(
         rounds: dict[str, Any] = {"rounds": settings.rounds, "warmup": settings.warmup}
         alone = interleaved({name: partial(_one_by_one, one, examples) for name, one in runtimes.items()}, **rounds)
         batch = interleaved({name: partial(one.answer, examples, BATCH) for name, one in runtimes.items()}, **rounds)
-        spreads += [timing(seconds).spread for seconds in (*alone.values(), *batch.values())]
+        spreads += [spread(seconds) for seconds in (*alone.values(), *batch.values())]
         lines += [
             Cost(
                 model=name.partition("/")[0],

@@ -1,14 +1,14 @@
 """Who computes the segments: OpenVINO, ONNX Runtime or PyTorch, behind one small interface."""
 
+import os
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Protocol, get_args, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
 from halfling.engine.exported import BackendName, Exported
-from halfling.engine.machine import usable_cores
 from halfling.errors import HalflingError
 
 MODULES: dict[BackendName, str] = {"openvino": "openvino", "onnx": "onnxruntime", "torch": "torch"}
@@ -66,51 +66,36 @@ class Backend(Protocol):
         """Return states of [rows, tokens, width] that hold at `target` what `hidden` holds at `source`."""
 
 
-def ready_backends(folder: Path, exported: Exported) -> list[BackendName]:
-    """Return the backends that are exported in a folder and installed, in the order of `MODULES`.
-
-    Raises:
-        HalflingError: There is none.
-    """
-    ready = [each for each in MODULES if each in exported.backends and find_spec(MODULES[each])]
-    if not ready:
-        wanted = " or ".join(f"pip install 'halfling-nlp[{EXTRAS[each]}]'" for each in exported.backends)
-        raise HalflingError(f"{folder}: no runtime for this model is installed: {wanted}")
-    return ready
-
-
 def load_backend(name: str, folder: Path, exported: Exported, threads: int | None, lengths: Sequence[int]) -> Backend:
-    """Return a backend that is ready to run.
-
-    Args:
-        name: A backend, or "auto": the first of `MODULES` that is exported and installed.
-        folder: The exported model's.
-        exported: What it holds.
-        threads: How many threads compute; None for as many as this process may use (PyTorch: as it is set).
-        lengths: Lengths of a single row to make segments for; see `AdaptiveEngine.from_pretrained`.
+    """Return a backend that is ready to run; see `AdaptiveEngine.from_pretrained`.
 
     Raises:
         HalflingError: The backend was not exported, or its library is not installed.
     """
-    if name == "auto":
-        name = ready_backends(folder, exported)[0]
-    if name not in get_args(BackendName):
+    if name not in ("auto", *MODULES):
         raise HalflingError(f"unknown backend {name!r}: choose from auto, {', '.join(MODULES)}")
-    if name not in exported.backends:
+    wanted = [each for each in MODULES if each in exported.backends and name in ("auto", each)]
+    if not wanted:
         raise HalflingError(f"{folder}: not exported for {name} but for {', '.join(exported.backends)}")
-    if find_spec(MODULES[name]) is None:  # type: ignore[index]
-        extra = EXTRAS[name]  # type: ignore[index]
-        raise HalflingError(f"{name}: {MODULES[name]} is not installed: pip install 'halfling-nlp[{extra}]'")  # type: ignore[index]
+    chosen = next((each for each in wanted if find_spec(MODULES[each])), None)
+    if chosen is None:
+        extras = " or ".join(f"pip install 'halfling-nlp[{EXTRAS[each]}]'" for each in wanted)
+        raise HalflingError(f"{folder}: {' or '.join(wanted)} is not installed: {extras}")
     if threads is not None and threads < 1:
         raise HalflingError(f"threads {threads}: at least 1")
-    if name == "openvino":
+    if chosen == "openvino":
         from halfling.engine.backends.openvino import OpenVinoBackend
 
         return OpenVinoBackend(folder, exported, threads or usable_cores(), lengths)
-    if name == "onnx":
+    if chosen == "onnx":
         from halfling.engine.backends.onnx import OnnxBackend
 
         return OnnxBackend(folder, exported, threads or usable_cores())
     from halfling.engine.backends.torch import TorchBackend
 
     return TorchBackend(folder, exported, threads)
+
+
+def usable_cores() -> int:
+    """Return how many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
