@@ -15,7 +15,7 @@ from halfling.cost.memory import peak_bytes
 from halfling.evaluate.quality import measured_task
 from halfling.evaluate.runtime import Runtime, load_runtime, mean_gflops
 from halfling.files import write_text
-from halfling.records import Cost, Counts, Progress, Settings, silent
+from halfling.records import Cost, Counts, Progress, Settings, json_lines, silent
 from halfling.tasks.examples import Example, read_examples
 from halfling.tasks.task import Task
 
@@ -84,7 +84,7 @@ def measure_costs(
             for name, one in runtimes.items()
         ]
     progress(total, total, "")
-    write_text(out / COSTS_FILE, "".join(line.model_dump_json() + "\n" for line in lines))
+    write_text(out / COSTS_FILE, json_lines(lines))
     return {"largest_spread": round(max(spreads), 3)}
 
 

@@ -10,7 +10,7 @@ from halfling.cost.flops import gmacs_linear
 from halfling.errors import HalflingError
 from halfling.evaluate.runtime import load_runtime, mean_gflops
 from halfling.files import write_text
-from halfling.records import Counts, Progress, Quality, Seed, Settings, silent
+from halfling.records import Counts, Progress, Quality, Seed, Settings, json_lines, silent
 from halfling.tasks.examples import read_examples
 from halfling.tasks.of_model import task_of
 from halfling.tasks.score import score
@@ -88,7 +88,7 @@ def measure_quality(
                 )
             )
     progress(len(lines), len(lines), "")
-    write_text(out / QUALITY_FILE, "".join(line.model_dump_json() + "\n" for line in lines))
+    write_text(out / QUALITY_FILE, json_lines(lines))
     variants = {f"{line.model} {line.runtime} {line.precision}{' exits' * line.exits}" for line in lines}
     return {
         variant: {
