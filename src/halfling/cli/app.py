@@ -6,45 +6,20 @@ import typer
 from typer.core import TyperGroup
 
 from halfling import __version__
+from halfling.pipeline.stages import KINDS
 
-ORDER = (
-    "run",
-    "sample",
-    "corpus",
-    "tokenizer",
-    "pack",
-    "teacher",
-    "distill",
-    "finetune",
-    "exits",
-    "calibrate",
-    "export",
-    "masked-lm",
-    "quality",
-    "costs",
-    "evaluate",
-    "report",
-    "publish",
-    "tasks",
-    "engine",
-    "predict",
-    "flops",
-    # of `halfling corpus`
-    "plan",
-    "build",
-    "verify",
-    "push",
-)
-"""Of the commands in `halfling --help`: as data flows."""
+WHOLE_RUNS, STAGES, SERVING, LOOKING = PANELS = ("Whole runs", "Stages, in their order", "In use", "Looking things up")
+"""The panels of `halfling --help`."""
 
 
 class InOrder(TyperGroup):
-    """Commands in the order in which one needs them."""
+    """Commands panel after panel, stages as data flows."""
 
     def list_commands(self, ctx: Any) -> list[str]:
         """Return the commands' names in the order in which one needs them."""
-        names = list(self.commands)
-        return sorted(names, key=lambda name: (*ORDER, *names).index(name))
+        commands: dict[str, Any] = self.commands
+        panels = {name: PANELS.index(command.rich_help_panel) for name, command in commands.items()}
+        return sorted(panels, key=lambda name: (panels[name], [*KINDS, name].index(name)))
 
 
 app = typer.Typer(
@@ -56,9 +31,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
-
-WHOLE_RUNS, STAGES, SERVING, LOOKING = "Whole runs", "Stages, in their order", "In use", "Looking things up"
-"""The panels of `halfling --help`."""
 
 Overrides = Annotated[
     list[str] | None,

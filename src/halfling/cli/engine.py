@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from halfling.cli.app import SERVING, AsJson, app
+from halfling.cli.columns import in_columns
 
 if TYPE_CHECKING:
     from halfling.engine.tuning import Tuning
@@ -52,21 +53,15 @@ def tune(
 def _table(tuning: "Tuning") -> str:
     """Return a line for each setting, the chosen one marked, and how long its segments take."""
     sizes = [f"{n} tokens" for n in tuning.timed[0].alone_ms]
-    head = ["ms", *sizes, f"{len(tuning.batch_lengths)} sentences", "ratio to the chosen"]
-    lines = [head]
+    lines = [["ms", *sizes, f"{len(tuning.batch_lengths)} sentences", "ratio to the chosen"]]
     for one in tuning.timed:
         mark = "* " if one.setting == tuning.chosen else "  "
         times = [f"{ms:.2f}" for ms in (*one.alone_ms.values(), one.batch_ms)]
         lines.append(
             [f"{mark}{one.setting}", *times, f"{one.ratio.median:.2f} [{one.ratio.lower:.2f}, {one.ratio.upper:.2f}]"]
         )
-    widths = [max(len(line[column]) for line in lines) for column in range(len(head))]
-    rows = [
-        "  ".join([line[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(line[1:], widths[1:], strict=True))])
-        for line in lines
-    ]
     segments = [
         f"segments at {n} tokens: {' + '.join(f'{ms:.2f}' for ms in each)} ms"
         for n, each in tuning.segment_times.items()
     ]
-    return "\n".join(rows + segments)
+    return "\n".join([in_columns(lines), *segments])
