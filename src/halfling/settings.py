@@ -78,9 +78,11 @@ def check(kind: type[_S], raw: Any, where: str) -> _S:
     try:
         return kind.model_validate(raw)
     except ValidationError as error:
-        # Of a union's branches the one that looked deepest.
+        # An unknown key before all else; of the first setting that is wrong the branch that looked deepest.
         rank = {"unknown_key": 2, "value_error": 1}
-        found = max(error.errors(), key=lambda one: (rank.get(one["type"], 0), len(one["loc"])))
+        errors = error.errors()
+        here = [one for one in errors if one["type"] == "unknown_key" or one["loc"][:1] == errors[0]["loc"][:1]]
+        found = max(here, key=lambda one: (rank.get(one["type"], 0), len(one["loc"])))
         path = ".".join(str(key) for key in found["loc"] if not _is_branch(key))
         if found["type"] == "unknown_key":
             key = ".".join(filter(None, (path, found["ctx"]["key"])))

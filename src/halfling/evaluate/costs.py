@@ -19,7 +19,6 @@ from halfling.records import Cost, Counts, Progress, Settings, json_lines, silen
 from halfling.tasks.examples import Example, read_examples
 from halfling.tasks.task import Task
 
-COSTS_FILE = "costs.jsonl"
 BATCH = 32
 
 
@@ -84,7 +83,7 @@ def measure_costs(
             for name, one in runtimes.items()
         ]
     progress(total, total, "")
-    write_text(out / COSTS_FILE, json_lines(lines))
+    write_text(out / "costs.jsonl", json_lines(lines))
     return {"largest_spread": round(max(spreads), 3)}
 
 

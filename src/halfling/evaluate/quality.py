@@ -16,8 +16,6 @@ from halfling.tasks.of_model import task_of
 from halfling.tasks.score import score
 from halfling.tasks.task import Task, read_task
 
-QUALITY_FILE = "quality.jsonl"
-
 
 class QualitySettings(Settings):
     """What is evaluated, and on how much."""
@@ -88,16 +86,12 @@ def measure_quality(
                 )
             )
     progress(len(lines), len(lines), "")
-    write_text(out / QUALITY_FILE, json_lines(lines))
-    variants = {f"{line.model} {line.runtime} {line.precision}{' exits' * line.exits}" for line in lines}
-    return {
-        variant: {
-            line.language: round(line.score, 4)
-            for line in lines
-            if f"{line.model} {line.runtime} {line.precision}{' exits' * line.exits}" == variant
-        }
-        for variant in sorted(variants)
-    }
+    write_text(out / "quality.jsonl", json_lines(lines))
+    scores: Counts = {}
+    for line in lines:
+        variant = f"{line.model} {line.runtime} {line.precision}{' exits' * line.exits}"
+        scores.setdefault(variant, {})[line.language] = round(line.score, 4)
+    return dict(sorted(scores.items()))
 
 
 def measured_task(folder: Path, given: Task | None, labels: tuple[str, ...]) -> Task:

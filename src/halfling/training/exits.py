@@ -21,7 +21,7 @@ from halfling.tasks.of_model import task_of
 from halfling.tasks.task import Task
 from halfling.training.labelled import LabelledTraining, train_on_labels
 from halfling.training.losses import exits_loss
-from halfling.training.trainer import BatchMeanTrainer, remove_checkpoints
+from halfling.training.trainer import BatchMeanTrainer
 
 
 class _ExitsTrainer(BatchMeanTrainer):
@@ -119,7 +119,6 @@ def train_exits(
     plain = load_classifier(finetuned)
     require_room(plain.config, settings.max_tokens, finetuned)
     tokenizer = load_tokenizer(finetuned)
-    tokenizer.save_pretrained(out)
     two_stage = settings.method == "two_stage"
     try:
         config = XLMRobertaEarlyExitConfig(
@@ -155,7 +154,4 @@ def train_exits(
         granularity=settings.granularity,
         weights=weights,
     )
-    model.save_pretrained(out)
-    whole.write(out)
-    remove_checkpoints(out)
     return {"exit_layers": config.exit_layers, **counts}

@@ -15,7 +15,6 @@ from halfling.tasks.examples import understood
 from halfling.tasks.task import Task
 from halfling.training.imitate import ImitationTrainer, unlabelled_rows
 from halfling.training.labelled import LabelledTraining, train_on_labels
-from halfling.training.trainer import remove_checkpoints
 
 
 class FinetuneSettings(LabelledTraining):
@@ -70,14 +69,8 @@ def finetune(
     whole = understood(task)
     model = _fresh_classifier(whole, encoder, settings)
     tokenizer = load_tokenizer(encoder)
-    # Saved before its first use: encoding leaves its truncation setting in the tokenizer.
-    tokenizer.save_pretrained(out)
     imitation = _imitation(whole, settings, model, tokenizer, teacher, packed)
-    counts = train_on_labels(model, tokenizer, whole, settings, out, progress, **imitation)
-    model.save_pretrained(out)
-    whole.write(out)
-    remove_checkpoints(out)
-    return counts
+    return train_on_labels(model, tokenizer, whole, settings, out, progress, **imitation)
 
 
 def _imitation(
