@@ -42,11 +42,8 @@ def measure_costs(
     is the peak of a fresh process that loads the model and answers those batches, one number for each model.
 
     Args:
-        settings: How thoroughly.
         models: Name in the results (what follows a `/` in it tells variants of one model apart) -> folder.
-        out: Where to write.
         task: Data for the task that travels with the models.
-        progress: Told of every model and language.
 
     Returns:
         The largest spread (interquartile range / median) of any timing.

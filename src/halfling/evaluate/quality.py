@@ -43,11 +43,8 @@ def measure_quality(
     was computed counted; `gmacs_linear` is the thesis's convention at the mean exit layer.
 
     Args:
-        settings: On how much.
         models: Name in the results (what follows a `/` in it tells variants of one model apart) -> folder.
-        out: Where to write.
         task: Data for the task that travels with the models.
-        progress: Told of every model and language.
 
     Returns:
         The task's own score of each model in each language.

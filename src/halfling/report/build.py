@@ -34,9 +34,6 @@ def build_report(*, settings: ReportSettings, out: Path, progress: Progress = si
     """Write the report of all `inputs` into `out`.
 
     Args:
-        settings: How it is shown.
-        out: The folder to write to.
-        progress: Told of each file.
         inputs: By role, folders that hold `quality.jsonl`, `costs.jsonl`, `masked_lm.jsonl` or `exit_policy.json`.
 
     Returns:

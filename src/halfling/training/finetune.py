@@ -48,13 +48,10 @@ def finetune(
     """Write ENCODER, fine-tuned on a task, as a plain Hugging Face classifier with its tokenizer and its task.
 
     Args:
-        settings: How the task is learned.
         encoder: A folder with an XLM-R (a masked language model) and its tokenizer.
         task: Labelled data.
         teacher: A model fine-tuned for the same task, to imitate with `soft_share`.
         packed: A packed corpus, of the same tokenizer, to imitate the teacher on with `text_sequences`.
-        out: Where to write; an interrupted try's checkpoints in it are gone on from.
-        progress: Told of every step.
 
     Returns:
         `examples` learned from, how many of them were `truncated`, `steps`, and the training `curve`
