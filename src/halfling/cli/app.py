@@ -1,5 +1,6 @@
 """The application that commands register with, and what they share."""
 
+from inspect import Parameter
 from typing import Annotated, Any
 
 import typer
@@ -17,7 +18,7 @@ class InOrder(TyperGroup):
 
     def list_commands(self, ctx: Any) -> list[str]:
         """Return the commands' names in the order in which one needs them."""
-        commands: dict[str, Any] = self.commands
+        commands: Any = self.commands
         panels = {name: PANELS.index(command.rich_help_panel) for name, command in commands.items()}
         return sorted(panels, key=lambda name: (panels[name], [*KINDS, name].index(name)))
 
@@ -37,6 +38,11 @@ Overrides = Annotated[
     typer.Argument(metavar="KEY=VALUE", help="Settings that differ from their defaults."),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+
+
+def parameter(name: str, annotation: Any, how: Any, default: Any = ...) -> Parameter:
+    """Return a parameter of a derived command: `how` is an Argument or Option of typer; `...` makes it required."""
+    return Parameter(name, Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[annotation, how])
 
 
 def _version(wanted: bool) -> bool:

@@ -11,7 +11,7 @@ from typing import Any
 import typer
 from rich.markup import escape
 
-from halfling.cli.options import parameter
+from halfling.cli.app import parameter
 from halfling.cli.task import task_in, task_options
 from halfling.pipeline.stages import Kind, place
 from halfling.stage import Input

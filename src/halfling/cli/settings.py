@@ -11,7 +11,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from rich.markup import escape
 
-from halfling.cli.options import parameter
+from halfling.cli.app import parameter
 from halfling.records import Settings
 
 _PANEL = "Settings, each also as KEY=VALUE"

@@ -8,7 +8,7 @@ from typing import Any
 
 import typer
 
-from halfling.cli.options import parameter
+from halfling.cli.app import parameter
 from halfling.tasks.task import Task
 
 _PANEL = "The task; left out: the one that travels with the model"

@@ -7,8 +7,7 @@ from typing import Any
 
 import typer
 
-from halfling.cli.app import LOOKING, AsJson, app
-from halfling.cli.options import parameter
+from halfling.cli.app import LOOKING, AsJson, app, parameter
 from halfling.cli.task import task_in, task_options
 from halfling.errors import HalflingError
 

@@ -65,12 +65,9 @@ def measure_costs(
         spreads += [timing(seconds).spread for seconds in (*alone.values(), *batch.values())]
         lines += [
             Cost(
-                model=name.partition("/")[0],
+                **one.form(name),
                 task=whole.name,
                 language=language,
-                runtime=one.name,
-                precision=one.precision,
-                exits=one.exits,
                 rounds_ms_b1=tuple(1e3 * seconds / len(examples) for seconds in alone[name]),
                 rounds_ms_b32=tuple(1e3 * seconds for seconds in batch[name]),
                 timed_gflops=mean_gflops(one, one.answer(examples, BATCH), len(examples)),

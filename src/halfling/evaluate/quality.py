@@ -63,13 +63,10 @@ def measure_quality(
             mean_exit = fmean(left) if left else 0.0
             lines.append(
                 Quality(
-                    model=name.partition("/")[0],
+                    **runtime.form(name),
                     task=whole.name,
                     language=language,
                     seed=settings.seed,
-                    runtime=runtime.name,
-                    precision=runtime.precision,
-                    exits=runtime.exits,
                     trained_on=language in whole.train,
                     num_examples=len(examples),
                     metric=whole.metric or "accuracy",

@@ -7,7 +7,7 @@ from typing import Any, Literal, NamedTuple
 from halfling.cost.flops import Head, flops
 from halfling.engine import AdaptiveEngine
 from halfling.engine.exported import EXPORTED, Precision
-from halfling.records import EncoderShape
+from halfling.records import EncoderShape, Form
 from halfling.tasks.examples import Example, TaggedExample
 from halfling.tasks.score import Answer
 
@@ -47,6 +47,10 @@ class Runtime:
     def answer(self, examples: Sequence[Example], batch_size: int) -> Reply:
         """Return what the model says of texts, from characters to labels."""
         raise NotImplementedError
+
+    def form(self, name: str) -> dict[str, Any]:
+        """Return what a record says of the model; what follows a `/` in its name tells variants of it apart."""
+        return Form(name.partition("/")[0], self.name, self.precision, self.exits)._asdict()
 
 
 class Engine(Runtime):
