@@ -90,10 +90,13 @@ def understood(task: Task) -> Task:
 def describe(task: Task) -> dict[str, Any]:
     """Return what a task's data were understood to be: for `halfling tasks show`."""
     whole = understood(task)
+    known = whole.labels or ()
     splits: dict[str, Any] = {}
+    shown: list[dict[str, Any]] = []
     for split in ("train", "dev", "test"):
         for language in whole.languages if split == "dev" else getattr(whole, split):
             examples = read_examples(whole, split, language)
+            shown = shown or [one._asdict() for one in examples[:3]]
             source = getattr(whole, split).get(language) or whole.train[language]
             labels = Counter(
                 label for one in examples for label in (one.tags if isinstance(one, TaggedExample) else [one.label])
@@ -102,18 +105,9 @@ def describe(task: Task) -> dict[str, Any]:
                 "source": source,
                 "examples": len(examples),
                 "scheme": _read(source, whole).scheme,
-                "labels": {
-                    label: labels[label]
-                    for label in [*(whole.labels or ()), *sorted({*labels} - {*(whole.labels or ())})]
-                },
+                "labels": {label: labels[label] for label in (*known, *sorted({*labels} - {*known}))},
             }
-    first = next(iter(splits))
-    split, language = first.split(" ")
-    return {
-        "task": whole,
-        "splits": splits,
-        "examples": [one._asdict() for one in read_examples(whole, split, language)[:3]],  # type: ignore[arg-type]
-    }
+    return {"task": whole, "splits": splits, "examples": shown}
 
 
 def _kind(first: Example) -> Kind:
