@@ -15,7 +15,7 @@ from halfling.errors import HalflingError
 from halfling.files import digest
 from halfling.fingerprint import reading
 from halfling.records import Manifest, Settings
-from halfling.stage import NoView, Stage, run_stage, run_stages, state, states
+from halfling.stage import Stage, View, run_stage, run_stages, state, states
 
 
 class WordSettings(Settings):
@@ -23,7 +23,7 @@ class WordSettings(Settings):
     seed: int = 7
 
 
-class Seen(NoView):
+class Seen(View):
     """Remembers how every stage ended."""
 
     def __init__(self):

@@ -1,11 +1,13 @@
 """Frozen records that stages exchange, each of them JSON both ways."""
 
-from collections.abc import Callable
+import difflib
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from statistics import median
 from typing import Annotated, Any, Literal, NamedTuple, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import PydanticCustomError
 
 from halfling.errors import HalflingError
 from halfling.files import write_text
@@ -45,17 +47,50 @@ class Record(BaseModel):
         except UnicodeDecodeError as error:
             raise HalflingError(f"{path}: not a {cls.__name__} (not UTF-8)") from error
         except ValidationError as error:
-            first = error.errors()[0]
-            where = ".".join(str(part) for part in first["loc"])
-            raise HalflingError(f"{path}: not a {cls.__name__} ({where}: {first['msg']})") from error
+            raise HalflingError(f"{path}: {cls._misfit(error)}") from error
+
+    @classmethod
+    def read_lines(cls: type[_R], path: Path) -> list[_R]:
+        """Return the records that `path` holds as JSON, one a line.
+
+        Raises:
+            HalflingError: A line is not such a record.
+        """
+        records = []
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+            try:
+                records.append(cls.model_validate_json(line))
+            except ValidationError as error:
+                raise HalflingError(f"{path}, line {number}: {cls._misfit(error)}: make the file anew") from error
+        return records
+
+    @classmethod
+    def _misfit(cls, error: ValidationError) -> str:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"])) or "line"
+        return f"not a {cls.__name__} ({where}: {first['msg']})"
 
     def write(self, path: Path) -> None:
         """Write the record as JSON, whole or not at all."""
         write_text(path, self.model_dump_json(indent=1) + "\n")
 
 
+def json_lines(records: Iterable[Record]) -> str:
+    """Return records as JSON, one a line."""
+    return "".join(record.model_dump_json() + "\n" for record in records)
+
+
 class Settings(Record):
     """The settings of one stage; each subclass stands beside the stage that reads it."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _only_known_keys(cls, raw: Any) -> Any:
+        for key in raw if isinstance(raw, dict) else ():
+            if key not in cls.model_fields:
+                near = difflib.get_close_matches(str(key), cls.model_fields, n=1, cutoff=0)[0]
+                raise PydanticCustomError("unknown_key", "the nearest known is {near}", {"key": str(key), "near": near})
+        return raw
 
 
 class EncoderShape(Record):

@@ -1,16 +1,14 @@
 """Settings from YAML and from `key=value`: every mistake is one line, an unknown key names the nearest known one."""
 
-import difflib
-import types
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TypeVar, Union, get_args, get_origin
+from typing import Any, TypeVar
 
 import yaml
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
 from halfling.errors import HalflingError
-from halfling.records import Record, Settings
+from halfling.records import Settings
 
 _S = TypeVar("_S", bound=Settings)
 
@@ -80,57 +78,20 @@ def check(kind: type[_S], raw: Any, where: str) -> _S:
     try:
         return kind.model_validate(raw)
     except ValidationError as error:
-        found = _most_helpful(error)
-        keys = _keys(found["loc"])
-        path = ".".join(keys)
-        if found["type"] == "extra_forbidden":
-            near = difflib.get_close_matches(keys[-1], _known_keys(kind, keys[:-1]), n=1, cutoff=0)
-            raise HalflingError(f"{where}: unknown key {path}: the nearest known is {near[0]}") from error
+        # An unknown key before all else; of the first setting that is wrong the branch that looked deepest.
+        rank = {"unknown_key": 2, "value_error": 1}
+        errors = error.errors()
+        here = [one for one in errors if one["type"] == "unknown_key" or one["loc"][:1] == errors[0]["loc"][:1]]
+        found = max(here, key=lambda one: (rank.get(one["type"], 0), len(one["loc"])))
+        path = ".".join(str(key) for key in found["loc"] if not _is_branch(key))
+        if found["type"] == "unknown_key":
+            key = ".".join(filter(None, (path, found["ctx"]["key"])))
+            raise HalflingError(f"{where}: unknown key {key}: {found['msg']}") from error
         message = found["msg"].removeprefix("Value error, ")
         raise HalflingError(f"{where}: {path + ': ' if path else ''}{message}") from error
 
 
-def _most_helpful(error: ValidationError) -> Any:
-    """Return an unknown key if there is one, or the first error; of a union's branches the one that looked deepest."""
-    errors = sorted(error.errors(), key=lambda found: found["type"] != "extra_forbidden")
-    first = errors[0]
-    if first["type"] == "extra_forbidden" or not any(map(_is_branch, first["loc"][-1:])):
-        return first
-    place = first["loc"][:-1]
-    branches = [found for found in errors if found["loc"][: len(place)] == place]
-    return max(branches, key=lambda found: (len(found["loc"]), found["type"] == "value_error"))
-
-
-def _keys(location: tuple[int | str, ...]) -> list[str]:
-    """Return where an error lies as a recipe writes it."""
-    return [str(key) for key in location if not _is_branch(key)]
-
-
 def _is_branch(key: int | str) -> bool:
     """Return whether this is no key, but pydantic's name of a union's branch."""
-    return isinstance(key, str) and ("[" in key or key == "str" or key in _names_of(Record))
-
-
-def _names_of(kind: type[Record]) -> Iterator[str]:
-    for each in kind.__subclasses__():
-        yield each.__name__
-        yield from _names_of(each)
-
-
-def _known_keys(kind: type[BaseModel], keys: Sequence[str]) -> list[str]:
-    """Return the fields of the model that `keys` lead to."""
-    if not keys:
-        return list(kind.model_fields)
-    first, *rest = keys
-    if first == kind.__name__ or first not in kind.model_fields:  # a union's branch, a dictionary's key
-        return _known_keys(kind, rest)
-    models = list(_models_in(kind.model_fields[first].annotation))
-    return _known_keys(models[0], rest) if models else list(kind.model_fields)
-
-
-def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        yield annotation
-    elif get_origin(annotation) in (Union, types.UnionType, dict, tuple):
-        for inner in get_args(annotation):
-            yield from _models_in(inner)
+    names = {"str", *(one.__name__ for one in Settings.__subclasses__())}
+    return isinstance(key, str) and ("[" in key or key in names)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, Protocol, runtime_checkable
+from typing import Literal
 
 from halfling.errors import HalflingError
 from halfling.files import beside
@@ -41,26 +41,15 @@ class Stage:
     reads: Mapping[str, Reads] = field(default_factory=dict)
 
 
-@runtime_checkable
-class View(Protocol):
-    """Somebody who watches stages."""
+class View:
+    """Somebody who watches stages; this one shows nothing."""
 
     def start(self, stage: Stage) -> Progress:
         """Show that a stage begins, and return what it reports its progress to."""
-
-    def end(self, stage: Stage, how: Literal["done", "skipped"], seconds: float) -> None:
-        """Show that a stage is over."""
-
-
-class NoView:
-    """Watches nothing."""
-
-    def start(self, stage: Stage) -> Progress:
-        """Return a progress that nobody sees."""
         return silent
 
     def end(self, stage: Stage, how: Literal["done", "skipped"], seconds: float) -> None:
-        """Show nothing."""
+        """Show that a stage is over."""
 
 
 def run_stages(stages: Sequence[Stage], view: View | None = None) -> None:
@@ -89,7 +78,7 @@ def run_stage(stage: Stage, view: View | None = None) -> Manifest:
     """
     out = _out(stage)
     _refuse_missing(stage)
-    watch = view or NoView()
+    watch = view or View()
     progress = watch.start(stage)
     inputs = _contents(stage)
     wanted = fingerprint(stage.work.__name__, stage.settings, inputs)

@@ -91,17 +91,13 @@ def test_places_folders_and_what_is_left_out():
     assert read(KINDS["corpus"], source="x") == {"source": Path("x")}
 
 
-def test_models_and_their_policies_are_one_option():
+def test_models_are_folders_by_name():
     costs = KINDS["costs"]
-    assert read(costs, models=["a=x", "b=y:p"], data="d") == {
-        "models": {"a": Path("x"), "b": Path("y")},
-        "policies": {"b": Path("p")},
-        "data": Path("d"),
-    }
-    with pytest.raises(typer.BadParameter, match=r"expected NAME=FOLDER\[:POLICY\]"):
-        read(costs, models=["x"], data="d")
+    assert read(costs, models=["a=x", "b=y"]) == {"models": {"a": Path("x"), "b": Path("y")}}
+    with pytest.raises(typer.BadParameter, match="expected NAME=FOLDER"):
+        read(costs, models=["x"])
     with pytest.raises(typer.BadParameter, match="name each model once"):
-        read(costs, models=["a=x", "a=y"], data="d")
+        read(costs, models=["a=x", "a=y"])
 
 
 def test_two_folders_of_one_name_are_refused():

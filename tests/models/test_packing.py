@@ -21,9 +21,8 @@ def test_a_token_sees_its_own_sequence_only():
     ]
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_what_is_not_seen_weighs_nothing_and_no_row_is_nan(dtype):
-    weights = packed_attention(torch.tensor([[1, 1, 2, 0]]), dtype).softmax(dim=-1)[0, 0]
+def test_what_is_not_seen_weighs_nothing_and_no_row_is_nan():
+    weights = packed_attention(torch.tensor([[1, 1, 2, 0]])).softmax(dim=-1)[0, 0]
     assert weights[0].tolist() == [0.5, 0.5, 0, 0]
     assert weights[3].tolist() == [0, 0, 0, 1]
 

@@ -176,7 +176,7 @@ def test_in_training_those_reach_an_exit_who_would_have_run(head, granularity, t
     labels = torch.where(words, 1, -100) if head == "token" else torch.ones(8, dtype=torch.long)
     trainer = object.__new__(exits._ExitsTrainer)
     trainer.state = SimpleNamespace(global_step=1, max_steps=2)
-    trainer.method, trainer.granularity, trainer.soft_share, trainer.weights = "leaving", granularity, 0.5, (1, 1)
+    trainer.how, trainer.weights = exits.ExitsSettings(method="leaving", granularity=granularity), (1, 1)
     told = {}
     monkeypatch.setattr(exits, "exits_loss", lambda *_, **settings: told.update(settings) or torch.zeros(()))
     monkeypatch.setattr(torch, "rand", lambda _: torch.tensor(0.6))

@@ -1,49 +1,26 @@
 """The application that commands register with, and what they share."""
 
+from inspect import Parameter
 from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
 from halfling import __version__
+from halfling.pipeline.stages import KINDS
 
-ORDER = (
-    "run",
-    "sample",
-    "corpus",
-    "tokenizer",
-    "pack",
-    "teacher",
-    "distill",
-    "finetune",
-    "exits",
-    "calibrate",
-    "export",
-    "masked-lm",
-    "quality",
-    "costs",
-    "evaluate",
-    "report",
-    "publish",
-    "tasks",
-    "predict",
-    "flops",
-    # of `halfling corpus`
-    "plan",
-    "build",
-    "verify",
-    "push",
-)
-"""Of the commands in `halfling --help`: as data flows."""
+WHOLE_RUNS, STAGES, SERVING, LOOKING = PANELS = ("Whole runs", "Stages, in their order", "In use", "Looking things up")
+"""The panels of `halfling --help`."""
 
 
 class InOrder(TyperGroup):
-    """Commands in the order in which one needs them."""
+    """Commands panel after panel, stages as data flows."""
 
     def list_commands(self, ctx: Any) -> list[str]:
         """Return the commands' names in the order in which one needs them."""
-        names = list(self.commands)
-        return sorted(names, key=lambda name: (*ORDER, *names).index(name))
+        commands: Any = self.commands
+        panels = {name: PANELS.index(command.rich_help_panel) for name, command in commands.items()}
+        return sorted(panels, key=lambda name: (panels[name], [*KINDS, name].index(name)))
 
 
 app = typer.Typer(
@@ -56,14 +33,16 @@ app = typer.Typer(
     rich_markup_mode="rich",
 )
 
-WHOLE_RUNS, STAGES, SERVING, LOOKING = "Whole runs", "Stages, in their order", "In use", "Looking things up"
-"""The panels of `halfling --help`."""
-
 Overrides = Annotated[
     list[str] | None,
     typer.Argument(metavar="KEY=VALUE", help="Settings that differ from their defaults."),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+
+
+def parameter(name: str, annotation: Any, how: Any, default: Any = ...) -> Parameter:
+    """Return a parameter of a derived command: `how` is an Argument or Option of typer; `...` makes it required."""
+    return Parameter(name, Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[annotation, how])
 
 
 def _version(wanted: bool) -> bool:

@@ -6,14 +6,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from halfling.cli.app import STAGES, AsJson, InOrder, app
+from halfling.cli.app import STAGES, AsJson, app
+from halfling.cli.columns import in_columns
 
 if TYPE_CHECKING:
     from halfling.corpus.plan import Budget
 
-corpus = typer.Typer(
-    cls=InOrder, no_args_is_help=True, help="Plan the distillation corpus, build it, prove that it is whole."
-)
+corpus = typer.Typer(no_args_is_help=True, help="Plan the distillation corpus, build it, prove that it is whole.")
 app.add_typer(corpus, name="corpus", rich_help_panel=STAGES)
 
 
@@ -93,6 +92,4 @@ def _table(budget: "Budget") -> str:
     per_chunk = sum(row[2] for row in rows)
     rows.append((f"{len(rows)} languages", budget.quota_bytes, per_chunk, budget.tokens, budget.download_bytes))
     table = [head, *((code, *("?" if cell is None else f"{cell:,}" for cell in cells)) for code, *cells in rows)]
-    widths = [max(len(row[column]) for row in table) for column in range(len(head))]
-    lines = [f"{row[0]:<{widths[0]}}  " + "  ".join(map(str.rjust, row[1:], widths[1:])) for row in table]
-    return "\n".join([*lines, f"{budget.selection} of {budget.source}; tokens and downloads are estimates"])
+    return f"{in_columns(table)}\n{budget.selection} of {budget.source}; tokens and downloads are estimates"

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from halfling.cli.app import LOOKING, AsJson, app
+from halfling.cli.columns import in_columns
 
 
 @app.command(rich_help_panel=LOOKING)
@@ -19,17 +20,14 @@ def flops(
     gmacs_linear: multiply-accumulates of the encoder's linear layers, which the thesis calls GFLOPs.
     gflops: 2 per multiply-accumulate, the sum of linear, attention and a three-class head.
     """
-    from rich.console import Console
-    from rich.table import Table
-
     from halfling.cost.flops import Head, gmacs_linear
     from halfling.cost.flops import flops as count
-    from halfling.models.shapes import SHAPES, named_shape, shape_in
+    from halfling.models.shapes import shape_at
 
     head = Head(kind="sequence", num_classes=3)
     rows = []
     for name in shape:
-        known = named_shape(name) if name in SHAPES else shape_in(name)
+        known = shape_at(name)
         whole = count(known, [tokens], [known.num_layers], head)
         rows.append(
             {
@@ -42,12 +40,5 @@ def flops(
                 "head": round(whole.heads / 1e9, 6),
             }
         )
-    if as_json:
-        typer.echo(json.dumps(rows, indent=1))
-        return
-    table = Table(box=None)
-    for column in rows[0]:
-        table.add_column(column, justify="left" if column == "shape" else "right", no_wrap=True)
-    for row in rows:
-        table.add_row(*map(str, row.values()))
-    Console().print(table)
+    cells = [[*rows[0]], *([str(cell) for cell in row.values()] for row in rows)]
+    typer.echo(json.dumps(rows, indent=1) if as_json else in_columns(cells))

@@ -11,7 +11,7 @@ from typing import Any
 import typer
 from rich.markup import escape
 
-from halfling.cli.options import parameter
+from halfling.cli.app import parameter
 from halfling.cli.task import task_in, task_options
 from halfling.pipeline.stages import Kind, place
 from halfling.stage import Input
@@ -35,12 +35,7 @@ class Asked:
 def ask(kind: Kind) -> list[Asked]:
     """Return what the command of a kind of stage asks for its inputs, in the signature's order."""
     help_of = _documented(kind)
-    tables = [one.name for one in kind.inputs if one.annotation == dict[str, Path]]
-    asked = [_tables(tables)] if tables else []
-    for one in kind.inputs:
-        if one.name not in tables:
-            asked.append(_one(one, help_of.get(one.name), required=len(kind.inputs) == 1))
-    return asked
+    return [_one(one, help_of.get(one.name), required=len(kind.inputs) == 1) for one in kind.inputs]
 
 
 def _one(one: Parameter, text: str | None, *, required: bool) -> Asked:
@@ -48,12 +43,12 @@ def _one(one: Parameter, text: str | None, *, required: bool) -> Asked:
     name, annotation = one.name, one.annotation
     if one.kind is Parameter.VAR_KEYWORD:
         return _folders(name, text, required=required)
-    if annotation == Path:
+    if annotation == dict[str, Path]:
+        return _named(name)
+    if annotation in (Path, Path | str):
         how = typer.Argument(metavar=name.upper(), help=text)
-        return Asked((parameter(name, Path, how),), lambda given: {name: given[name]})
-    if annotation == Path | str:
-        how = typer.Argument(metavar=name.upper(), help=text)
-        return Asked((parameter(name, str, how),), lambda given: {name: place(given[name])})
+        read_place = place if annotation == Path | str else Path
+        return Asked((parameter(name, str, how),), lambda given: {name: read_place(given[name])})
     if annotation == Path | None:
         how = typer.Option(_option(name), help=text, metavar="FOLDER", rich_help_panel=_INPUTS)
         wanted = parameter(name, Path | None, how, None)
@@ -85,25 +80,23 @@ def _folders(name: str, text: str | None, *, required: bool) -> Asked:
     return Asked((wanted,), read)
 
 
-def _tables(roles: list[str]) -> Asked:
-    """Ask for named folders: one option for all roles, `--model NAME=FOLDER:POLICY` for models and policies."""
-    first, *others = [_singular(role) for role in roles]
-    form = f"NAME=FOLDER{''.join(f'[:{other.upper()}]' for other in others)}"
+def _named(name: str) -> Asked:
+    """Ask for folders by name: `--model NAME=FOLDER` for `models`."""
+    singular = name.removesuffix("s")
 
     def read(given: Given) -> dict[str, Input]:
-        tables: dict[str, dict[str, Path]] = {role: {} for role in roles}
-        for said in given[roles[0]]:
-            name, equals, folders = said.partition("=")
+        folders: dict[str, Path] = {}
+        for said in given[name]:
+            key, equals, folder = said.partition("=")
             if not equals:
-                raise typer.BadParameter(f"{said!r}: expected {form}")
-            if name in tables[roles[0]]:
-                raise typer.BadParameter(f"{name!r} stands there twice: name each {first} once")
-            for role, folder in zip(roles, folders.split(":", len(others)), strict=False):
-                tables[role][name] = Path(folder)
-        return {**tables}
+                raise typer.BadParameter(f"{said!r}: expected NAME=FOLDER")
+            if key in folders:
+                raise typer.BadParameter(f"{key!r} stands there twice: name each {singular} once")
+            folders[key] = Path(folder)
+        return {name: folders}
 
-    how = typer.Option(_option(first), help="Repeat.", metavar=form, rich_help_panel=_INPUTS)
-    return Asked((parameter(roles[0], list[str], how),), read)
+    how = typer.Option(_option(singular), help="Repeat.", metavar="NAME=FOLDER", rich_help_panel=_INPUTS)
+    return Asked((parameter(name, list[str], how),), read)
 
 
 def _documented(kind: Kind) -> dict[str, str]:
@@ -112,10 +105,6 @@ def _documented(kind: Kind) -> dict[str, str]:
     lines = section.partition("\n\n")[0]
     found = re.findall(r"^    (\w+): (.+(?:\n     .+)*)", lines, flags=re.MULTILINE)
     return {name: escape(" ".join(text.replace("`", "").split())) for name, text in found}
-
-
-def _singular(role: str) -> str:
-    return role.removesuffix("ies") + "y" if role.endswith("ies") else role.removesuffix("s")
 
 
 def _option(name: str) -> str:

@@ -11,12 +11,13 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from rich.markup import escape
 
-from halfling.cli.options import parameter
+from halfling.cli.app import parameter
 from halfling.records import Settings
 
 _PANEL = "Settings, each also as KEY=VALUE"
 _PREFIX = "setting_"
 """Of parameters: a setting may have an input's name."""
+_METAVARS = {int: "INT", float: "NUM", str: "TEXT", tuple: "LIST", dict: "MAP"}
 
 
 def setting_options(kind: type[Settings]) -> list[Parameter]:
@@ -48,7 +49,9 @@ def _fields(kind: type[BaseModel], before: str = "") -> Iterator[tuple[str, Fiel
 
 
 def _option(key: str, field: FieldInfo) -> Parameter:
-    option, choice, said = "--" + key.replace("_", "-"), _choice(field.annotation), field.description or ""
+    option, said = "--" + key.replace("_", "-"), field.description or ""
+    kinds = [kind for kind in _alternatives(field.annotation) if kind is not types.NoneType]
+    choice = get_args(kinds[0]) if len(kinds) == 1 and get_origin(kinds[0]) is Literal else ()
     if not all(word in said for word in choice):
         said = "; ".join(filter(None, (said, "|".join(choice))))
     text = f"{escape(said)} [dim]{escape(f'[{shown(field)}]')}[/]".strip()
@@ -57,7 +60,7 @@ def _option(key: str, field: FieldInfo) -> Parameter:
         flag = f"/--no-{option[2:]}" if field.default else option
         how = typer.Option(flag, help=text, metavar=" ", rich_help_panel=_PANEL)
         return parameter(_name(key), bool | None, how, None)
-    metavar = "WORD" if choice else _value(field.annotation)
+    metavar = "WORD" if choice else _METAVARS.get(get_origin(kinds[0]) or kinds[0], "VALUE")
     how = typer.Option(option, help=text, metavar=metavar, rich_help_panel=_PANEL)
     return parameter(_name(key), str | None, how, None)
 
@@ -71,19 +74,6 @@ def _as_yaml(value: Any, annotation: Any) -> Any:
 
 def _name(key: str) -> str:
     return _PREFIX + key.replace(".", "_")
-
-
-def _choice(annotation: Any) -> tuple[str, ...]:
-    """Return the words that a setting takes, where it takes no others."""
-    kinds = [kind for kind in _alternatives(annotation) if kind is not types.NoneType]
-    return get_args(kinds[0]) if len(kinds) == 1 and get_origin(kinds[0]) is Literal else ()
-
-
-def _value(annotation: Any) -> str:
-    """Return what kind of value a setting takes."""
-    words = {int: "INT", float: "NUM", str: "TEXT", tuple: "LIST", dict: "MAP"}
-    first = next(iter(_alternatives(annotation)))
-    return words.get(get_origin(first) or first, "VALUE")
 
 
 def _alternatives(annotation: Any) -> Iterator[Any]:

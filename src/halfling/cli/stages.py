@@ -9,10 +9,9 @@ from typing import Any
 import typer
 from typer.core import TyperCommand
 
-from halfling.cli.app import STAGES, AsJson, Overrides, app
+from halfling.cli.app import STAGES, AsJson, Overrides, app, parameter
 from halfling.cli.corpus import corpus
 from halfling.cli.inputs import ask
-from halfling.cli.options import parameter
 from halfling.cli.settings import overrides_in, setting_options
 from halfling.pipeline.stages import KINDS, Kind
 from halfling.records import Counts

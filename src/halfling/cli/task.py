@@ -8,43 +8,30 @@ from typing import Any
 
 import typer
 
-from halfling.cli.options import parameter
+from halfling.cli.app import parameter
 from halfling.tasks.task import Task
 
 _PANEL = "The task; left out: the one that travels with the model"
 _SOURCE = "[LANGUAGE=]FILE"
-_OPTIONS: dict[str, tuple[str, str, str]] = {
-    "train": (
-        "--train",
-        _SOURCE,
-        "Training data (CSV, TSV, JSON lines, Parquet, CoNLL); language en if not said; repeat.",
-    ),
-    "dev": (
-        "--dev",
-        _SOURCE,
-        "Development data; repeat. Without any in a training language 1/10 of train is held out.",
-    ),
-    "kind": ("--kind", "KIND", "text_classification, pair_classification or tagging; told by the data."),
-    "labels": ("--labels", "A,B,...", "The classes in their order; those of the training data."),
-    "metric": ("--metric", "WORDS", "accuracy, macro F1 or span F1; accuracy, of spans span F1."),
-    "text": ("--text", "COLUMN", "Of the text; text, sentence, utterance, premise."),
-    "text_pair": ("--text-pair", "COLUMN", "Of the second text; text_pair, hypothesis."),
-    "words": ("--words", "COLUMN", "Of a tagger's words; tokens, words; in CoNLL a number from 1."),
-    "label": ("--label", "COLUMN", "Of the label or the tags; label, intent, tags."),
-    "columns": ("--columns", "A,B,...", "Names of the columns of a file without a header."),
-    "format": ("--format", "WORD", "csv, tsv, jsonl, parquet or conll; told by the file's ending."),
-    "name": ("--task", "NAME", "In results; or a preset, with --data."),
-    "data": ("--data", "PLACE", "Where a preset's data lie: a folder, or hub."),
+_METAVARS = {
+    **dict.fromkeys(("train", "dev"), _SOURCE),
+    **dict.fromkeys(("labels", "columns"), "A,B,..."),
+    **dict.fromkeys(("text", "text_pair", "words", "label"), "COLUMN"),
 }
-_LISTS = ("labels", "columns")
+_FIELDS = {name: field.description or "" for name, field in Task.model_fields.items() if name != "test"} | {
+    "name": "in results; or a preset, with --data",
+    "data": "where a preset's data lie: a folder, or hub",
+}
 
 
 def task_options() -> tuple[Parameter, ...]:
     """Return an option for everything that can be said of a task."""
     found = []
-    for name, (option, metavar, text) in _OPTIONS.items():
-        how = typer.Option(option, metavar=metavar, help=text, rich_help_panel=_PANEL)
+    for name, text in _FIELDS.items():
+        metavar = _METAVARS.get(name, name.upper())
         many = metavar == _SOURCE
+        option = "--task" if name == "name" else "--" + name.replace("_", "-")
+        how = typer.Option(option, metavar=metavar, help=text + "; repeat" * many, rich_help_panel=_PANEL)
         found.append(parameter(_name(name), list[str] | None if many else str | None, how, None))
     return tuple(found)
 
@@ -59,14 +46,14 @@ def task_in(given: Mapping[str, Any]) -> Task | None:
     from halfling.settings import check
     from halfling.tasks import presets
 
-    said = {name: given[_name(name)] for name in _OPTIONS if given[_name(name)]}
+    said = {name: given[_name(name)] for name in _FIELDS if given[_name(name)]}
     if not said:
         return None
     data = said.pop("data", None)
     for split in ("train", "dev"):
         if split in said:
             said[split] = _sources(said[split], split)
-    said |= {name: said[name].split(",") for name in _LISTS if name in said}
+    said |= {name: said[name].split(",") for name in ("labels", "columns") if name in said}
     if data is not None:
         name = said.pop("name", None)
         if name not in presets.names():

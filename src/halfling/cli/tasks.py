@@ -1,12 +1,13 @@
 """`halfling tasks show`: what was understood of labelled data."""
 
 import json
+from inspect import Parameter, Signature
 from pathlib import Path
 from typing import Any
 
 import typer
 
-from halfling.cli.app import LOOKING, AsJson, app
+from halfling.cli.app import LOOKING, AsJson, app, parameter
 from halfling.cli.task import task_in, task_options
 from halfling.errors import HalflingError
 
@@ -49,18 +50,11 @@ def show(file: str | None, as_json: bool, **given: Any) -> None:
         )
 
 
-def _register() -> None:
-    import inspect
-
-    parameters = [
-        *(
-            inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=kind)
-            for name, kind, default in (("file", str | None, typer.Argument(None)), ("as_json", AsJson, False))
-        ),
+show.__signature__ = Signature(  # type: ignore[attr-defined]
+    [
+        parameter("file", str | None, typer.Argument(), None),
+        Parameter("as_json", Parameter.KEYWORD_ONLY, default=False, annotation=AsJson),
         *task_options(),
     ]
-    show.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-    tasks.command("show")(show)
-
-
-_register()
+)
+tasks.command()(show)

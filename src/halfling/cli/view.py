@@ -16,13 +16,13 @@ from rich.progress import (
 )
 
 from halfling import records
-from halfling.stage import Stage
+from halfling.stage import Stage, View
 
 console = Console(stderr=True, highlight=False)
 """Progress and errors go to stderr; stdout is for results."""
 
 
-class LiveView:
+class LiveView(View):
     """Shows every stage: what is done, what was skipped, how far the present one is, what time is left."""
 
     def __init__(self, num_stages: int = 1) -> None:

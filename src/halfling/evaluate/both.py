@@ -28,8 +28,5 @@ def evaluate(
     Returns:
         What both return.
     """
-    shared: dict[str, Any] = {"models": models, "out": out, "task": task, "progress": progress}
-    given = settings.model_dump()
-    quality = QualitySettings(**{name: given[name] for name in QualitySettings.model_fields})
-    costs = CostSettings(**{name: given[name] for name in CostSettings.model_fields})
-    return measure_quality(settings=quality, **shared) | measure_costs(settings=costs, **shared)
+    told: dict[str, Any] = {"settings": settings, "models": models, "out": out, "task": task, "progress": progress}
+    return measure_quality(**told) | measure_costs(**told)

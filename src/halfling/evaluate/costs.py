@@ -15,11 +15,10 @@ from halfling.cost.memory import peak_bytes
 from halfling.evaluate.quality import measured_task
 from halfling.evaluate.runtime import Runtime, load_runtime, mean_gflops
 from halfling.files import names_in, write_text
-from halfling.records import Cost, Counts, Progress, Settings, silent
+from halfling.records import Cost, Counts, Progress, Settings, json_lines, silent
 from halfling.tasks.examples import Example, read_examples
 from halfling.tasks.task import Task
 
-COSTS_FILE = "costs.jsonl"
 BATCH = 32
 
 
@@ -43,11 +42,8 @@ def measure_costs(
     is the peak of a fresh process that loads the model and answers those batches, one number for each model.
 
     Args:
-        settings: How thoroughly.
         models: Name in the results (what follows a `/` in it tells variants of one model apart) -> folder.
-        out: Where to write.
         task: Data for the task that travels with the models.
-        progress: Told of every model and language.
 
     Returns:
         The largest spread (interquartile range / median) of any timing.
@@ -69,12 +65,9 @@ def measure_costs(
         spreads += [spread(seconds) for seconds in (*alone.values(), *batch.values())]
         lines += [
             Cost(
-                model=name.partition("/")[0],
+                **one.form(name),
                 task=whole.name,
                 language=language,
-                runtime=one.name,
-                precision=one.precision,
-                exits=one.exits,
                 rounds_ms_b1=tuple(1e3 * seconds / len(examples) for seconds in alone[name]),
                 rounds_ms_b32=tuple(1e3 * seconds for seconds in batch[name]),
                 timed_gflops=mean_gflops(one, one.answer(examples, BATCH), len(examples)),
@@ -84,7 +77,7 @@ def measure_costs(
             for name, one in runtimes.items()
         ]
     progress(total, total, "")
-    write_text(out / COSTS_FILE, "".join(line.model_dump_json() + "\n" for line in lines))
+    write_text(out / "costs.jsonl", json_lines(lines))
     return {"largest_spread": round(max(spreads), 3)}
 
 

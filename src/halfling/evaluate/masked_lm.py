@@ -12,7 +12,7 @@ from halfling.files import write_text
 from halfling.models.load import load_model, load_tokenizer
 from halfling.models.masked_lm import PackedMaskedLM
 from halfling.models.shapes import require_room
-from halfling.records import Counts, MaskedLoss, Progress, Seed, Settings, silent
+from halfling.records import Counts, MaskedLoss, Progress, Seed, Settings, json_lines, silent
 from halfling.tokens.blocks import PackedBlocks, PackedSummary
 from halfling.tokens.masking import mask_block
 
@@ -74,7 +74,7 @@ def measure_masked_lm(
         loss, num_masked = _loss(network, masked, settings.batch_size)
         lines.append(MaskedLoss(model=settings.model, language=code, loss=loss, num_masked=num_masked))
     progress(len(codes), len(codes), "")
-    write_text(out / "masked_lm.jsonl", "".join(line.model_dump_json() + "\n" for line in lines))
+    write_text(out / "masked_lm.jsonl", json_lines(lines))
     return {"mean_loss": round(float(np.mean([line.loss for line in lines])), 4), "languages": len(lines)}
 
 

@@ -10,13 +10,11 @@ from halfling.cost.flops import gmacs_linear
 from halfling.errors import HalflingError
 from halfling.evaluate.runtime import load_runtime, mean_gflops
 from halfling.files import write_text
-from halfling.records import Counts, Progress, Quality, Seed, Settings, silent
+from halfling.records import Counts, Progress, Quality, Seed, Settings, json_lines, silent
 from halfling.tasks.examples import read_examples
 from halfling.tasks.of_model import task_of
 from halfling.tasks.score import score
 from halfling.tasks.task import Task, read_task
-
-QUALITY_FILE = "quality.jsonl"
 
 
 class QualitySettings(Settings):
@@ -45,11 +43,8 @@ def measure_quality(
     was computed counted; `gmacs_linear` is the thesis's convention at the mean exit layer.
 
     Args:
-        settings: On how much.
         models: Name in the results (what follows a `/` in it tells variants of one model apart) -> folder.
-        out: Where to write.
         task: Data for the task that travels with the models.
-        progress: Told of every model and language.
 
     Returns:
         The task's own score of each model in each language.
@@ -68,13 +63,10 @@ def measure_quality(
             mean_exit = fmean(left) if left else 0.0
             lines.append(
                 Quality(
-                    model=name.partition("/")[0],
+                    **runtime.form(name),
                     task=whole.name,
                     language=language,
                     seed=settings.seed,
-                    runtime=runtime.name,
-                    precision=runtime.precision,
-                    exits=runtime.exits,
                     trained_on=language in whole.train,
                     num_examples=len(examples),
                     metric=whole.metric or "accuracy",
@@ -88,16 +80,12 @@ def measure_quality(
                 )
             )
     progress(len(lines), len(lines), "")
-    write_text(out / QUALITY_FILE, "".join(line.model_dump_json() + "\n" for line in lines))
-    variants = {f"{line.model} {line.runtime} {line.precision}{' exits' * line.exits}" for line in lines}
-    return {
-        variant: {
-            line.language: round(line.score, 4)
-            for line in lines
-            if f"{line.model} {line.runtime} {line.precision}{' exits' * line.exits}" == variant
-        }
-        for variant in sorted(variants)
-    }
+    write_text(out / "quality.jsonl", json_lines(lines))
+    scores: Counts = {}
+    for line in lines:
+        variant = f"{line.model} {line.runtime} {line.precision}{' exits' * line.exits}"
+        scores.setdefault(variant, {})[line.language] = round(line.score, 4)
+    return dict(sorted(scores.items()))
 
 
 def measured_task(folder: Path, given: Task | None, labels: tuple[str, ...]) -> Task:

@@ -2,16 +2,14 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
+from typing import Any, Literal, NamedTuple
 
 from halfling.cost.flops import Head, flops
 from halfling.engine import AdaptiveEngine
 from halfling.engine.exported import EXPORTED, Precision
-from halfling.records import EncoderShape
+from halfling.records import EncoderShape, Form
 from halfling.tasks.examples import Example, TaggedExample
 from halfling.tasks.score import Answer
-
-RuntimeName = Literal["engine", "pytorch"]
 
 
 class Reply(NamedTuple):
@@ -27,8 +25,7 @@ class Reply(NamedTuple):
     computed: list[tuple[int, Any]]
 
 
-@runtime_checkable
-class Runtime(Protocol):
+class Runtime:
     """A model that answers.
 
     Attributes:
@@ -40,21 +37,26 @@ class Runtime(Protocol):
         head: The classifiers that are computed.
     """
 
-    name: RuntimeName
-    precision: Precision
-    exits: bool
+    name: Literal["engine", "pytorch"]
+    precision: Precision = "float32"
+    exits: bool = False
     labels: tuple[str, ...]
     shape: EncoderShape
     head: Head
 
     def answer(self, examples: Sequence[Example], batch_size: int) -> Reply:
         """Return what the model says of texts, from characters to labels."""
+        raise NotImplementedError
+
+    def form(self, name: str) -> dict[str, Any]:
+        """Return what a record says of the model; what follows a `/` in its name tells variants of it apart."""
+        return Form(name.partition("/")[0], self.name, self.precision, self.exits)._asdict()
 
 
-class Engine:
+class Engine(Runtime):
     """An exported model in the engine: what is served."""
 
-    name: RuntimeName = "engine"
+    name = "engine"
 
     def __init__(self, folder: Path) -> None:
         self.engine = AdaptiveEngine.from_pretrained(folder)
@@ -74,12 +76,10 @@ class Engine:
         return Reply(answers, computed)
 
 
-class Transformers:
+class Transformers(Runtime):
     """The model itself in PyTorch, fed by its own tokenizer: what one has without halfling. No exits."""
 
-    name: RuntimeName = "pytorch"
-    precision: Precision = "float32"
-    exits = False
+    name = "pytorch"
 
     def __init__(self, folder: Path) -> None:
         import torch  # here: the memory of a process that serves holds no torch

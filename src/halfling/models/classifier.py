@@ -82,11 +82,11 @@ def read_checkpoint(folder: Path) -> Checkpoint:
 _TYPES = ("xlm-roberta", XLMRobertaEarlyExitConfig.model_type)
 
 
-def load_classifier(folder: Path, **options: Any) -> PreTrainedModel:
+def load_classifier(folder: Path) -> PreTrainedModel:
     """Return the trained model of a folder, plain or with exits, in float32.
 
     Raises:
         HalflingError: There is none that halfling reads, or its files are damaged or incomplete.
     """
     found = read_checkpoint(folder)
-    return load_model((EARLY_EXIT if found.has_exits else PLAIN)[found.head], folder, **options)
+    return load_model((EARLY_EXIT if found.has_exits else PLAIN)[found.head], folder)

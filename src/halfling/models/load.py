@@ -3,7 +3,6 @@
 A folder's own code is never run (`trust_remote_code=False`; unsaid, transformers asks on standard input).
 """
 
-import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -81,18 +80,15 @@ def load_model(model_class: Any, source: str | Path, *, new: tuple[str, ...] = (
 
 
 def weights_sha256(folder: Path) -> str:
-    """Return what tells the weights of a model folder from all others: the SHA-256 of its safetensors file.
-
-    Of several files, the hash of their hashes. Of a file above 256 MiB as `files.digest` says.
+    """Return what tells the weights of a model folder from all others: `files.digest` of its safetensors file.
 
     Raises:
         HalflingError: The folder holds no weights.
     """
-    files = sorted(folder.glob("model*.safetensors"))
-    if not files:
-        raise HalflingError(f"{folder}: holds no model*.safetensors")
-    hashes = [digest(file) for file in files]
-    return hashes[0] if len(hashes) == 1 else hashlib.sha256("".join(hashes).encode()).hexdigest()
+    weights = folder / "model.safetensors"
+    if not weights.is_file():
+        raise HalflingError(f"{folder}: holds no {weights.name}: name a model's folder")
+    return digest(weights)
 
 
 def save_masked_lm(

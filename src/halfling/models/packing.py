@@ -19,13 +19,11 @@ def packed_positions(sequence_ids: Int[Tensor, "batch tokens"]) -> Int[Tensor, "
     return tokens - start + FIRST_POSITION
 
 
-def packed_attention(
-    sequence_ids: Int[Tensor, "batch tokens"], dtype: torch.dtype = torch.float32
-) -> Float[Tensor, "batch 1 tokens tokens"]:
+def packed_attention(sequence_ids: Int[Tensor, "batch tokens"]) -> Float[Tensor, "batch 1 tokens tokens"]:
     """Return the additive mask under which a token sees its own sequence only.
 
     Additive, since transformers hands a four-dimensional mask to the attention as it is, and eager attention
     adds it. Padding counts as a sequence of its own, so no row of the mask is empty and no softmax is NaN.
     """
     same = sequence_ids[:, None, :, None] == sequence_ids[:, None, None, :]
-    return torch.zeros_like(same, dtype=dtype).masked_fill(~same, torch.finfo(dtype).min)
+    return torch.zeros_like(same, dtype=torch.float32).masked_fill(~same, torch.finfo(torch.float32).min)

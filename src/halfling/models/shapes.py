@@ -25,17 +25,6 @@ SHAPES = {
 }
 
 
-def named_shape(name: str) -> EncoderShape:
-    """Return a published shape.
-
-    Raises:
-        HalflingError: No shape has this name.
-    """
-    if name not in SHAPES:
-        raise HalflingError(f"unknown shape {name!r}: choose from {', '.join(SHAPES)}")
-    return SHAPES[name]
-
-
 def shape_of(config: XLMRobertaConfig) -> EncoderShape:
     """Return the shape that a Hugging Face configuration describes."""
     return EncoderShape(
@@ -105,14 +94,8 @@ class Dimensions(Settings):
 
     def with_vocabulary(self, vocab_size: int) -> EncoderShape:
         """Return the whole shape."""
-        return EncoderShape(
-            num_layers=self.num_layers,
-            width=self.width,
-            num_heads=self.num_heads,
-            ffn_width=self.ffn_width or 4 * self.width,
-            vocab_size=vocab_size,
-            max_tokens=self.max_tokens,
-        )
+        known = self.model_dump() | {"ffn_width": self.ffn_width or 4 * self.width}
+        return EncoderShape(**known, vocab_size=vocab_size)
 
 
 Shape = Literal["xlm-roberta-large", "xlm-roberta-base"] | Dimensions
@@ -123,15 +106,17 @@ def resolve_shape(shape: Shape, vocab_size: int) -> EncoderShape:
     """Return `shape` with the vocabulary of the tokenizer in use."""
     if isinstance(shape, Dimensions):
         return shape.with_vocabulary(vocab_size)
-    return named_shape(shape).model_copy(update={"vocab_size": vocab_size})
+    return SHAPES[shape].model_copy(update={"vocab_size": vocab_size})
 
 
-def shape_in(folder: str) -> EncoderShape:
-    """Return the shape of the model in a folder.
+def shape_at(folder: str) -> EncoderShape:
+    """Return a published shape by its name, or that of the model in a folder.
 
     Raises:
         HalflingError: The name is neither a published shape's nor a model folder's.
     """
+    if folder in SHAPES:
+        return SHAPES[folder]
     if not (Path(folder) / "config.json").is_file():
         raise HalflingError(
             f"{folder}: neither a known shape ({', '.join(SHAPES)}) nor a folder with a model's config.json"

@@ -49,12 +49,10 @@ class Distillations(DistillSettings):
 
     def each(self) -> dict[str, DistillSettings]:
         """Return the settings of every distillation by the name of its layer map."""
-        shared = {name: getattr(self, name) for name in DistillSettings.model_fields}
+        shared = self.model_dump(exclude={"layer_maps", "layer_map", "layer_pairs"})
+        pairs = {"custom": self.layer_pairs}
         return {
-            name: DistillSettings(
-                **{**shared, "layer_map": name, "layer_pairs": self.layer_pairs if name == "custom" else ()}
-            )
-            for name in self.layer_maps
+            name: DistillSettings(**shared, layer_map=name, layer_pairs=pairs.get(name, ())) for name in self.layer_maps
         }
 
 
@@ -138,7 +136,6 @@ class Recipe(Settings):
         for epoch in self.distill.save_epochs if "save_epochs" in self.distill.model_fields_set else ():
             if epoch not in there:
                 raise ValueError(f"distill.save_epochs: epoch {epoch} outside 1..{self.distill.epochs}")
-        saved = {epoch for epoch in self.distill.save_epochs if epoch in there} | {self.distill.epochs}
         if self.distill.layer_pairs and "custom" not in self.distill.layer_maps:
             raise ValueError("distill.layer_pairs: read by the layer map custom only, which layer_maps does not name")
         for name, task in self.tasks.items():
@@ -146,11 +143,10 @@ class Recipe(Settings):
             if {*quality} != {*costs}:
                 raise ValueError(f"quality.{name}.languages and costs.{name}.languages differ: the report joins them")
         self._shapes_fit()
+        saved = sorted({epoch for epoch in self.distill.save_epochs if epoch in there} | {self.distill.epochs})
         for epoch in self.models.student_epochs or ():
             if epoch not in saved:
-                raise ValueError(
-                    f"models.student_epochs: epoch {epoch} is not saved (distill.save_epochs {sorted(saved)})"
-                )
+                raise ValueError(f"models.student_epochs: epoch {epoch} is not saved (distill.save_epochs {saved})")
         for name in self.models.exits_on or ():
             if name not in self.distill.layer_maps:
                 raise ValueError(f"models.exits_on: {name} is not among distill.layer_maps {self.distill.layer_maps}")

@@ -11,7 +11,7 @@ from pydantic import Field
 from halfling.errors import HalflingError
 from halfling.files import write_text
 from halfling.languages import SETS
-from halfling.records import Case, Cost, Counts, Progress, Result, Settings, silent
+from halfling.records import Case, Cost, Counts, Progress, Result, Settings, json_lines, silent
 from halfling.report import plots, summary, tables
 from halfling.report.gather import Findings, gather, join
 from halfling.report.headline import Headline, headline
@@ -34,9 +34,6 @@ def build_report(*, settings: ReportSettings, out: Path, progress: Progress = si
     """Write the report of all `inputs` into `out`.
 
     Args:
-        settings: How it is shown.
-        out: The folder to write to.
-        progress: Told of each file.
         inputs: By role, folders that hold `quality.jsonl`, `costs.jsonl`, `masked_lm.jsonl` or `exit_policy.json`.
 
     Returns:
@@ -59,7 +56,7 @@ def build_report(*, settings: ReportSettings, out: Path, progress: Progress = si
     table = csv_text(rows)
     files = {
         "results.csv": table,
-        "results.jsonl": "".join(row.model_dump_json() + "\n" for row in rows),
+        "results.jsonl": json_lines(rows),
         "table.md": _markdown(settings, told, sections),
         **{f"{plot.name}.svg": plot.svg for section in sections for plot in section.plots},
         "index.html": render_page(

@@ -23,7 +23,7 @@ PIPELINES = {
 """The hub's name of what a model is for, by the end of its architecture's name."""
 
 
-def card(
+def card_text(
     *,
     title: str,
     licence: str,
@@ -65,9 +65,16 @@ def card(
     shown = [_shape(config, manifest), _settings(manifest), _curve(manifest)]
     shown += [_quality(qualities, task) for task in sorted({line.task for line in qualities})]
     shown += [tables.held_out_table(losses)]
-    parts = [f"---\n{data}\n---", f"# {title}", notes.strip(), _use(config, pipeline)]
-    parts += [tables.markdown(table).strip() for table in shown if table.rows]
-    return str(ModelCard("\n\n".join(part for part in parts if part) + "\n"))
+    card = ModelCard.from_template(
+        data,
+        template_path=str(Path(__file__).with_name("card.md")),
+        title=title,
+        notes=notes.strip(),
+        pipeline=pipeline,
+        config=config,
+        tables=[tables.markdown(table).strip() for table in shown if table.rows],
+    )
+    return f"{card}\n"
 
 
 def _results(qualities: Sequence[Quality], pipeline: str) -> list[EvalResult]:
@@ -90,26 +97,7 @@ def _results(qualities: Sequence[Quality], pipeline: str) -> list[EvalResult]:
     ]
 
 
-def _use(config: dict[str, Any], pipeline: str) -> str:
-    """Return how transformers runs the model."""
-    options, said = [f'"{pipeline}"', 'model="FOLDER OR HUB ID"'], []
-    if pipeline == "token-classification":
-        options.append('aggregation_strategy="first"')
-        said.append("A word has the tag of its first sub-word: `first` keeps words whole, `simple` would cut them.")
-    if "exit_layers" in config:
-        options.append("trust_remote_code=True")
-        layers = ", ".join(map(str, config["exit_layers"]))
-        stored = "by default as `config.exit_policy` says" if config.get("exit_policy") else "by default nobody early"
-        said.append(
-            f"Easy inputs exit after one of the layers {layers}, as `model(..., policy={{...}})` says, {stored}. "
-            "The folder's own file defines the model; after `import halfling` it loads without `trust_remote_code`."
-        )
-    code = f"```python\nfrom transformers import pipeline\n\nanswer = pipeline({', '.join(options)})\n```"
-    return "\n\n".join(["## Use", code, *said])
-
-
 def _shape(config: dict[str, Any], manifest: Manifest) -> Table:
-    counts = manifest.counts
     rows = {
         "layers": config["num_hidden_layers"],
         "width": config["hidden_size"],
@@ -117,9 +105,9 @@ def _shape(config: dict[str, Any], manifest: Manifest) -> Table:
         "feed-forward width": config["intermediate_size"],
         "pieces": config["vocab_size"],
         "longest input, tokens": config["max_position_embeddings"] - 2,
-        "parameters": counts.get("parameters", tables.ABSENT),
-        "tokens read in training": counts.get("tokens", tables.ABSENT),
-        "steps": counts.get("steps", tables.ABSENT),
+        "parameters": manifest.counts.get("parameters", tables.ABSENT),
+        "tokens read in training": manifest.counts.get("tokens", tables.ABSENT),
+        "steps": manifest.counts.get("steps", tables.ABSENT),
         "seed": manifest.seed,
     }
     cells = tuple((name, f"{value:,}" if isinstance(value, int) else str(value)) for name, value in rows.items())

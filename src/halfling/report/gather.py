@@ -2,20 +2,19 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple, TypeVar
-
-from pydantic import ValidationError
+from typing import NamedTuple
 
 from halfling.errors import HalflingError
 from halfling.exits.policy import Calibration
 from halfling.records import Case, Cost, MaskedLoss, Quality, Record, Result
 
-QUALITY_FILE = "quality.jsonl"
-MASKED_LM_FILE = "masked_lm.jsonl"
-COST_FILE = "costs.jsonl"
 CALIBRATION_FILE = "exit_policy.json"
-
-_Kind = TypeVar("_Kind", bound=Record)
+_LINES: dict[str, tuple[str, type[Record]]] = {
+    "quality.jsonl": ("qualities", Quality),
+    "costs.jsonl": ("costs", Cost),
+    "masked_lm.jsonl": ("masked_losses", MaskedLoss),
+}
+"""By file: where in `Findings` its lines go, and what each is."""
 
 
 class Findings(NamedTuple):
@@ -37,23 +36,18 @@ def gather(inputs: Mapping[str, Path]) -> Findings:
     """
     found = Findings([], [], [], {})
     for role, folder in inputs.items():
-        files = [folder / name for name in (QUALITY_FILE, COST_FILE, MASKED_LM_FILE, CALIBRATION_FILE)]
-        if not any(file.exists() for file in files):
-            *most, last = (file.name for file in files)
-            names = f"{', '.join(most)} or {last}"
+        there = [name for name in (*_LINES, CALIBRATION_FILE) if (folder / name).exists()]
+        if not there:
+            names = f"{', '.join(_LINES)} or {CALIBRATION_FILE}"
             raise HalflingError(f"{folder}: holds no {names}: run the evaluation first, or leave {role} out")
-        quality, cost, masked_lm, policy = files
-        if masked_lm.exists():
-            found.masked_losses.extend(_read_lines(masked_lm, MaskedLoss))
-        if quality.exists():
-            found.qualities.extend(_read_lines(quality, Quality))
-        if cost.exists():
-            found.costs.extend(_read_lines(cost, Cost))
-        if policy.exists():
+        for file, (field, kind) in _LINES.items():
+            if file in there:
+                getattr(found, field).extend(kind.read_lines(folder / file))
+        if CALIBRATION_FILE in there:
             name = role.rpartition("/")[2]
             if name in found.calibrations:
                 raise HalflingError(f"{folder}: a second calibration named {name}: rename one of them")
-            found.calibrations[name] = Calibration.read(policy)
+            found.calibrations[name] = Calibration.read(folder / CALIBRATION_FILE)
     return found
 
 
@@ -93,17 +87,3 @@ def _case(record: Case) -> tuple[object, ...]:
 
 def _named(record: Case) -> str:
     return f"{record.model} ({record.form.label}) on {record.task} in {record.language}"
-
-
-def _read_lines(path: Path, kind: type[_Kind]) -> list[_Kind]:
-    """Return the records that `path` holds, one a line."""
-    records = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
-        try:
-            records.append(kind.model_validate_json(line))
-        except ValidationError as error:
-            first = error.errors()[0]
-            where = ".".join(str(part) for part in first["loc"]) or "line"
-            what = f"not a {kind.__name__} ({where}: {first['msg']})"
-            raise HalflingError(f"{path}, line {number}: {what}: make the file anew") from error
-    return records

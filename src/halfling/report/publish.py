@@ -15,7 +15,7 @@ from halfling.errors import HalflingError
 from halfling.exits.policy import Calibration
 from halfling.files import MANIFEST, digest, write_json, write_text
 from halfling.records import Counts, Manifest, Progress, Settings, silent
-from halfling.report.cards import PIPELINES, card
+from halfling.report.cards import PIPELINES, card_text
 from halfling.report.gather import CALIBRATION_FILE, gather
 
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
@@ -48,12 +48,9 @@ def publish(
     Beside an early-exit model lies the file that defines it: `trust_remote_code=True` loads it without halfling.
 
     Args:
-        settings: How it is presented.
         model: A masked language model, a fine-tuned model or an early-exit model that a stage wrote.
-        out: Where to write.
         notes: A Markdown file on data and licences, taken into the card as it is.
         policy: A calibration's folder, whose policy an early-exit model then follows by default.
-        progress: Told of each file.
         measured: By role, folders of `evaluate quality` and `evaluate masked-lm`.
 
     Returns:
@@ -79,7 +76,7 @@ def publish(
         write_text(out / f"{_MODELLING}.py", files("halfling").joinpath("models", "early_exit.py").read_text("utf-8"))
     write_json(out / CONFIG, config)
     progress(1, 2, "README.md")
-    text = card(
+    text = card_text(
         title=settings.title,
         licence=settings.licence,
         base_model=settings.base_model,

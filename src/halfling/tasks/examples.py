@@ -64,26 +64,20 @@ def read_examples(task: Task, split: Split, language: str) -> list[Any]:
     return _read(task.source(split, language), task).examples
 
 
-def understood(task: Task, labels: Sequence[str] | None = None) -> Task:
+def understood(task: Task) -> Task:
     """Return a task with nothing left open: its kind, labels and metric follow from the training split.
-
-    Args:
-        task: As it was said.
-        labels: Those of a model that is trained already; its task has no others.
 
     Raises:
         HalflingError: There are no data to tell them, or labels that do not fit.
     """
-    known = labels or task.labels
+    kind, known = task.kind, task.labels
     sources = [*task.train.values()] or [*task.dev.values()]
-    if task.kind is None or known is None:
+    if kind is None or known is None:
         if not sources:
             raise HalflingError(f"task {task.name}: no data to tell its labels: give --train FILE")
         read = [_read(source, task) for source in sources]
-        kind = task.kind or _kind(read[0].examples)
+        kind = kind or _kind(read[0].examples[0])
         known = known or _labels(kind, read)
-    else:
-        kind = task.kind
     if len(known) < 2:
         raise HalflingError(f"task {task.name}: one label alone, {known[0]!r}: nothing to learn, give data with two")
     spans = kind == "tagging" and (OUTSIDE in known or is_prefixed(known))
@@ -96,10 +90,13 @@ def understood(task: Task, labels: Sequence[str] | None = None) -> Task:
 def describe(task: Task) -> dict[str, Any]:
     """Return what a task's data were understood to be: for `halfling tasks show`."""
     whole = understood(task)
+    known = whole.labels or ()
     splits: dict[str, Any] = {}
+    shown: list[dict[str, Any]] = []
     for split in ("train", "dev", "test"):
         for language in whole.languages if split == "dev" else getattr(whole, split):
             examples = read_examples(whole, split, language)
+            shown = shown or [one._asdict() for one in examples[:3]]
             source = getattr(whole, split).get(language) or whole.train[language]
             labels = Counter(
                 label for one in examples for label in (one.tags if isinstance(one, TaggedExample) else [one.label])
@@ -108,22 +105,12 @@ def describe(task: Task) -> dict[str, Any]:
                 "source": source,
                 "examples": len(examples),
                 "scheme": _read(source, whole).scheme,
-                "labels": {
-                    label: labels[label]
-                    for label in [*(whole.labels or ()), *sorted({*labels} - {*(whole.labels or ())})]
-                },
+                "labels": {label: labels[label] for label in (*known, *sorted({*labels} - {*known}))},
             }
-    first = next(iter(splits))
-    split, language = first.split(" ")
-    return {
-        "task": whole,
-        "splits": splits,
-        "examples": [one._asdict() for one in read_examples(whole, split, language)[:3]],  # type: ignore[arg-type]
-    }
+    return {"task": whole, "splits": splits, "examples": shown}
 
 
-def _kind(examples: Sequence[Example]) -> Kind:
-    first = examples[0]
+def _kind(first: Example) -> Kind:
     if isinstance(first, TaggedExample):
         return "tagging"
     return "text_classification" if first.text_pair is None else "pair_classification"

@@ -37,8 +37,14 @@ class Task(Settings):
     metric: Metric | None = Field(
         None, description="what the task is judged by: accuracy, macro F1 or span F1; accuracy, of spans span F1"
     )
-    train: dict[str, str] = Field(default_factory=dict, description="language -> source of the training split")
-    dev: dict[str, str] = Field(default_factory=dict, description="language -> source of the development split")
+    train: dict[str, str] = Field(
+        default_factory=dict,
+        description="source of the training split by language (en if not said): CSV, TSV, JSON lines, Parquet, CoNLL",
+    )
+    dev: dict[str, str] = Field(
+        default_factory=dict,
+        description="of the development split; without any in a training language every tenth of train is held out",
+    )
     test: dict[str, str] = Field(default_factory=dict, description="language -> source of the test split")
     format: Format | None = Field(None, description="of the files; told by their endings")
     columns: tuple[str, ...] | None = Field(None, description="names of the columns of a file without a header")

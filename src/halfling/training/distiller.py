@@ -25,14 +25,7 @@ from halfling.training.trainer import BatchMeanTrainer
 
 
 class TeacherTargets(NamedTuple):
-    """What the teacher says of a batch.
-
-    Attributes:
-        features: Its states at the masked positions, ready for its output layer.
-        hidden_states: Its states at the mapped layers, in the order of the map.
-        pieces: Its output embedding.
-        bias: Its output bias.
-    """
+    """What the teacher says of a batch: features at masked positions, states at mapped layers, its output layer."""
 
     features: Float[Tensor, "masked width"]
     hidden_states: tuple[Float[Tensor, "batch tokens width"], ...]
@@ -43,10 +36,7 @@ class TeacherTargets(NamedTuple):
 class DistilledMaskedLM(XLMRobertaForMaskedLM):
     """A student and its projections in one model, so that a checkpoint holds both and distribution wraps both.
 
-    Args:
-        config: The student's.
-        layer_pairs: The layer map, (student layer, teacher layer): each gets a projection.
-        teacher_width: What the projections lead to.
+    Each layer pair (student layer, teacher layer) has a projection to `teacher_width`.
     """
 
     def __init__(self, config: XLMRobertaConfig, layer_pairs: Sequence[LayerPair], teacher_width: int) -> None:
@@ -88,12 +78,7 @@ class DistilledMaskedLM(XLMRobertaForMaskedLM):
 class DistillationTrainer(BatchMeanTrainer):
     """Trains a `DistilledMaskedLM` against a frozen teacher, and logs the two parts of its loss.
 
-    Args:
-        teacher: The teacher.
-        hidden_weight: What the hidden-state loss weighs.
-        kl_weight: What the divergence weighs.
-        temperature: Of both sides of the divergence.
-        arguments: Of a Trainer.
+    `hidden_weight` is the hidden-state loss's, `kl_weight` the divergence's, `temperature` of both sides of that.
     """
 
     def __init__(

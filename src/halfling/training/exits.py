@@ -21,55 +21,7 @@ from halfling.tasks.of_model import task_of
 from halfling.tasks.task import Task
 from halfling.training.labelled import LabelledTraining, train_on_labels
 from halfling.training.losses import exits_loss
-from halfling.training.trainer import BatchMeanTrainer, remove_checkpoints
-
-
-class _ExitsTrainer(BatchMeanTrainer):
-    """A Trainer whose loss is that of all exits.
-
-    Args:
-        method: As `ExitsSettings` says, and so the next two.
-        soft_share: See there.
-        granularity: See there.
-        weights: What each exit weighs.
-        arguments: Of a Trainer.
-    """
-
-    def __init__(
-        self, *, method: str, soft_share: float, granularity: str, weights: Sequence[float], **arguments: Any
-    ) -> None:
-        super().__init__(**arguments)
-        self.method, self.soft_share, self.granularity, self.weights = method, soft_share, granularity, weights
-
-    def compute_loss(self, model: Any, inputs: dict[str, Tensor], *_: Any, **__: Any) -> Tensor:
-        """Return the loss of a batch."""
-        if self.method == "two_stage":  # no dropout in what must not move
-            model.roberta.eval()
-            model.classifier.eval()
-        read = {name: tensor for name, tensor in inputs.items() if name != "labels"}
-        labels, keep = inputs["labels"], inputs["attention_mask"].bool()
-        reached = None
-        if self.method == "leaving" and 2 * self.state.global_step >= self.state.max_steps:
-            # A threshold of its own for every batch: which one calibration will choose is not known yet.
-            read["policy"] = ExitPolicy.uniform(
-                tuple(model.config.exit_layers), torch.rand(()).item(), granularity=self.granularity
-            ).model_dump(mode="json")
-            if labels.dim() == 2 and self.granularity == "sentence":
-                read["word_starts"] = labels != IGNORED
-        output = model(**read, all_exits=True)
-        if "policy" in read:
-            taken = output.exit_layers if output.token_exit_layers is None else output.token_exit_layers
-            if labels.dim() > taken.dim():
-                taken = taken[:, None].where(keep, 0)
-            reached = [taken >= layer for layer in model.config.exit_layers]
-        return exits_loss(
-            output.exit_logits,
-            labels,
-            self.weights,
-            soft_share=self.soft_share,
-            soft_on=keep if labels.dim() == 2 else None,
-            reached=reached,
-        )
+from halfling.training.trainer import BatchMeanTrainer
 
 
 class ExitsSettings(LabelledTraining):
@@ -90,6 +42,44 @@ class ExitsSettings(LabelledTraining):
     )
     epochs: int = Field(1, gt=0, description="passes over the train split, after those of fine-tuning")
     learning_rate: float = Field(2e-4, gt=0, description="two_stage, which moves classifiers alone, wants 1e-3")
+
+
+class _ExitsTrainer(BatchMeanTrainer):
+    """A Trainer whose loss is that of all exits, each weighed by `weights`."""
+
+    def __init__(self, *, how: ExitsSettings, weights: Sequence[float], **arguments: Any) -> None:
+        super().__init__(**arguments)
+        self.how, self.weights = how, weights
+
+    def compute_loss(self, model: Any, inputs: dict[str, Tensor], *_: Any, **__: Any) -> Tensor:
+        """Return the loss of a batch."""
+        if self.how.method == "two_stage":  # no dropout in what must not move
+            model.roberta.eval()
+            model.classifier.eval()
+        read = {name: tensor for name, tensor in inputs.items() if name != "labels"}
+        labels, keep = inputs["labels"], inputs["attention_mask"].bool()
+        reached = None
+        if self.how.method == "leaving" and 2 * self.state.global_step >= self.state.max_steps:
+            # A threshold of its own for every batch: which one calibration will choose is not known yet.
+            read["policy"] = ExitPolicy.uniform(
+                tuple(model.config.exit_layers), torch.rand(()).item(), granularity=self.how.granularity
+            ).model_dump(mode="json")
+            if labels.dim() == 2 and self.how.granularity == "sentence":
+                read["word_starts"] = labels != IGNORED
+        output = model(**read, all_exits=True)
+        if "policy" in read:
+            taken = output.exit_layers if output.token_exit_layers is None else output.token_exit_layers
+            if labels.dim() > taken.dim():
+                taken = taken[:, None].where(keep, 0)
+            reached = [taken >= layer for layer in model.config.exit_layers]
+        return exits_loss(
+            output.exit_logits,
+            labels,
+            self.weights,
+            soft_share=self.how.soft_share,
+            soft_on=keep if labels.dim() == 2 else None,
+            reached=reached,
+        )
 
 
 def train_exits(
@@ -119,15 +109,10 @@ def train_exits(
     plain = load_classifier(finetuned)
     require_room(plain.config, settings.max_tokens, finetuned)
     tokenizer = load_tokenizer(finetuned)
-    tokenizer.save_pretrained(out)
     two_stage = settings.method == "two_stage"
     try:
-        config = XLMRobertaEarlyExitConfig(
-            **{
-                **plain.config.to_dict(),
-                "exit_layers": list(settings.layers or range(1, plain.config.num_hidden_layers + 1)),
-            }
-        )
+        layers = list(settings.layers or range(1, plain.config.num_hidden_layers + 1))
+        config = XLMRobertaEarlyExitConfig(**{**plain.config.to_dict(), "exit_layers": layers})
     except ValueError as error:
         raise HalflingError(f"exits: {error}") from error
     if len(config.exit_layers) < 2:
@@ -142,20 +127,6 @@ def train_exits(
     if two_stage:
         model.requires_grad_(False)
         model.exits.requires_grad_(True)
-    counts = train_on_labels(
-        model,
-        tokenizer,
-        whole,
-        settings,
-        out,
-        progress,
-        trainer_class=_ExitsTrainer,
-        method=settings.method,
-        soft_share=settings.soft_share,
-        granularity=settings.granularity,
-        weights=weights,
-    )
-    model.save_pretrained(out)
-    whole.write(out)
-    remove_checkpoints(out)
+    more: dict[str, Any] = {"trainer_class": _ExitsTrainer, "how": settings, "weights": weights}
+    counts = train_on_labels(model, tokenizer, whole, settings, out, progress, **more)
     return {"exit_layers": config.exit_layers, **counts}

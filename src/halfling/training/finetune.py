@@ -15,7 +15,6 @@ from halfling.tasks.examples import understood
 from halfling.tasks.task import Task
 from halfling.training.imitate import ImitationTrainer, unlabelled_rows
 from halfling.training.labelled import LabelledTraining, train_on_labels
-from halfling.training.trainer import remove_checkpoints
 
 
 class FinetuneSettings(LabelledTraining):
@@ -49,13 +48,10 @@ def finetune(
     """Write ENCODER, fine-tuned on a task, as a plain Hugging Face classifier with its tokenizer and its task.
 
     Args:
-        settings: How the task is learned.
         encoder: A folder with an XLM-R (a masked language model) and its tokenizer.
         task: Labelled data.
         teacher: A model fine-tuned for the same task, to imitate with `soft_share`.
         packed: A packed corpus, of the same tokenizer, to imitate the teacher on with `text_sequences`.
-        out: Where to write; an interrupted try's checkpoints in it are gone on from.
-        progress: Told of every step.
 
     Returns:
         `examples` learned from, how many of them were `truncated`, `steps`, and the training `curve`
@@ -70,14 +66,8 @@ def finetune(
     whole = understood(task)
     model = _fresh_classifier(whole, encoder, settings)
     tokenizer = load_tokenizer(encoder)
-    # Saved before its first use: encoding leaves its truncation setting in the tokenizer.
-    tokenizer.save_pretrained(out)
     imitation = _imitation(whole, settings, model, tokenizer, teacher, packed)
-    counts = train_on_labels(model, tokenizer, whole, settings, out, progress, **imitation)
-    model.save_pretrained(out)
-    whole.write(out)
-    remove_checkpoints(out)
-    return counts
+    return train_on_labels(model, tokenizer, whole, settings, out, progress, **imitation)
 
 
 def _imitation(

@@ -16,7 +16,13 @@ from halfling.tasks.examples import read_examples
 from halfling.tasks.predict import pad
 from halfling.tasks.task import Task
 from halfling.training.order import epochs_order
-from halfling.training.trainer import BatchMeanTrainer, TrainingSettings, train_resumably, training_arguments
+from halfling.training.trainer import (
+    BatchMeanTrainer,
+    TrainingSettings,
+    remove_checkpoints,
+    train_resumably,
+    training_arguments,
+)
 
 
 class LabelledTraining(TrainingSettings):
@@ -42,7 +48,7 @@ def train_on_labels(
     more_rows: Sequence[dict[str, Any]] = (),
     **more: Any,
 ) -> Counts:
-    """Train `model` in place, resumably; its checkpoints below `out` are the caller's to remove.
+    """Train `model` resumably, and write it with its tokenizer and its task into `out`.
 
     A `trainer_class` with a loss of its own is made with `more` besides the arguments of a Trainer, and may learn from
     `more_rows` than the training split has. `task.labels` are in the model's order.
@@ -54,6 +60,8 @@ def train_on_labels(
     Raises:
         HalflingError: The data cannot be read.
     """
+    # Saved before its first use: encoding leaves its truncation setting in the tokenizer.
+    tokenizer.save_pretrained(out)
     rows: list[dict[str, Any]] = []
     truncated = 0
     for language in task.train:
@@ -63,13 +71,8 @@ def train_on_labels(
         rows += [training_row(*pair, task.labels or ()) for pair in zip(examples, encoded, strict=True)]
     # A sentence of nothing but unreadable words has no label; a batch of such would have no loss.
     rows = [row for row in rows if row["labels"] != [IGNORED] * len(row["input_ids"])] + [*more_rows]
-    order = epochs_order(
-        len(rows),
-        epochs=settings.epochs,
-        batch_size=settings.batch_size,
-        seed=settings.seed,
-        lengths=[len(row["input_ids"]) for row in rows],
-    )
+    lengths = [len(row["input_ids"]) for row in rows]
+    order = epochs_order(lengths, epochs=settings.epochs, batch_size=settings.batch_size, seed=settings.seed)
     pad_id: int = model.config.pad_token_id
 
     def collate(some: Sequence[dict[str, Any]]) -> dict[str, Tensor]:
@@ -86,6 +89,9 @@ def train_on_labels(
         **more,
     )
     curve = train_resumably(trainer, progress)
+    model.save_pretrained(out)
+    task.write(out)
+    remove_checkpoints(out)
     return {
         "examples": len(rows) - len(more_rows),
         "truncated": truncated,

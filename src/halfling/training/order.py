@@ -8,25 +8,21 @@ from collections.abc import Sequence
 import numpy as np
 
 
-def epochs_order(
-    num_examples: int, *, epochs: int, batch_size: int, seed: int, lengths: Sequence[int] | None = None
-) -> list[int]:
-    """Return example numbers for all epochs, one after another, shuffled anew in each.
+def epochs_order(lengths: Sequence[int], *, epochs: int, batch_size: int, seed: int) -> list[int]:
+    """Return the numbers of examples of these lengths for all epochs, one after another, shuffled anew in each.
 
-    With `lengths`, batches hold examples of like length (sorted within pools of 50 batches, batches shuffled),
-    so that little is spent on padding; an epoch then leaves out the few examples that fill no batch.
+    Batches hold examples of like length (sorted within pools of 50 batches, batches shuffled), so that little is
+    spent on padding; an epoch leaves out the few examples that fill no batch.
     """
-    whole = num_examples // batch_size * batch_size or num_examples
+    known = np.asarray(lengths)
+    whole = len(known) // batch_size * batch_size or len(known)
     order: list[int] = []
     for epoch in range(epochs):
         random = np.random.default_rng([seed, epoch])
-        shuffled = random.permutation(num_examples)
-        if lengths is not None:
-            # Cut to whole batches before sorting: which examples an epoch leaves out is chance, not their length.
-            known, shuffled = np.asarray(lengths), shuffled[:whole]
-            pools = [shuffled[i : i + 50 * batch_size] for i in range(0, whole, 50 * batch_size)]
-            alike = np.concatenate([pool[np.argsort(-known[pool], kind="stable")] for pool in pools])
-            batches = [alike[i : i + batch_size] for i in range(0, whole, batch_size)]
-            shuffled = np.concatenate([batches[n] for n in random.permutation(len(batches))])
-        order += shuffled.tolist()
+        # Cut to whole batches before sorting: which examples an epoch leaves out is chance, not their length.
+        shuffled = random.permutation(len(known))[:whole]
+        pools = [shuffled[i : i + 50 * batch_size] for i in range(0, whole, 50 * batch_size)]
+        alike = np.concatenate([pool[np.argsort(-known[pool], kind="stable")] for pool in pools])
+        batches = [alike[i : i + batch_size] for i in range(0, whole, batch_size)]
+        order += np.concatenate([batches[n] for n in random.permutation(len(batches))]).tolist()
     return order

@@ -52,12 +52,9 @@ def build_teacher(
     """Write the teacher as a plain `XLMRobertaForMaskedLM` with its tokenizer.
 
     Args:
-        settings: Where it comes from and how it is trained.
         packed: What it reads.
         tokenizer: The tokenizer that made `packed`.
-        out: Folder of the result; may hold an interrupted try's work.
         source: The folder that `settings.source` names, if it is one.
-        progress: Told of every step.
 
     Returns:
         Steps, tokens read, and the training curve (loss in nats per masked token).

@@ -112,24 +112,14 @@ class _Milestones(TrainerCallback):
 
     def __init__(self, progress: Progress) -> None:
         self.progress = progress
-        self.loss = float("nan")
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         if state.is_world_process_zero:
             (Path(args.output_dir) / f"checkpoint-{state.global_step}" / _MARKER).touch()
 
-    def on_log(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        logs: dict[str, float] | None = None,
-        **_: Any,
-    ) -> None:
-        self.loss = (logs or {}).get("loss", self.loss)
-
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        self.progress(state.global_step, state.max_steps, f"loss {self.loss:.3f}")
+        loss = next((entry["loss"] for entry in reversed(state.log_history) if "loss" in entry), float("nan"))
+        self.progress(state.global_step, state.max_steps, f"loss {loss:.3f}")
 
 
 class BatchMeanTrainer(Trainer):
