@@ -68,8 +68,8 @@ def _option(key: str, field: FieldInfo) -> Parameter:
 def _as_yaml(value: Any, annotation: Any) -> Any:
     if annotation in (str, bool):  # what is text stays text, even where YAML would see a number
         return json.dumps(value)
-    is_list = _value(annotation) == "LIST" and not value.startswith("[")
-    return f"[{value}]" if is_list else value
+    is_list = any(get_origin(kind) is tuple for kind in _alternatives(annotation))
+    return f"[{value}]" if is_list and not value.startswith("[") else value
 
 
 def _name(key: str) -> str:
