@@ -3,15 +3,25 @@
 import bisect
 from collections.abc import Iterable, Mapping
 from fractions import Fraction
-from typing import Annotated
+from typing import Annotated, Any
 
-from pydantic import BeforeValidator, ByteSize, Field, TypeAdapter
+from pydantic import BeforeValidator, ByteSize, Field, TypeAdapter, ValidationError
 
 from halfling.errors import HalflingError
 from halfling.languages import CC100
 from halfling.records import Settings
 
-Bytes = Annotated[int, BeforeValidator(TypeAdapter(ByteSize).validate_python)]
+_BYTES = TypeAdapter(ByteSize)
+
+
+def _bytes(value: Any) -> int:
+    try:
+        return _BYTES.validate_python(value)
+    except ValidationError as error:
+        raise ValueError(f"{value!r} is not a number of bytes: write 40000000, 40MB or 27GB") from error
+
+
+Bytes = Annotated[int, BeforeValidator(_bytes)]
 """A number of bytes that a recipe may also write as `27GB` (10^9) or `27GiB` (2^30)."""
 
 ENDLESS = 2**62
