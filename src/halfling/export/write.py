@@ -50,7 +50,7 @@ def export(
     task: Task | None = None,
     progress: Progress = silent,
 ) -> Counts:
-    """Write MODEL, its tokenizer and its task as a folder that the engine runs, and compare their answers.
+    """Write a model, its tokenizer and its task as a folder that the engine runs, and compare their answers.
 
     Args:
         settings: Who shall run it, and how exactly.
