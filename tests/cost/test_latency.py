@@ -53,12 +53,6 @@ def test_the_real_clock_sees_a_slower_call():
     assert median(seconds["slow"]) > median(seconds["fast"])
 
 
-@pytest.mark.parametrize(("rounds", "warmup"), [(1, 0), (2, -1)])
-def test_too_few_rounds_are_refused(rounds, warmup):
-    with pytest.raises(ValueError, match="rounds >= 2"):
-        interleaved({"a": lambda: None}, rounds=rounds, warmup=warmup)
-
-
 def test_a_ratio_is_taken_within_each_round_before_the_median():
     # The third round was slow for both; the ratio of the medians would be 4 / 3.
     ratio = paired_ratio([2.0, 2.0, 40.0, 4.0, 4.0], [1.0, 1.0, 20.0, 3.0, 4.0])

@@ -56,11 +56,6 @@ def test_entropy_leaves_the_logits_and_every_leading_axis_as_they_were():
     assert (logits == before).all()
 
 
-def test_a_single_class_has_no_entropy_to_normalise():
-    with pytest.raises(ValueError, match="at least two classes, got 1"):
-        normalised_entropy(np.zeros((1, 1), dtype=np.float32))
-
-
 def test_threshold_zero_lets_nobody_leave_and_one_keeps_only_the_uniform():
     uncertainty = np.array([0.0, 0.5, 1.0], dtype=np.float32)
     assert leaves(uncertainty, 0.0).tolist() == [False, False, False]

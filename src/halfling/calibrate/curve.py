@@ -15,13 +15,7 @@ _HIGHEST_PRICE = 300.0  # points for the whole arithmetic: above it everything l
 
 
 class Drawing:
-    """Points of the curve as they are asked for, each computed once.
-
-    Args:
-        trial: The dev split, answered.
-        clock: Measured times, or None.
-        draws: Resamples for the drop's bound.
-    """
+    """Points of the curve as they are asked for, each computed once; without a clock they have no times."""
 
     def __init__(self, trial: Trial, clock: Clock | None, draws: np.ndarray) -> None:
         self.trial, self.clock = trial, clock

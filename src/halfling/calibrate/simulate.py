@@ -42,14 +42,8 @@ def head_of(task: Task, exit_layers: tuple[int, ...] = ()) -> Head:
 class Trial:
     """The dev split as every exit of a model answers it.
 
-    Args:
-        task: The model's task, its labels in the model's order.
-        network: An early-exit model.
-        examples: The dev split.
-        encoded: The same, encoded.
-        like: A policy whose criterion, pooling and granularity all others share.
-        batch_size: Examples at a time.
-        seed: Draws the half of the examples that thresholds are fitted to; the other half tells their drop's bound.
+    Thresholds are fitted to half of the examples, drawn by `seed`; the other half tells their drop's bound. All
+    policies share criterion, pooling and granularity with `like`.
 
     Raises:
         HalflingError: The model answers with something that is no number.

@@ -29,14 +29,12 @@ _MEASURED = 3
 def calibrate(
     *, settings: CalibrateSettings, model: Path, out: Path, task: Task | None = None, progress: Progress = silent
 ) -> Counts:
-    """Write `exit_policy.json`: exits and thresholds chosen on the dev split of the model's task, for what is asked.
+    """Write `exit_policy.json`: the policy that meets what is asked, and the curve that it was chosen from.
 
-    It holds the policy chosen for what was asked, and the curve that it was chosen from. Every point
-    of the curve maximises quality less a price on arithmetic, or on time where that is measured; prices rise until the
-    cheapest policy is reached, and close in on where the wish is just met (`Drawing.close_in`). No exits is the first
-    point. Only the dev split of the training languages is read. With `timing` "none" every run chooses the same; where
-    times are measured, a point measured to be slower than no exits is passed over, and no exits is chosen where only
-    such points meet the wish, even if it is `flops_share`.
+    Every point of the curve maximises quality less a price on arithmetic, or on time where that is measured. No exits
+    is the first point. Only the dev split of the training languages is read. With `timing` "none" every run chooses the
+    same. Where times are measured and only points slower than no exits meet the wish, no exits is chosen, even if the
+    wish is `flops_share`.
 
     Args:
         settings: What is asked, and how it is looked for.
@@ -46,8 +44,7 @@ def calibrate(
         progress: Told of every part.
 
     Returns:
-        The chosen policy's exits and thresholds, `drop` and `drop_bound` in points, `flops_share`, and `time_share`
-        (None when not measured).
+        The point of the chosen policy, drops in points, `time_share` None when not measured.
 
     Raises:
         HalflingError: Model or data cannot be read, or no policy reaches `flops_share` or `latency_ms`.

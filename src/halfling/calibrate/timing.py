@@ -32,7 +32,7 @@ class Clock:
         settings: Who computes, how exactly, and how often.
         model: The early-exit model's folder.
         task: The model's.
-        like: The policy of no exits, whose criterion, pooling and granularity all others share.
+        like: The policy of no exits.
         exits: The trained exits' layers, the last included.
         encoded: The dev split, of which some sentences are timed.
         scratch: A folder for the exports.

@@ -1,6 +1,7 @@
 """The engine: texts in, answers out."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
+from itertools import compress
 from operator import index
 from pathlib import Path
 from threading import Lock
@@ -102,45 +103,26 @@ class AdaptiveEngine:
             return self.loop.answer(sequences, leave_after)
 
     def _classify(self, texts: Sequence[Any]) -> list[Prediction]:
-        firsts: list[str] = []
-        seconds: list[str | None] = []
-        for number, text in enumerate(texts):
-            match text:
-                case str():
-                    firsts.append(text)
-                    seconds.append(None)
-                case (str(first), str(second)):
-                    firsts.append(first)
-                    seconds.append(second)
-                case _:
-                    raise HalflingError(f"text {number}: expected a text or a pair of texts, got {type(text).__name__}")
-            require_characters(firsts[-1], number)
-            require_characters(seconds[-1] or "", number)
+        pairs = [_parts(text, number) for number, text in enumerate(texts)]
         # Nothing is said of a text without characters.
-        there = [
-            bool(one.strip()) and (two is None or bool(two.strip())) for one, two in zip(firsts, seconds, strict=True)
-        ]
-        kept = [pair for pair, is_there in zip(zip(firsts, seconds, strict=True), there, strict=True) if is_there]
-        one = self.pieces([first for first, _ in kept])
-        two = iter(self.pieces([second for _, second in kept if second is not None]))
-        joined = [
-            join(ids, None if second is None else next(two), self.exported.shape.max_tokens)
-            for ids, (_, second) in zip(one, kept, strict=True)
-        ]
-        first_token = np.zeros(1, np.int64)
-        sequences = [Encoded(np.array(ids), first_token) for ids, _ in joined]
-        answered = iter(zip(sequences, self.answer(sequences), (cut for _, cut in joined), strict=True))
+        there = [all(part.strip() for part in pair) for pair in pairs]
+        kept = list(compress(pairs, there))
+        ids = iter(self.pieces([part for pair in kept for part in pair]))
+        most = self.exported.shape.max_tokens
+        joined = [join(next(ids), next(ids) if len(pair) == 2 else None, most) for pair in kept]
+        sequences = [Encoded(np.array(ids), np.zeros(1, np.int64)) for ids, _ in joined]
+        answered = iter(zip(joined, self.answer(sequences), strict=True))
         return [
             self._classified(*next(answered)) if is_there else Prediction(None, None, None, None, 0, 0.0, False)
             for is_there in there
         ]
 
-    def _classified(self, sequence: Encoded, answer: Answer, cut: bool) -> Prediction:
+    def _classified(self, joined: tuple[list[int], bool], answer: Answer) -> Prediction:
+        (ids, cut), layer = joined, answer.exit_layer
         shares = _softmax(answer.logits[0])
         scores = dict(zip(self.exported.labels, shares.tolist(), strict=True))
         best = self.exported.labels[int(shares.argmax())]
-        layer, unsure = answer.exit_layer, answer.uncertainty
-        return Prediction(best, scores, None, None, layer, unsure, cut, ((len(sequence.ids), layer),))
+        return Prediction(best, scores, None, None, layer, answer.uncertainty, cut, ((len(ids), layer),))
 
     def _tag(self, texts: Sequence[Any]) -> list[Prediction]:
         sentences = [_words(text, number) for number, text in enumerate(texts)]
@@ -155,7 +137,8 @@ class AdaptiveEngine:
             tags, sure = ["O"] * len(words), [1.0] * len(words)
             # A word that the tokenizer turned into nothing stays outside.
             seen = (number for number, ids in enumerate(cut) if ids)
-            for number, share in zip(seen, self._shares(own), strict=True):
+            shares = (share for answer in own for share in _softmax(answer.logits))
+            for number, share in zip(seen, shares, strict=True):
                 tags[number], sure[number] = self.exported.labels[int(share.argmax())], float(share.max())
             layer = max((answer.exit_layer for answer in own), default=0)
             unsure = max((answer.uncertainty for answer in own), default=0.0)
@@ -166,10 +149,6 @@ class AdaptiveEngine:
             )
             found.append(Prediction(None, None, spans, tuple(tags), layer, unsure, False, computed))
         return found
-
-    @staticmethod
-    def _shares(answers: list[Answer]) -> Iterator[np.ndarray]:
-        return (share for answer in answers for share in _softmax(answer.logits))
 
 
 def _row_lengths(lengths: Any, longest: int) -> tuple[int, ...]:
@@ -191,6 +170,20 @@ def _require_places(sequences: Sequence[Encoded]) -> None:
     ends = np.repeat([len(one.ids) for one in sequences], [len(one.picked) for one in sequences])
     if ((places < 0) | (places >= ends)).any():
         raise ValueError("a place picked lies outside its sequence: they count from 0")
+
+
+def _parts(text: Any, number: int) -> list[str]:
+    """Return a classifier's text, or its two."""
+    match text:
+        case str():
+            parts = [text]
+        case (str(), str()):
+            parts = [*text]
+        case _:
+            raise HalflingError(f"text {number}: expected a text or a pair of texts, got {type(text).__name__}")
+    for part in parts:
+        require_characters(part, number)
+    return parts
 
 
 def _words(text: Any, number: int) -> tuple[list[str], list[tuple[int, int]]]:

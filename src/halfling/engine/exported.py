@@ -14,8 +14,6 @@ from halfling.records import EncoderShape, Record
 EXPORTED = "engine.json"
 """The file that makes a folder an exported model."""
 
-FORMAT = 1
-
 BackendName = Literal["openvino", "onnx", "torch"]
 Precision = Literal["float32", "int8"]
 

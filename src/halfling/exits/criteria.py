@@ -17,9 +17,6 @@ def normalised_entropy(logits: Float[np.ndarray, "*batch classes"]) -> Float[np.
 
     0 is certain, 1 is uniform, so that a threshold means the same for 3 classes as for 7. Follows the
     criterion of DeeBERT (https://arxiv.org/abs/2004.12993), whose entropy is not normalised.
-
-    Raises:
-        ValueError: There are fewer than two classes.
     """
     # ln sum e^x - sum x e^x / sum e^x: an underflown e^x is 0 here, where p ln p would be NaN and never leave.
     shifted, exp = _exponentials(logits)
@@ -34,9 +31,6 @@ def improbability(logits: Float[np.ndarray, "*batch classes"]) -> Float[np.ndarr
 
     `(1 - p_max) / (1 - 1 / classes)`: 0 is certain, 1 is uniform. The maximum probability as a criterion follows
     the "softmax response" of Schwartz et al. (https://arxiv.org/abs/2004.07453), who do not normalise it.
-
-    Raises:
-        ValueError: There are fewer than two classes.
     """
     _, exp = _exponentials(logits)
     p_max = 1 / exp.sum(axis=0)
@@ -47,9 +41,6 @@ def narrowness(logits: Float[np.ndarray, "*batch classes"]) -> Float[np.ndarray,
     """Return one minus the margin between the two likeliest classes, as float32.
 
     `1 - (p_first - p_second)`: 0 is certain, 1 a tie. The margin is that of active learning (Scheffer et al. 2001).
-
-    Raises:
-        ValueError: There are fewer than two classes.
     """
     _, exp = _exponentials(logits)
     second, first = np.partition(exp / exp.sum(axis=0), -2, axis=0)[-2:]
@@ -149,9 +140,6 @@ def _exponentials(logits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
     Classes first: NumPy adds up a few long rows several times as fast as many rows of few classes.
     """
-    num_classes = logits.shape[-1]
-    if num_classes < 2:
-        raise ValueError(f"expected at least two classes, got {num_classes}")
     shifted = logits.transpose(-1, *range(logits.ndim - 1)).astype(np.float32, order="C")
     shifted -= shifted.max(axis=0)
     return shifted, np.exp(shifted)

@@ -1,7 +1,7 @@
 """Sentences of the task's own dev splits, that an export is scaled and checked on."""
 
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from halfling.errors import HalflingError
 from halfling.export.trained import Trained
@@ -14,8 +14,7 @@ _NUM_SENTENCES = 256
 _A_LANGUAGE = 64
 
 
-@dataclass(frozen=True)
-class Sentences:
+class Sentences(NamedTuple):
     """What a model is scaled and checked on.
 
     Attributes:

@@ -17,14 +17,7 @@ from halfling.records import EncoderShape
 
 @dataclass(frozen=True)
 class Trained:
-    """A trained classifier.
-
-    Attributes:
-        network: As transformers or we define it, in evaluation mode.
-        kind: Of its answers.
-        labels: Names of its classes, in the order of their numbers.
-        policy: Where inputs leave.
-    """
+    """A trained classifier, its class names in the order of their numbers, and where inputs exit."""
 
     network: PreTrainedModel
     kind: Head
@@ -47,9 +40,7 @@ class Trained:
 
 
 def load_trained(model: Path, policy: Path | None) -> Trained:
-    """Return the model of a folder, with the policy of a calibration's folder, or the one stored in the model.
-
-    Without either nobody exits early.
+    """Return the model of a folder, with the policy of a calibration's folder, or the one stored in it, or no exits.
 
     Raises:
         HalflingError: A folder cannot be read, or the policy was made for another model.
@@ -58,12 +49,12 @@ def load_trained(model: Path, policy: Path | None) -> Trained:
     network = load_classifier(model).eval()
     last = found.exit_layers[-1]
     stored = getattr(network.config, "exit_policy", None)
-    if policy is None and stored is None:
-        return Trained(network, found.head, found.labels, ExitPolicy(layers=(last,), thresholds=()))
-    place = model if policy is None else policy
-    chosen = (
-        ExitPolicy.model_validate(stored) if policy is None else Calibration.read(policy / "exit_policy.json").policy
-    )
+    nobody = ExitPolicy(layers=(last,), thresholds=())
+    if policy is not None:
+        chosen = Calibration.read(policy / "exit_policy.json").policy
+    else:
+        chosen = nobody if stored is None else ExitPolicy.model_validate(stored)
+    place = policy or model
     if chosen.granularity == "token" and found.head != "token":
         raise HalflingError(f"{place}: lets tokens exit alone, and {model} classifies whole texts: calibrate it")
     if (
@@ -75,4 +66,4 @@ def load_trained(model: Path, policy: Path | None) -> Trained:
             f"{place}: its policy, with exits {list(chosen.layers)}, was made for another model than {model}, "
             f"with exits {list(found.exit_layers)}: calibrate this model"
         )
-    return Trained(network, found.head, found.labels, chosen)
+    return Trained(network, found.head, found.labels, chosen if chosen.is_early else nobody)

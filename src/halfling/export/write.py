@@ -10,10 +10,9 @@ from pydantic import Field, model_validator
 
 from halfling.engine.backends import MODULES
 from halfling.engine.embeddings import write_embeddings
-from halfling.engine.exported import EXPORTED, FORMAT, BackendName, Exported, Precision, segment_name
+from halfling.engine.exported import EXPORTED, BackendName, Exported, Precision, segment_name
 from halfling.engine.text import SENTENCEPIECE_FILE, SentencePieces, TokenizersPieces
 from halfling.errors import HalflingError
-from halfling.exits.policy import ExitPolicy
 from halfling.export.check import agreement
 from halfling.export.pieces import sentencepiece_model
 from halfling.export.sentences import Sentences, sentences
@@ -51,7 +50,7 @@ def export(
     task: Task | None = None,
     progress: Progress = silent,
 ) -> Counts:
-    """Write MODEL, its tokenizer and its task as a folder that the engine runs, and compare their answers.
+    """Write a model, its tokenizer and its task as a folder that the engine runs, and compare their answers.
 
     Args:
         settings: Who shall run it, and how exactly.
@@ -73,7 +72,30 @@ def export(
     trained = load_trained(model, policy)
     whole = task_of(model, task)
     examples = sentences(trained, model, whole)
-    _write(trained, model, examples, out, chosen, settings.precision, progress)
+    weights = {name: weight.numpy() for name, weight in trained.network.state_dict().items()}
+    embeddings = "roberta.embeddings."
+    positions = weights[f"{embeddings}position_embeddings.weight"][trained.network.config.pad_token_id + 1 :]
+    positions = positions + weights[f"{embeddings}token_type_embeddings.weight"][0]
+    write_embeddings(out, weights[f"{embeddings}word_embeddings.weight"], positions, settings.precision)
+    exported = Exported(
+        format=1,
+        kind=trained.kind,
+        labels=trained.labels,
+        shape=trained.shape,
+        precision=settings.precision,
+        policy=trained.policy,
+        tokenizer=_write_tokenizer(model, out, examples.texts),
+        backends=tuple(chosen),
+        files={},
+    )
+    if {*chosen} & {"openvino", "onnx"}:
+        _write_segments(trained, weights, exported, examples, out, progress)
+    if "torch" in chosen:
+        left_out = shutil.ignore_patterns("manifest.json", "task*.json", "tokenizer*", "sentencepiece*")
+        shutil.copytree(model, out / "torch", ignore=left_out, dirs_exist_ok=True)
+    written = (path for path in sorted(out.rglob("*")) if path.is_file() and path.name != TASK_SOURCES)
+    files = {path.relative_to(out).as_posix(): sha256(path) for path in written}
+    exported.model_copy(update={"files": files}).sealed().write(out / EXPORTED)
     whole.write(out)
     agreements = [agreement(trained, examples, out, backend) for backend in chosen]
     for one in agreements:
@@ -89,55 +111,6 @@ def export(
         for one in agreements
         for name, value in one.model_dump(exclude={"backend"}).items()
     }
-
-
-def _write(
-    trained: Trained,
-    model: Path,
-    examples: Sentences,
-    out: Path,
-    backends: Sequence[BackendName],
-    precision: Precision,
-    progress: Progress,
-) -> None:
-    act = trained.network.config.hidden_act
-    if act != "gelu" and {*backends} != {"torch"}:
-        raise HalflingError(f"hidden_act {act}: openvino and onnx compute gelu only: export for torch")
-    tokenizer = _write_tokenizer(model, out, examples.texts)
-    weights = {name: weight.numpy() for name, weight in trained.network.state_dict().items()}
-    shape, config = trained.shape, trained.network.config
-    policy = trained.policy if trained.policy.is_early else ExitPolicy(layers=(shape.num_layers,), thresholds=())
-    embeddings = "roberta.embeddings."
-    types = weights[f"{embeddings}token_type_embeddings.weight"][0]
-    write_embeddings(
-        out,
-        weights[f"{embeddings}word_embeddings.weight"],
-        weights[f"{embeddings}position_embeddings.weight"][config.pad_token_id + 1 :] + types,
-        precision,
-    )
-    exported = Exported(
-        format=FORMAT,
-        kind=trained.kind,
-        labels=trained.labels,
-        shape=shape,
-        precision=precision,
-        policy=policy,
-        tokenizer=tokenizer,
-        backends=tuple(backends),
-        files={},
-    )
-    if {*backends} & {"openvino", "onnx"}:
-        _write_segments(trained, weights, exported, examples, out, progress)
-    if "torch" in backends:
-        shutil.copytree(
-            model,
-            out / "torch",
-            ignore=shutil.ignore_patterns("manifest.json", "task*.json", "tokenizer*", "sentencepiece*"),
-            dirs_exist_ok=True,
-        )
-    written = (path for path in sorted(out.rglob("*")) if path.is_file() and path.name != TASK_SOURCES)
-    found = {path.relative_to(out).as_posix(): sha256(path) for path in written}
-    exported.model_copy(update={"files": found}).sealed().write(out / EXPORTED)
 
 
 def _write_segments(
