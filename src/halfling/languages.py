@@ -1,5 +1,6 @@
 """CC100's files, XLM-R's hundred, the six evaluation languages: each code said once."""
 
+import csv
 import difflib
 from collections.abc import Sequence
 from importlib import resources
@@ -22,30 +23,26 @@ class Language(NamedTuple):
 
 
 def _cc100() -> dict[str, Language]:
-    """Read the table, whose column `text_gib` is XLM-R's appendix A (https://arxiv.org/abs/1911.02116).
+    """Read the table.
 
-    It is rounded to a tenth of a GiB: below one GiB, and for files that XLM-R did not read, a language's text is
-    estimated from its compressed size by the ratio of all languages of its script.
+    `text_bytes` is XLM-R's appendix A (https://arxiv.org/abs/1911.02116), which is rounded to a tenth of a GiB: below
+    one GiB, and for files that XLM-R did not read, a language's text is estimated from its compressed size by the ratio
+    of all languages of its script.
     """
     table = resources.files("halfling").joinpath("cc100-languages.tsv").read_text(encoding="utf-8")
-    head, *lines = (line.split("\t") for line in table.splitlines())
-    rows = [dict(zip(head, line, strict=True)) for line in lines]
-    text: dict[str, float] = {}
-    compressed: dict[str, int] = {}
-    for row in rows:
-        if row["text_gib"] != "-":
-            script = row["scripts"].partition("+")[0]
-            text[script] = text.get(script, 0.0) + float(row["text_gib"]) * 2**30
-            compressed[script] = compressed.get(script, 0) + int(row["compressed_bytes"])
-
-    def language(row: dict[str, str]) -> Language:
-        scripts, size = row["scripts"].split("+"), int(row["compressed_bytes"])
-        known = 0.0 if row["text_gib"] == "-" else float(row["text_gib"])
-        estimate = known * 2**30 if known >= 1 else size * text[scripts[0]] / compressed[scripts[0]]
-        names = (None if row[task] == "-" else row[task] for task in ("xnli", "wikiann"))
-        return Language(row["code"], row["name"], size, int(estimate), row["in_xlmr"] == "1", tuple(scripts), *names)
-
-    return {row["code"]: language(row) for row in rows}
+    found = {}
+    for row in csv.DictReader(table.splitlines(), delimiter="\t"):
+        found[row["code"]] = Language(
+            code=row["code"],
+            name=row["name"],
+            compressed_bytes=int(row["compressed_bytes"]),
+            text_bytes=int(row["text_bytes"]),
+            in_xlmr=row["in_xlmr"] == "1",
+            scripts=tuple(row["scripts"].split("+")),
+            xnli=row["xnli"].strip("-") or None,
+            wikiann=row["wikiann"].strip("-") or None,
+        )
+    return found
 
 
 CC100: dict[str, Language] = _cc100()

@@ -62,10 +62,10 @@ def test_a_token_may_be_any_space_but_a_tab_or_newline(read):
     [
         (
             "Anna B-PER\n\nBo\n",
-            "line 3: malformed: expected 2 columns between spaces, as the first line has, found 'Bo'",
+            "line 3: malformed: expected 2 columns between spaces, found 'Bo'",
         ),
         ("Anna\tO\na\tb\tO\n", "line 2: malformed: expected 2 columns between tabs"),
-        ("Anna\nlives\n", "line 1: malformed: expected a word and a tag"),
+        ("Anna\nlives\n", "line 1: malformed: expected 2 columns between spaces"),
         ("\tO\n", "line 1: malformed: an empty column"),
         ("Anna\t\n", "line 1: malformed: an empty column"),
         ("\n\n", "empty"),

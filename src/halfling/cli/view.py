@@ -1,6 +1,5 @@
 """The live view of stages: bars in a terminal, a line for each stage elsewhere."""
 
-import time
 from typing import Literal
 
 from rich.console import Console
@@ -8,7 +7,6 @@ from rich.markup import escape
 from rich.progress import (
     BarColumn,
     Progress,
-    TaskID,
     TaskProgressColumn,
     TextColumn,
     TimeElapsedColumn,
@@ -38,7 +36,6 @@ class LiveView(View):
             transient=True,
             disable=not console.is_terminal,
         )
-        self.current: TaskID | None = None
 
     def __enter__(self) -> "LiveView":
         from transformers.utils import logging
@@ -55,9 +52,7 @@ class LiveView(View):
     def start(self, stage: Stage) -> records.Progress:
         """Show that a stage begins."""
         self.number += 1
-        self.began = time.monotonic()
-        task = self.bars.add_task(self._title(stage), total=None, note="")
-        self.current = task
+        task = self.current = self.bars.add_task(self._title(stage), total=None, note="")
 
         def progress(done: int, total: int, note: str = "") -> None:
             self.bars.update(task, completed=done, total=total, note=note)
@@ -66,9 +61,7 @@ class LiveView(View):
 
     def end(self, stage: Stage, how: Literal["done", "skipped"], seconds: float) -> None:
         """Show that a stage is over."""
-        if self.current is not None:
-            self.bars.remove_task(self.current)
-            self.current = None
+        self.bars.remove_task(self.current)
         mark = "[green]done[/]" if how == "done" else "[dim]as it was[/]"
         took = f"{seconds:7.1f} s" if how == "done" else ""
         # A folder's name may hold what reads as markup.

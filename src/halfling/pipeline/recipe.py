@@ -1,7 +1,7 @@
 """The typed recipe: what a whole run does, in one file."""
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -125,56 +125,51 @@ class Recipe(Settings):
 
     @model_validator(mode="after")
     def _fits_together(self) -> "Recipe":
+        for misfit in self._misfits():
+            raise ValueError(misfit)
+        return self
+
+    def _misfits(self) -> Iterator[str]:
+        """Yield what would fail after hours, as far as it is known before anything is loaded."""
         for section in _PER_TASK:
-            for name in getattr(self, section):
-                if name not in self.tasks:
-                    near = difflib.get_close_matches(name, self.tasks, n=1, cutoff=0)[0]
-                    raise ValueError(f"{section}.{name}: no such task under tasks: the nearest is {near}")
+            for name in [name for name in getattr(self, section) if name not in self.tasks]:
+                near = difflib.get_close_matches(name, self.tasks, n=1, cutoff=0)[0]
+                yield f"{section}.{name}: no such task under tasks: the nearest is {near}"
         if "int8" in self.export.precisions and "torch" in self.export.backends:
-            raise ValueError("export: torch runs float32 only: leave int8 out of precisions, or torch out of backends")
-        there = range(1, self.distill.epochs + 1)
-        for epoch in self.distill.save_epochs if "save_epochs" in self.distill.model_fields_set else ():
-            if epoch not in there:
-                raise ValueError(f"distill.save_epochs: epoch {epoch} outside 1..{self.distill.epochs}")
-        if self.distill.layer_pairs and "custom" not in self.distill.layer_maps:
-            raise ValueError("distill.layer_pairs: read by the layer map custom only, which layer_maps does not name")
+            yield "export: torch runs float32 only: leave int8 out of precisions, or torch out of backends"
+        distill, there = self.distill, range(1, self.distill.epochs + 1)
+        for epoch in sorted({*distill.save_epochs} - {*there}) if "save_epochs" in distill.model_fields_set else ():
+            yield f"distill.save_epochs: epoch {epoch} outside 1..{distill.epochs}"
+        if distill.layer_pairs and "custom" not in distill.layer_maps:
+            yield "distill.layer_pairs: read by the layer map custom only, which layer_maps does not name"
         for name, task in self.tasks.items():
             quality, costs = (settings[name].languages or task.languages for settings in (self.quality, self.costs))
             if {*quality} != {*costs}:
-                raise ValueError(f"quality.{name}.languages and costs.{name}.languages differ: the report joins them")
-        self._shapes_fit()
-        saved = sorted({epoch for epoch in self.distill.save_epochs if epoch in there} | {self.distill.epochs})
-        for epoch in self.models.student_epochs or ():
-            if epoch not in saved:
-                raise ValueError(f"models.student_epochs: epoch {epoch} is not saved (distill.save_epochs {saved})")
-        for name in self.models.exits_on or ():
-            if name not in self.distill.layer_maps:
-                raise ValueError(f"models.exits_on: {name} is not among distill.layer_maps {self.distill.layer_maps}")
-        return self
+                yield f"quality.{name}.languages and costs.{name}.languages differ: the report joins them"
+        yield from self._shape_misfits()
+        saved = sorted({*distill.save_epochs} & {*there} | {distill.epochs})
+        for epoch in sorted({*(self.models.student_epochs or ())} - {*saved}):
+            yield f"models.student_epochs: epoch {epoch} is not saved (distill.save_epochs {saved})"
+        for name in [name for name in self.models.exits_on or () if name not in distill.layer_maps]:
+            yield f"models.exits_on: {name} is not among distill.layer_maps {distill.layer_maps}"
 
-    def _shapes_fit(self) -> None:
-        """Refuse now what would fail after hours, as far as shapes are known before anything is loaded."""
+    def _shape_misfits(self) -> Iterator[str]:
         teacher = _known(self.teacher.shape) if self.teacher.source == "scratch" else None
         student = _known(self.distill.student)
-        if teacher and student and student.num_layers > teacher.num_layers:
-            raise ValueError(
-                f"distill.student has {student.num_layers} layers, more than the teacher's {teacher.num_layers}"
-            )
+        if teacher and student.num_layers > teacher.num_layers:
+            yield f"distill.student has {student.num_layers} layers, more than the teacher's {teacher.num_layers}"
+        room = student.max_tokens
         for name, shape in {"teacher": teacher, "distill": student}.items():
             if shape and self.pack.block_tokens > shape.max_tokens:
-                raise ValueError(
-                    f"pack.block_tokens {self.pack.block_tokens}: the {name} reads {shape.max_tokens} tokens"
-                )
-        room = min((shape.max_tokens for shape in (teacher, student) if shape), default=None)
+                yield f"pack.block_tokens {self.pack.block_tokens}: the {name} reads {shape.max_tokens} tokens"
+            room = min(room, shape.max_tokens if shape else room)
         for section in _PER_TASK:
             for task, settings in getattr(self, section).items():
-                if room and getattr(settings, "max_tokens", 0) > room:
-                    raise ValueError(
-                        f"{section}.{task}.max_tokens {settings.max_tokens}: the models read {room} tokens"
-                    )
-        for task, settings in self.exits.items():
-            if student and settings.layers and not all(1 <= layer <= student.num_layers for layer in settings.layers):
-                raise ValueError(f"exits.{task}.layers {settings.layers} outside 1..{student.num_layers}")
+                if getattr(settings, "max_tokens", 0) > room:
+                    yield f"{section}.{task}.max_tokens {settings.max_tokens}: the models read {room} tokens"
+        for task, exits in self.exits.items():
+            if not {*(exits.layers or ())} <= {*range(1, student.num_layers + 1)}:
+                yield f"exits.{task}.layers {exits.layers} outside 1..{student.num_layers}"
 
 
 def _known(shape: Shape) -> Dimensions | EncoderShape:

@@ -135,12 +135,9 @@ def _markdown(settings: ReportSettings, headlines: Sequence[Headline], sections:
 
 
 def _all_rows(rows: Sequence[Result]) -> Table:
-    def shown(value: object) -> str:
-        return f"{value:.4g}" if isinstance(value, float) else str(value)
-
-    return Table(
-        title="All results",
-        columns=tuple(Result.model_fields),
-        rows=tuple(tuple(shown(value) for value in row.model_dump().values()) for row in rows),
-        num_labels=len(Case.model_fields),
+    cells = (
+        tuple(f"{value:.4g}" if isinstance(value, float) else str(value) for value in row.model_dump().values())
+        for row in rows
     )
+    columns = tuple(Result.model_fields)
+    return Table(title="All results", columns=columns, rows=tuple(cells), num_labels=len(Case.model_fields))

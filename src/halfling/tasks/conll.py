@@ -43,7 +43,7 @@ def read_conll(plain: Path, path: Path, words: str | None, label: str | None) ->
                 width = len(_columns(line, separator))
             columns = _columns(line, separator)
             if len(columns) != width or width < 2 or max(word_at, tag_at) > width:
-                expected = _form(max(width, word_at, tag_at), separator)
+                expected = f"{max(2, width, word_at, tag_at)} columns between {'tabs' if separator else 'spaces'}"
                 raise HalflingError(f"{path}, line {number}: malformed: expected {expected}, found {line[:60]!r}")
             word, tag = columns[word_at - 1], columns[tag_at - 1]
             if not word or not tag:
@@ -57,15 +57,6 @@ def read_conll(plain: Path, path: Path, words: str | None, label: str | None) ->
 def _columns(line: str, separator: str | None) -> list[str]:
     # White space is ASCII's: a word may be any other space.
     return line.split(separator) if separator else [part for part in line.replace("\t", " ").split(" ") if part]
-
-
-def _form(width: int, separator: str | None) -> str:
-    between = "tabs" if separator else "spaces"
-    return (
-        f"{width} columns between {between}, as the first line has"
-        if width > 1
-        else f"a word and a tag between {between}"
-    )
 
 
 def _number(given: str | None) -> int | None:

@@ -14,8 +14,8 @@ from halfling.records import Counts, Progress, silent
 from halfling.training.distiller import DistillationTrainer, DistilledMaskedLM, SaveAfterEpochs
 from halfling.training.initialise import embeddings_from, layers_from
 from halfling.training.layer_maps import LayerMapName, LayerPair, layer_map
-from halfling.training.masked import MaskedTraining, masked_blocks
-from halfling.training.trainer import remove_checkpoints, train_resumably, training_arguments
+from halfling.training.masked import MaskedTraining, masked_training
+from halfling.training.trainer import remove_checkpoints, train_resumably
 
 
 class DistillSettings(MaskedTraining):
@@ -28,9 +28,6 @@ class DistillSettings(MaskedTraining):
         "embeddings",
         description="the student begins at random, with its teacher's words turned to its width, "
         "or (of equal width) with the mapped layers",
-    )
-    freeze_embeddings: bool = Field(
-        False, description="word embeddings, and with them the output layer, stay as they began"
     )
     save_epochs: tuple[int, ...] = Field((1, 3, 5), description="the student is written after these; the last always")
     hidden_weight: float = Field(1.0, ge=0, description="of the hidden-state loss")
@@ -64,9 +61,7 @@ def distill(
             embeddings_from(student, model)
     except ValueError as error:
         raise HalflingError(f"distill: {error}") from error
-    student.get_input_embeddings().weight.requires_grad_(not settings.freeze_embeddings)
-    arguments = training_arguments(out, settings, gradient_accumulation_steps=settings.gradient_accumulation)
-    blocks = masked_blocks(packed, settings, arguments, vocab_size=len(words), mask_id=words.mask_token_id)
+    arguments, blocks = masked_training(settings, packed, out, student, words)
     for name, reader in (("teacher", model), ("student", student)):
         require_room(reader.config, blocks.block_tokens, f"distill: the {name}", "block_tokens")
     trainer = DistillationTrainer(

@@ -3,10 +3,10 @@
 from pathlib import Path
 
 from pydantic import Field
-from transformers import TrainingArguments
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainingArguments
 
 from halfling.tokens.masking import MaskedBlocks
-from halfling.training.trainer import TrainingSettings
+from halfling.training.trainer import TrainingSettings, training_arguments
 
 
 class MaskedTraining(TrainingSettings):
@@ -16,19 +16,25 @@ class MaskedTraining(TrainingSettings):
     tokens_per_epoch: int | None = Field(None, gt=0, description="at most so many tokens of each chunk; all")
     gradient_accumulation: int = Field(1, gt=0)
     mask_share: float = Field(0.15, gt=0, lt=1, description="of the tokens of a block")
+    freeze_embeddings: bool = Field(
+        False, description="word embeddings, and with them the output layer, stay as they began"
+    )
 
 
-def masked_blocks(
-    packed: Path, settings: MaskedTraining, arguments: TrainingArguments, *, vocab_size: int, mask_id: int
-) -> MaskedBlocks:
-    """Return the blocks that a training with these settings reads."""
-    return MaskedBlocks(
+def masked_training(
+    settings: MaskedTraining, packed: Path, out: Path, model: PreTrainedModel, words: PreTrainedTokenizerBase
+) -> tuple[TrainingArguments, MaskedBlocks]:
+    """Return a Trainer's arguments and the blocks that it reads, the model's word embeddings frozen if so wished."""
+    model.get_input_embeddings().weight.requires_grad_(not settings.freeze_embeddings)
+    arguments = training_arguments(out, settings, gradient_accumulation_steps=settings.gradient_accumulation)
+    blocks = MaskedBlocks(
         packed,
         epochs=settings.epochs,
         blocks_per_step=arguments.train_batch_size * arguments.gradient_accumulation_steps * arguments.world_size,
-        vocab_size=vocab_size,
-        mask_id=mask_id,
+        vocab_size=len(words),
+        mask_id=words.mask_token_id,
         mask_share=settings.mask_share,
         tokens_per_epoch=settings.tokens_per_epoch,
         seed=settings.seed,
     )
+    return arguments, blocks

@@ -6,7 +6,7 @@ from typing import Literal
 import torch
 from pydantic import Field
 from torch.utils.data import default_collate
-from transformers import set_seed
+from transformers import PreTrainedTokenizerBase, set_seed
 
 from halfling.errors import HalflingError
 from halfling.models.load import load_model, load_tokenizer, save_masked_lm
@@ -14,8 +14,8 @@ from halfling.models.masked_lm import PackedMaskedLM
 from halfling.models.shapes import Dimensions, Shape, config_for, require_room, resolve_shape
 from halfling.records import Counts, Progress, silent
 from halfling.training.cooccurrence import count_words, embeddings_from_counts, log_frequency
-from halfling.training.masked import MaskedTraining, masked_blocks
-from halfling.training.trainer import BatchMeanTrainer, remove_checkpoints, train_resumably, training_arguments
+from halfling.training.masked import MaskedTraining, masked_training
+from halfling.training.trainer import BatchMeanTrainer, remove_checkpoints, train_resumably
 
 # Twice the spread of random embeddings: what counting knows should outlast the first, coarse steps of training.
 _COUNTED_SPREAD = 0.04
@@ -32,9 +32,6 @@ class TeacherSettings(MaskedTraining):
         "random",
         description='of a teacher made from "scratch"; cooccurrence: begin with what counting the corpus tells of its '
         "words, for a teacher that will read little",
-    )
-    freeze_embeddings: bool = Field(
-        False, description="word embeddings, and with them the output layer, stay as they began"
     )
     epochs: int = Field(5, ge=0, description="passes of one chunk each; 0 takes the source as it is")
     dropout: float = Field(0.1, ge=0, lt=1, description="of a teacher made from scratch")
@@ -81,7 +78,7 @@ def build_teacher(
         )
     counts: Counts = {"parameters": model.num_parameters()}
     if settings.epochs:
-        counts |= _train(settings, model, packed, words.mask_token_id, out, progress)
+        counts |= _train(settings, model, packed, words, out, progress)
     save_masked_lm(model.config, model.state_dict(), words, out)
     remove_checkpoints(out)
     return counts
@@ -101,13 +98,11 @@ def _train(
     settings: TeacherSettings,
     model: PackedMaskedLM,
     packed: Path,
-    mask_id: int,
+    words: PreTrainedTokenizerBase,
     out: Path,
     progress: Progress,
 ) -> Counts:
-    model.get_input_embeddings().weight.requires_grad_(not settings.freeze_embeddings)
-    arguments = training_arguments(out, settings, gradient_accumulation_steps=settings.gradient_accumulation)
-    blocks = masked_blocks(packed, settings, arguments, vocab_size=model.config.vocab_size, mask_id=mask_id)
+    arguments, blocks = masked_training(settings, packed, out, model, words)
     require_room(model.config, blocks.block_tokens, "teacher", "block_tokens")
     trainer = BatchMeanTrainer(model=model, args=arguments, train_dataset=blocks, data_collator=default_collate)
     curve = train_resumably(trainer, progress)
