@@ -70,6 +70,9 @@ def export(
     """
     chosen = [name for name in MODULES if name in settings.backends]
     trained = load_trained(model, policy)
+    act = trained.network.config.hidden_act
+    if act != "gelu" and chosen != ["torch"]:
+        raise HalflingError(f"hidden_act {act}: openvino and onnx compute gelu only: export for torch")
     whole = task_of(model, task)
     examples = sentences(trained, model, whole)
     weights = {name: weight.numpy() for name, weight in trained.network.state_dict().items()}
