@@ -34,7 +34,8 @@ def predict(
     if text and file:
         raise HalflingError(f"{file}: texts were given too: give texts or a file")
     engine = AdaptiveEngine.from_pretrained(folder, backend)
-    texts: list[Any] = [*(text or _texts(file, column or (), engine.exported.kind == "sequence"))]
+    pairs = engine.exported.kind == "sequence"
+    texts = _pairs(text, pairs) if text else _texts(file, column or (), pairs)
     if not any(one.strip() if isinstance(one, str) else all(map(str.strip, one)) for one in texts):
         raise HalflingError(f"{file or 'predict'}: no text: give texts, --file, or lines on standard input")
     for given, answer in zip(texts, engine.predict(texts), strict=True):
@@ -62,7 +63,11 @@ def _texts(file: Path | None, columns: Any, pairs: bool) -> list[Any]:
     if file is not None and file.suffix in _TABLES:
         return _rows(file, content, columns)
     # Not splitlines: U+2028 and its like may stand within a text.
-    lines = content.removesuffix("\n").split("\n")
+    return _pairs(content.removesuffix("\n").split("\n"), pairs)
+
+
+def _pairs(lines: list[str], pairs: bool) -> list[Any]:
+    """Return lines, of a classifier those with a tab as two texts."""
     return [tuple(line.split("\t", 1)) if pairs and "\t" in line else line for line in lines]
 
 

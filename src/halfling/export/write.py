@@ -75,6 +75,7 @@ def export(
         raise HalflingError(f"hidden_act {act}: openvino and onnx compute gelu only: export for torch")
     whole = task_of(model, task)
     examples = sentences(trained, model, whole)
+    tokenizer = _write_tokenizer(model, out, examples.texts)
     weights = {name: weight.numpy() for name, weight in trained.network.state_dict().items()}
     embeddings = "roberta.embeddings."
     positions = weights[f"{embeddings}position_embeddings.weight"][trained.network.config.pad_token_id + 1 :]
@@ -87,7 +88,7 @@ def export(
         shape=trained.shape,
         precision=settings.precision,
         policy=trained.policy,
-        tokenizer=_write_tokenizer(model, out, examples.texts),
+        tokenizer=tokenizer,
         backends=tuple(chosen),
         files={},
     )
