@@ -58,11 +58,12 @@ def test_a_model_without_a_task_has_none_and_a_damaged_one_is_one_line(tmp_path)
         read_task(tmp_path)
 
 
-def test_other_data_take_the_place_of_a_tasks_own_and_nothing_else():
-    own = Task(name="own", labels=["a", "b"], train={"en": "a.csv"}, dev={"sw": "b.csv"}, text="said")
+def test_other_data_take_the_place_of_a_tasks_own_and_dev_that_nobody_names_stays():
+    own = Task(name="own", labels=["a", "b"], train={"en": "a.csv"}, dev={"en": "d.csv", "sw": "b.csv"}, text="said")
     assert own.with_sources(None) == own
-    changed = own.with_sources(Task(name="other", dev={"ur": "c.csv"}))
-    assert changed == own.model_copy(update={"dev": {"ur": "c.csv"}})
+    changed = own.with_sources(Task(name="other", train={"sw": "e.csv"}, dev={"sw": "c.csv", "ur": "f.csv"}))
+    dev = {"en": "d.csv", "sw": "c.csv", "ur": "f.csv"}
+    assert changed == own.model_copy(update={"train": {"sw": "e.csv"}, "dev": dev})
 
 
 def test_the_files_of_a_task_are_named_once():

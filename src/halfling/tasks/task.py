@@ -128,11 +128,13 @@ class Task(Settings):
         return [Path(source) for source in dict.fromkeys(named) if not source.startswith("hub:")]
 
     def with_sources(self, other: "Task | None") -> "Task":
-        """Return this task with whatever another says of data: sources, format and columns."""
+        """Return this task with whatever another says of data: training sources, dev by language, format, columns."""
         if other is None:
             return self
-        data = {"train", "dev", "test", "format", "columns", "text", "text_pair", "words", "label"}
-        return self.model_copy(update={name: getattr(other, name) for name in data & other.model_fields_set})
+        data = {"train", "format", "columns", "text", "text_pair", "words", "label"} & other.model_fields_set
+        # Language by language: without its own dev, a training language would be judged by what it learned from.
+        judged = {split: {**getattr(self, split), **getattr(other, split)} for split in ("dev", "test")}
+        return self.model_copy(update={name: getattr(other, name) for name in data} | judged)
 
     def write(self, folder: Path) -> None:
         """Write the task into a model's folder: what it is, and apart from that where its data lie."""
