@@ -193,8 +193,3 @@ def test_a_missing_file_and_a_folder_of_later_times(error, exported):
     later = (exported / "engine.json").read_text().replace('"format": 1', '"format": 2')
     (exported / "engine.json").write_text(later)
     assert error("predict", exported, "Anna").startswith(f"{exported}/engine.json: not a Exported (format: ")
-
-
-def test_a_folder_with_a_tuning_of_earlier_versions_still_answers(halfling, exported):
-    (exported / "tuning.json").write_text("{}")
-    assert halfling("predict", exported, "Anna").out.endswith("Anna\n")

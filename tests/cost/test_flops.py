@@ -94,5 +94,5 @@ def test_exits_that_do_not_end_with_the_encoder_are_refused(layers):
 
 
 def test_a_length_without_its_exit_is_refused():
-    with pytest.raises(ValueError, match="one exit for each length, got 1 for 2"):
+    with pytest.raises(ValueError, match="shorter"):
         flops(TINY, [5, 6], [3])

@@ -11,6 +11,8 @@ from transformers import AutoModelForSequenceClassification, AutoModelForTokenCl
 
 from halfling.engine import AdaptiveEngine, Answer, Encoded
 from halfling.engine.adaptive import _row_lengths
+from halfling.engine.backends.onnx import OnnxBackend
+from halfling.engine.backends.openvino import OpenVinoBackend
 from halfling.engine.text import SentencePieces, TokenizersPieces
 from halfling.errors import HalflingError
 from halfling.exits.policy import ExitPolicy
@@ -395,6 +397,23 @@ print(sorted({name.partition('.')[0] for name in sys.modules} & {'torch', 'trans
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2] / "src")}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=False)
     assert (done.returncode, done.stdout) == (0, "[]\n"), done.stderr
+
+
+def test_auto_is_the_first_backend_that_is_exported_and_installed(exported, monkeypatch):
+    folder = exported("token")
+    assert isinstance(AdaptiveEngine.from_pretrained(folder).backend, OpenVinoBackend)
+    monkeypatch.setattr("halfling.engine.backends.find_spec", lambda name: name == "onnxruntime" or None)
+    assert isinstance(AdaptiveEngine.from_pretrained(folder).backend, OnnxBackend)
+    with pytest.raises(HalflingError, match=r"openvino is not installed: pip install 'halfling-nlp\[openvino\]'"):
+        AdaptiveEngine.from_pretrained(folder, "openvino")
+    with pytest.raises(HalflingError, match="threads 0: at least 1"):
+        AdaptiveEngine.from_pretrained(folder, threads=0)
+
+
+def test_a_folder_with_a_tuning_of_earlier_versions_still_loads(write_export):
+    folder = write_export("token", None)
+    (folder / "tuning.json").write_text("{}")
+    assert AdaptiveEngine.from_pretrained(folder).predict(["Anna"])[0].exit_layer == 3
 
 
 def test_the_tokenizer_of_transformers_gives_the_same_ids(engine, trained, tokenizer):

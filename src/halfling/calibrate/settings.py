@@ -24,7 +24,7 @@ class Wish:
             return point.drop_bound <= self.limit
         if self.what == "flops_share":
             return point.flops_share <= self.limit
-        return (1.0 if point.time_share is None else point.time_share) * (plain_ms or 0.0) <= self.limit
+        return (point.time_share or 0.0) * (plain_ms or 0.0) <= self.limit
 
     def choose(self, curve: Sequence[TradeOff], plain_ms: float | None = None) -> TradeOff | None:
         """Return the cheapest point within a drop, or the best within an arithmetic or time; None when there is none.
@@ -34,18 +34,13 @@ class Wish:
         meet the wish, no exits is.
         """
         met = [point for point in curve if self.is_met(point, plain_ms)]
-        quick = [point for point in met if point.time_share is None or point.time_share < 1 or point == curve[0]]
+        quick = [point for point in met if (point.time_share or 0.0) < 1 or point == curve[0]]
         if not quick:
             return curve[0] if met else None
         if self.what == "max_drop":
-            return min(quick, key=_price)
+            # Times to whole hundredths: closer than that, measured ones are a lottery.
+            return min(quick, key=lambda point: (round(point.time_share or 0.0, 2), point.flops_share, point.drop))
         return max(quick, key=lambda point: (point.quality, -point.flops_share))
-
-
-def _price(point: TradeOff) -> tuple[float, float, float]:
-    # To whole hundredths: closer than that, measured times are a lottery.
-    time = 0.0 if point.time_share is None else round(point.time_share, 2)
-    return time, point.flops_share, point.drop
 
 
 class CalibrateSettings(Settings):

@@ -86,8 +86,11 @@ def calibrate(
         draws = resamples(len(examples), settings.resamples, settings.seed)
         drawing = Drawing(trial, clock, draws)
         if settings.criterion == "patience":
-            for policy in _patient(trial.layers, like):
-                drawing.at(policy)
+            for patience in range(len(trial.layers) - 2, 0, -1):
+                # Any threshold up to 1 / patience means the same; half of it is clear of rounding.
+                thresholds = (0.5 / patience,) * (len(trial.layers) - 1)
+                every = {"layers": trial.layers, "thresholds": thresholds, "patience": patience}
+                drawing.at(like.model_copy(update=every))
         else:
             drawing.close_in(settings.wish, settings.max_exits)
         policy = _choose(settings.wish, drawing, clock)
@@ -160,13 +163,3 @@ def _choose(wish: Wish, drawing: Drawing, clock: Clock | None) -> ExitPolicy:
 
 def _slower(point: TradeOff, factor: float) -> TradeOff:
     return point if point.time_share is None else point.model_copy(update={"time_share": factor * point.time_share})
-
-
-def _patient(layers: tuple[int, ...], like: ExitPolicy) -> list[ExitPolicy]:
-    """Return every patience from the longest to one, with all exits in use."""
-    shared = like.model_dump(exclude={"layers", "thresholds", "patience"})
-    return [
-        # Any threshold up to 1 / patience means the same; half of it is clear of rounding.
-        ExitPolicy.uniform(layers, 0.5 / patience, **shared, patience=patience)
-        for patience in range(len(layers) - 2, 0, -1)
-    ]

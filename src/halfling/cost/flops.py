@@ -75,8 +75,6 @@ def flops(
         ValueError: The two sequences differ in length, an exit has no classifier, or an input has not as many exits
             as tokens.
     """
-    if len(lengths) != len(exit_layers):
-        raise ValueError(f"expected one exit for each length, got {len(exit_layers)} for {len(lengths)}")
     exits = _exits(shape, head)
     linear = attention = heads = 0
     for tokens, left in zip(lengths, exit_layers, strict=True):

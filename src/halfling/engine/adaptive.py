@@ -192,12 +192,11 @@ def _words(text: Any, number: int) -> tuple[list[str], list[tuple[int, int]]]:
         require_characters(text, number)
         places = split_words(text)
         return [text[start:end] for start, end in places], places
-    words = list(text) if isinstance(text, Sequence) else []
-    if not isinstance(text, Sequence) or not all(isinstance(word, str) for word in words):
+    if not isinstance(text, Sequence) or not all(isinstance(word, str) for word in text):
         raise HalflingError(f"text {number}: expected a text or a list of words")
-    for word in words:
+    for word in text:
         require_characters(word, number)
-    return words, [(place, place + 1) for place in range(len(words))]
+    return list(text), [(place, place + 1) for place in range(len(text))]
 
 
 def _softmax(logits: Float32[np.ndarray, "*batch classes"]) -> Float32[np.ndarray, "*batch classes"]:

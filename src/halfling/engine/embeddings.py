@@ -60,14 +60,7 @@ def write_embeddings(
     positions: Float32[np.ndarray, "positions width"],
     precision: str,
 ) -> None:
-    """Write the tables.
-
-    Args:
-        folder: Where to.
-        words: A row for each token id.
-        positions: A row for each place in a sequence, the type embedding added.
-        precision: "int8" rounds each row to 127ths of its largest value.
-    """
+    """Write the tables; `positions` with the type embedding added, int8 rows in 127ths of their largest value."""
     np.save(folder / POSITIONS, positions)
     if precision == "float32":
         np.save(folder / TABLE, words)

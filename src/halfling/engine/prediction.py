@@ -55,12 +55,8 @@ def spans_of(
 ) -> tuple[Span, ...]:
     """Return the entities of a sentence, by seqeval's default rules: an I- that follows nothing of its kind begins one.
 
-    Args:
-        text: The sentence, or its words.
-        places: Where each word begins and ends in it.
-        tags: A tag for each word, in any scheme.
-        sure: The probability of each tag.
-        scheme: Of the model's labels; parts of speech are no entities.
+    Each word has a place in the text (or list of words), a tag and that tag's probability. `scheme` is that of the
+    model's labels; parts of speech are no entities.
     """
     found: list[Span] = []
     for span in () if scheme == "tags" else spans(tags, prefixed=scheme != "types"):

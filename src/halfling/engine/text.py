@@ -90,40 +90,25 @@ def join(first: list[int], second: list[int] | None, max_tokens: int) -> tuple[l
         return [BOS, *first[:room], EOS], len(first) > room
     room, one, two = max_tokens - 4, len(first), len(second)
     if cut := one + two > room:
-        shorter = min(one, two)
-        shorter = min(shorter, room // 2)
+        shorter = min(one, two, room // 2)
         one, two = (shorter, room - shorter) if one <= two else (room - shorter, shorter)
     return [BOS, *first[:one], EOS, EOS, *second[:two], EOS], cut
 
 
 def windows(pieces: list[list[int]], max_tokens: int) -> list[Encoded]:
-    """Return as many sequences as a sentence of these words needs, cut between words.
+    """Return as many sequences as a sentence needs, given the ids of each word, cut between words.
 
     A word that is alone longer than a sequence is cut; a word without pieces has no place. Windows do not overlap.
-
-    Args:
-        pieces: The ids of each word.
-        max_tokens: Longest sequence, special tokens included.
     """
     room = max_tokens - 2
-    found: list[Encoded] = []
-    ids: list[int] = [BOS]
-    picked: list[int] = []
-
-    def close() -> None:
-        if picked:
-            found.append(Encoded(np.array([*ids, EOS]), np.array(picked)))
-        ids[:], picked[:] = [BOS], []
-
-    for word in pieces:
-        word = word[:room]
-        if len(ids) - 1 + len(word) > room:
-            close()
-        if word:
-            picked.append(len(ids))
-            ids += word
-    close()
-    return found
+    parts: list[tuple[list[int], list[int]]] = []  # ids, and where words begin
+    for word in (word[:room] for word in pieces if word):
+        if not parts or len(parts[-1][0]) - 1 + len(word) > room:
+            parts.append(([BOS], []))
+        ids, picked = parts[-1]
+        picked.append(len(ids))
+        ids += word
+    return [Encoded(np.array([*ids, EOS]), np.array(picked)) for ids, picked in parts]
 
 
 def split_words(text: str) -> list[tuple[int, int]]:

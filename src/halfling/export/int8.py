@@ -22,10 +22,8 @@ def largest_inputs(trained: Trained, sequences: Sequence[list[int]]) -> dict[str
                 found[key] = max(found.get(key, 0.0), float(inputs[0].abs().max()))
 
             hooks.append(module.register_forward_pre_hook(note))
-    try:
-        for ids in sequences:
-            trained.exit_logits(ids)
-    finally:
-        for hook in hooks:
-            hook.remove()
+    for ids in sequences:
+        trained.exit_logits(ids)
+    for hook in hooks:
+        hook.remove()
     return {name: value or 1.0 for name, value in found.items()}

@@ -21,9 +21,10 @@ def sentencepiece_model(tokenizer: Path) -> bytes:
     try:
         content: dict[str, Any] = json.loads(tokenizer.read_text(encoding="utf-8"))
         vocabulary = content["model"]["vocab"]
-        map_ = _character_map(content["normalizer"])
+        steps = content["normalizer"].get("normalizers", [content["normalizer"]])
+        (map_,) = (base64.b64decode(each["precompiled_charsmap"]) for each in steps if each["type"] == "Precompiled")
         names = [piece for piece, _ in vocabulary[:_NUM_XLM_R_SPECIALS]]
-    except (OSError, ValueError, LookupError, TypeError) as error:
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         raise HalflingError(f"{tokenizer}: not a Unigram tokenizer ({error})") from error
     if names != ["<s>", "<pad>", "</s>", "<unk>"] or vocabulary[-1][0] != "<mask>":
         raise HalflingError(f"{tokenizer}: not XLM-R's layout: its first pieces are {', '.join(map(str, names))}")
@@ -41,9 +42,3 @@ def sentencepiece_model(tokenizer: Path) -> bytes:
     model.normalizer_spec.name = "nmt_nfkc"
     model.normalizer_spec.precompiled_charsmap = map_
     return model.SerializeToString()
-
-
-def _character_map(normalizer: dict[str, Any]) -> bytes:
-    parts = normalizer["normalizers"] if normalizer["type"] == "Sequence" else [normalizer]
-    (map_,) = [part["precompiled_charsmap"] for part in parts if part["type"] == "Precompiled"]
-    return base64.b64decode(map_)
