@@ -14,15 +14,17 @@ COMMANDS = [
     "finetune",
     "exits",
     "calibrate",
-    "evaluate quality",
-    "evaluate masked-lm",
-    "evaluate costs",
+    "export",
+    "quality",
+    "masked-lm",
+    "costs",
+    "evaluate",
     "report",
     "publish",
-    "export",
-    "engine tune",
     "predict",
+    "engine tune",
     "flops",
+    "tasks show",
 ]
 
 
