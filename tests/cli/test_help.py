@@ -14,14 +14,16 @@ COMMANDS = [
     "finetune",
     "exits",
     "calibrate",
-    "evaluate quality",
-    "evaluate masked-lm",
-    "evaluate costs",
+    "export",
+    "quality",
+    "masked-lm",
+    "costs",
+    "evaluate",
     "report",
     "publish",
-    "export",
     "predict",
     "flops",
+    "tasks show",
 ]
 
 

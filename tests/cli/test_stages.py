@@ -81,14 +81,23 @@ def test_text_stays_text_and_a_nested_setting_has_its_option():
 
 def read(kind: Kind, **given) -> dict:
     """Return the inputs that are read of what the command line gave."""
-    return {role: value for one in ask(kind) for role, value in one.read(given).items()}
+    asked = ask(kind)
+    said = {one.name: None for each in asked for one in each.parameters} | given
+    return {role: value for one in asked for role, value in one.read(said).items()}
 
 
 def test_places_folders_and_what_is_left_out():
-    inputs = read(KINDS["finetune"], encoder=Path("e"), data="hub", teacher=Path("t"), packed=None)
-    assert inputs == {"encoder": Path("e"), "data": "hub", "teacher": Path("t")}
+    assert read(KINDS["exits"], finetuned=Path("e")) == {"finetuned": Path("e")}
+    assert read(KINDS["publish"], model=Path("m"), policy=Path("p")) == {"model": Path("m"), "policy": Path("p")}
     assert read(KINDS["corpus"], source="https://host/x") == {"source": "https://host/x"}
     assert read(KINDS["corpus"], source="x") == {"source": Path("x")}
+
+
+def test_labelled_data_are_a_task_and_must_be_given_to_fine_tune():
+    inputs = read(KINDS["finetune"], encoder=Path("e"), task_train=["sw=a.csv"], task_dev=["b.csv"])
+    assert (inputs["task"].train, inputs["task"].dev) == ({"sw": "a.csv"}, {"en": "b.csv"})
+    with pytest.raises(typer.BadParameter, match="no labelled data"):
+        read(KINDS["finetune"], encoder=Path("e"))
 
 
 def test_models_are_folders_by_name():

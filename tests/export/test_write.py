@@ -177,7 +177,7 @@ def test_the_task_travels_with_the_export(write_tagger, tmp_path):
 def test_dev_texts_of_the_task_scale_and_check_it(write_tagger, tmp_path):
     model = write_tagger(tmp_path / "model")
     (tmp_path / "few.conll").write_text("Anna O\nlives O\n\nRome O\n\n" * 3)
-    given = Task(dev={"sw": str(tmp_path / "few.conll")})
+    given = Task(dev={"en": str(tmp_path / "few.conll")})
     (one,) = exported(model, tmp_path / "out", task=given, backends=("onnx",), precision="int8")
     assert one.num_sentences == 6
     found = sentences(load_trained(model, None), model, task_of(model, given))

@@ -58,10 +58,15 @@ def test_a_ready_tagger_of_another_scheme_is_a_task_of_spans(ready, tmp_path):
 
 def test_a_task_that_travels_is_read_and_other_data_stand_beside_its_own(ready, tmp_path):
     model, given = ready("no", "yes"), texts(tmp_path, "yes", "no")
-    Task(name="own", kind="text_classification", labels=("yes", "no"), metric="macro F1", dev={"ur": "x"}).write(model)
+    Task(name="own", kind="text_classification", labels=("yes", "no"), metric="macro F1", dev={"ur": "/x"}).write(model)
     assert [*task_of(model).dev] == ["ur"]
     task = task_of(model, given)
-    assert (task.name, task.metric, task.labels, task.dev) == ("own", "macro F1", ("no", "yes"), {"ur": "x"} | given.dev)
+    assert (task.name, task.metric, task.labels, task.dev) == (
+        "own",
+        "macro F1",
+        ("no", "yes"),
+        {"ur": "/x"} | given.dev,
+    )
 
 
 def test_labels_that_do_not_fit_are_one_line_that_names_both_sets(ready, tmp_path):

@@ -1,6 +1,7 @@
 """Tables: the numbers as text once, in three forms (Markdown, page, terminal)."""
 
 from collections.abc import Callable, Mapping, Sequence
+from itertools import groupby
 from statistics import fmean
 
 import rich.box
@@ -58,29 +59,6 @@ def language_table(rows: Sequence[Result], order: Sequence[str]) -> Table:
     heads = {c if c in others else f"{c}, trained": cell(c) for c in summary.languages(rows, order)}
     heads["zero-shot mean"] = lambda own: with_spread(summary.mean_score(own, others, trained_on=False), percent)
     return _form_table(f"Languages: {rows[0].metric} %", rows, heads)
-
-
-def terminal_table(rows: Sequence[Result]) -> Table:
-    """Return the rows of one task in few characters: means over languages and seeds."""
-    others = summary.zero_shot(rows)
-    trained = sorted({row.language for row in rows} - {*others})
-
-    def cell(codes: Sequence[str], *, there: bool) -> _Cell:
-        return lambda own: with_spread(summary.mean_score(own, codes, trained_on=there), percent).split("\u00a0")[0]
-
-    heads: dict[str, _Cell] = {
-        "trained": cell(trained, there=True),
-        "zero": cell(others, there=False),
-        "layer": _mean_of("mean_exit_layer"),
-        "GFLOPs": _mean_of("gflops"),
-        "ms": _mean_of("latency_ms_b1"),
-        "ms/32": _mean_of("latency_ms_b32"),
-        "RAM": _mean_of("peak_bytes", 1e9),
-        "disk": _mean_of("disk_bytes", 1e9),
-    }
-    return _form_table(
-        f"{rows[0].task}: {rows[0].metric} % where trained and zero-shot; ms alone and in 32; GB", rows, heads
-    )
 
 
 def _form_table(title: str, rows: Sequence[Result], heads: Mapping[str, _Cell], note: str = "") -> Table:
@@ -161,23 +139,41 @@ def markdown(table: Table) -> str:
 
 
 def print_table(results: Sequence[Result]) -> rich.console.Group:
-    """Return the results for a terminal of 80 columns, a table for each task."""
-    found = []
-    for task in sorted({row.task for row in results}):
-        table = terminal_table([row for row in results if row.task == task])
-        # A terminal that wraps numbers makes them unreadable: only a long name is folded.
-        shown = rich.table.Table(
-            title=table.title, title_justify="left", box=rich.box.SIMPLE_HEAD, padding=0, pad_edge=False
-        )
-        shown.add_column("model", overflow="fold")
-        for column in table.columns[2:]:
-            shown.add_column(column, justify="right", no_wrap=True)
-        for before, (model, *cells) in zip([("",), *table.rows], table.rows, strict=False):
-            if model != before[0]:
-                shown.add_row(model)
-            shown.add_row(f"  {cells[0]}", *cells[1:])
-        found.append(shown)
-    return rich.console.Group(*found)
+    """Return the results for a terminal of 80 columns, a table for each task: means over languages and seeds."""
+    return rich.console.Group(
+        *(_printed([row for row in results if row.task == task]) for task in sorted({row.task for row in results}))
+    )
+
+
+def _printed(rows: Sequence[Result]) -> rich.table.Table:
+    others = summary.zero_shot(rows)
+    trained = sorted({row.language for row in rows} - {*others})
+
+    def cell(codes: Sequence[str], *, there: bool) -> _Cell:
+        return lambda own: with_spread(summary.mean_score(own, codes, trained_on=there), percent).split("\u00a0")[0]
+
+    heads: dict[str, _Cell] = {
+        "trained": cell(trained, there=True),
+        "zero": cell(others, there=False),
+        "layer": _mean_of("mean_exit_layer"),
+        "GFLOPs": _mean_of("gflops"),
+        "ms": _mean_of("latency_ms_b1"),
+        "ms/32": _mean_of("latency_ms_b32"),
+        "RAM": _mean_of("peak_bytes", 1e9),
+        "disk": _mean_of("disk_bytes", 1e9),
+    }
+    title = f"{rows[0].task}: {rows[0].metric} % where trained and zero-shot; ms alone and in 32; GB"
+    # A terminal that wraps numbers makes them unreadable: only a long name is folded.
+    shown = rich.table.Table(title=title, title_justify="left", box=rich.box.SIMPLE_HEAD, padding=0, pad_edge=False)
+    shown.add_column("model", overflow="fold")
+    for head in heads:
+        shown.add_column(head, justify="right", no_wrap=True)
+    for model, forms in groupby(summary.forms(rows), key=lambda form: form.model):
+        shown.add_row(model)
+        for form in forms:
+            own = [row for row in rows if row.form == form]
+            shown.add_row(f"  {form.label}", *(show(own) for show in heads.values()))
+    return shown
 
 
 def percent(share: float) -> str:
