@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -26,13 +27,23 @@ def workplace(write_recipe, tmp_path_factory) -> Path:
     # A dry run looks whether the data of `recipes/real.yaml` is there.
     (folder.parent / "shared/data/cc100-mini").mkdir(parents=True)
     shutil.copytree(ROOT / "recipes", folder / "recipes")
-    tiny = write_recipe("xnli", "wikiann").read_text(encoding="utf-8")
-    (folder / "recipes" / "demo.yaml").write_text(tiny.replace("name: tiny", "name: demo"), encoding="utf-8")
+    (folder / "tests").mkdir()
+    for name in ("tests/data", "models"):
+        (folder / name).symlink_to(ROOT / name)
+    tiny = yaml.safe_load(write_recipe("xnli", "wikiann").read_text(encoding="utf-8"))
+    tiny |= {"name": "demo", "export": {"precisions": ["int8"]}}
+    (folder / "recipes" / "demo.yaml").write_text(yaml.safe_dump(tiny, sort_keys=False), encoding="utf-8")
+    data = folder.parent / "shared/data"
+    for name in ("xnli", "panx"):
+        (data / name).mkdir()
+        for split in ("train-en", *(f"dev-{code}" for code in ("en", "ru", "hi", "tr", "sw", "ur"))):
+            (data / name / f"{split}.tsv.xz").touch()
+    (data / "cc100-mini/en.txt").write_text("A text.\n", encoding="utf-8")
     return folder
 
 
 def test_the_readme_has_commands_of_both_kinds():
-    assert {command.split()[0] for command in COMMANDS} == {"make", "halfling"}
+    assert {command.split()[0] for command in COMMANDS} == {"make", "halfling", "."}
 
 
 @pytest.mark.parametrize("command", [command for command in COMMANDS if command.startswith("make ")])
@@ -45,7 +56,8 @@ def test_each_target_of_make_is_there(command):
 @pytest.mark.slow
 def test_every_command_works_in_its_order(halfling, workplace):
     for command in COMMANDS:
-        name, *words = shlex.split(command)
+        # The page trains until the labels are learned; here a command is to work.
+        name, *words = shlex.split(re.sub(r"--epochs \d\d", "--epochs 3", command))
         if name == "halfling":
             ended = halfling(*words, cwd=workplace)
             assert ended.status == 0, f"{command}: {ended.err}"
@@ -53,7 +65,7 @@ def test_every_command_works_in_its_order(halfling, workplace):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("number", "said"), [(0, r"tensor\(\[\d, \d\]\) tensor\("), (1, r"\(.*\) \d\n$")])
+@pytest.mark.parametrize(("number", "said"), [(0, r"\(.*\) \d\n"), (1, r"tensor\(\[\d, \d\]\) tensor\(")])
 def test_the_python_examples_work(number, said, workplace):
     code = fenced("python")[number]
     done = subprocess.run([sys.executable, "-c", code], cwd=workplace, capture_output=True, text=True, check=False)

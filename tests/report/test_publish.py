@@ -21,6 +21,7 @@ from halfling.models.load import load_model, load_tokenizer, weights_sha256
 from halfling.records import Manifest, MaskedLoss
 from halfling.report.publish import PublishSettings, publish
 
+MEASURED = {"runtime": "pytorch", "precision": "float32"}
 CURVE = [{"step": 25 * n, "loss": 9 - n / 10} for n in range(1, 31)]
 
 
@@ -69,7 +70,7 @@ def measured(write, quality, tmp_path):
     line = MaskedLoss(model="teacher", language="sw", loss=6.25, num_masked=9).model_dump_json()
     (held_out / "masked_lm.jsonl").write_text(line + "\n")
     return {
-        "quality": write("scores", [quality("teacher", seed=s, score=0.4 + s / 10) for s in (0, 1)]),
+        "quality": write("scores", [quality("teacher", seed=s, score=0.4 + s / 10, **MEASURED) for s in (0, 1)]),
         "lm": held_out,
     }
 
@@ -180,7 +181,7 @@ def test_a_published_early_exit_model_loads_and_exits_where_there_is_no_halfling
 
 
 def test_a_fine_tuned_models_card_says_what_it_is_for_and_how_good_it_is(tagger, quality, write, tmp_path):
-    lines = [quality("student", seed=s, f1=0.4 + s / 10, accuracy=0.9) for s in (0, 1)]
+    lines = [quality("student", seed=s, f1=0.4 + s / 10, accuracy=0.9, **MEASURED) for s in (0, 1)]
     published(tagger, tmp_path / "out", {"quality": write("scores", lines)}, licence="mit", base_model="a/base")
     card = ModelCard.load(tmp_path / "out" / "README.md")
     about = card.data

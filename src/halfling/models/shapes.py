@@ -38,13 +38,7 @@ def shape_of(config: XLMRobertaConfig) -> EncoderShape:
 
 
 def require_room(config: XLMRobertaConfig, tokens: int, model: Path | str, setting: str = "max_tokens") -> None:
-    """Refuse inputs that are longer than a model reads.
-
-    Args:
-        config: The model's.
-        tokens: The longest input, as `setting` says.
-        model: For the message.
-        setting: What the user sets lower.
+    """Refuse inputs that are longer than a model reads: `setting` is what the user then sets lower.
 
     Raises:
         HalflingError: `tokens` is more than the model's positions.

@@ -35,13 +35,7 @@ def render_page(
 ) -> str:
     """Return the page as HTML; every word in it is escaped, only the plots are taken as they are.
 
-    Args:
-        title: Heading of the page.
-        note: What the reader must know first; may be empty.
-        headlines: The results in figures, one for each task that has two models.
-        sections: One for each task.
-        results: All rows.
-        csv: The text of `results.csv`, kept in the page for download.
+    There is a headline for each task that has two models; `csv` is the text of `results.csv`, kept for download.
     """
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.globals |= {"inline": _inline, "meaning": meaning, "words": WORDS, "columns": COLUMNS}

@@ -86,11 +86,7 @@ def mean_score(rows: Iterable[Result], codes: Sequence[str], *, trained_on: bool
 def savings(rows: Sequence[Result], costs: Sequence[Cost], exit_suffix: str, order: Sequence[str]) -> list[Saving]:
     """Return what exits save where a model was measured with and without, in the same runtime and precision.
 
-    Args:
-        rows: Of one task.
-        costs: Of the same.
-        exit_suffix: An early-exit model is named as its plain student, and this.
-        order: In which languages come.
+    Rows and costs are of one task. An early-exit model is named as its plain student, and `exit_suffix`.
     """
     cells: dict[tuple[Form, str], list[Result]] = {}
     for row in rows:

@@ -39,11 +39,7 @@ def encode(examples: Sequence[Example], tokenizer: Any, max_tokens: int) -> list
 
     Words are matched to sub-words by the tokenizer's own word numbers, not by counting: a word that the tokenizer turns
     into nothing (a zero-width character) must not shift the labels after it.
-
-    Args:
-        examples: Texts, pairs or words, of one task.
-        tokenizer: Of transformers.
-        max_tokens: The longest input, special tokens included.
+    `max_tokens` counts special tokens too.
     """
     return [
         one
@@ -76,10 +72,7 @@ def _encode(examples: Sequence[Example], tokenizer: Any, max_tokens: int) -> Ite
 def training_row(example: Example, encoded: Encoded, labels: Sequence[str]) -> dict[str, Any]:
     """Return what training reads: `input_ids`, and `labels`, a number or one for each token (-100 where none).
 
-    Args:
-        example: With its labels by name.
-        encoded: The same example.
-        labels: The model's, in the order of their numbers.
+    `labels` are the model's, in the order of their numbers.
     """
     if not isinstance(example, TaggedExample):
         return {"input_ids": encoded.ids.tolist(), "labels": labels.index(example.label)}

@@ -50,7 +50,6 @@ def predict(
 
     Args:
         model: A plain Hugging Face classifier, or an early-exit one. It runs where it is, in evaluation mode.
-        encoded: What to answer.
         batch_size: Examples at a time; it changes speed, not answers.
         policy: Where an early-exit model's inputs exit; the model's own when absent.
         all_exits: Compute and return every exit's logits, for calibration; nobody exits early.
@@ -86,7 +85,6 @@ def answers(
 
     Args:
         logits: [picked, classes] of each.
-        encoded: What was answered.
         labels: The model's, in the order of their numbers.
         words: How many words each sentence has; None for texts. A word without a place is outside.
     """

@@ -23,7 +23,6 @@ def preset(name: str, data: str, changes: dict[str, Any] | None = None) -> dict[
     """Return a preset as fields of a `Task`.
 
     Args:
-        name: Of the preset.
         data: A folder with the preset's files, a folder in the form of its data set on the hub, or "hub".
         changes: Fields that differ, for instance `languages`.
 
