@@ -48,8 +48,3 @@ def test_a_failing_process_is_named_with_the_last_line_of_its_stderr():
 def test_a_process_that_does_not_end_with_its_peak_is_refused(said):
     with pytest.raises(HalflingError, match="expected a last line"):
         peak_bytes([sys.executable, "-c", f"print({said!r})"])
-
-
-def test_a_program_that_is_not_there_is_one_clear_line():
-    with pytest.raises(HalflingError, match=r"^no-such-program: cannot be started"):
-        peak_bytes(["no-such-program"])

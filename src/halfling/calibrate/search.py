@@ -35,7 +35,7 @@ class Options:
 
 
 class Found(NamedTuple):
-    """Exits in use and their thresholds, as in `records.ExitPolicy`."""
+    """Exits in use and their thresholds, as in `ExitPolicy`."""
 
     layers: tuple[int, ...]
     thresholds: tuple[float, ...]

@@ -34,13 +34,10 @@ def peak_bytes(command: Sequence[str]) -> int:
     only the process itself can read its own mark at its end. Lines before that one are free.
 
     Raises:
-        HalflingError: The process cannot start, fails, or does not end with that line.
+        HalflingError: The process fails, or does not end with that line.
     """
     name = " ".join(command[:3])
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, encoding="utf-8", check=False)
-    except OSError as error:
-        raise HalflingError(f"{name}: cannot be started ({error.strerror})") from error
+    done = subprocess.run(command, capture_output=True, text=True, encoding="utf-8", check=False)
     if done.returncode != 0:
         why = _last_line(done.stderr) or "nothing on stderr"
         raise HalflingError(f"{name}: memory measurement failed with status {done.returncode}: {why}")

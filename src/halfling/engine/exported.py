@@ -32,10 +32,6 @@ class Exported(Record):
     files: dict[str, str] = Field(description="path -> SHA-256 of its every byte")
     checksum: str = Field("", description="SHA-256 of this record while this field is empty")
 
-    def sealed(self) -> "Exported":
-        """Return this record with its checksum."""
-        return self.model_copy(update={"checksum": checksum_of(self)})
-
     @property
     def decides_in_graph(self) -> bool:
         """Whether one graph can decide for a sentence: patience compares exits, and tokens leave one by one."""

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float32, Int
+from jaxtyping import Bool, Float32, Int, Int32
 
 from halfling.engine import packing
 from halfling.engine.backends import Backend
@@ -66,15 +66,13 @@ class AdaptiveLoop:
         hidden: Any = self._embed(chosen, layout)
         bias, staying = layout.bias(), np.arange(len(chosen))
         counts = np.array([len(one.picked) for one in chosen])
+        picked = _picked(chosen, layout)
         doubt = criteria.Doubt(self.policy)
         answers: dict[int, Answer] = {}
         for segment, layer in enumerate(self.policy.layers):
-            ends = np.cumsum(counts[staying])
-            places = np.concatenate([chosen[number].picked for number in staying])
-            picked = np.zeros(_room(layout, len(places), len(staying)), np.int32)
-            picked[: len(places)] = places + np.repeat(layout.starts, counts[staying])
             hidden, logits = self.backend.run(segment, hidden, bias, picked)
-            unsure = doubt(logits[: len(places)], counts[staying] if self.tagging else None)
+            ends = np.cumsum(counts[staying])
+            unsure = doubt(logits[: ends[-1]], counts[staying] if self.tagging else None)
             leaves = self._leaves(segment, unsure, None if imposed is None else imposed[staying])
             for place in leaves.nonzero()[0].tolist():
                 number, end = int(staying[place]), int(ends[place])
@@ -85,6 +83,7 @@ class AdaptiveLoop:
                 doubt.stay((~leaves).nonzero()[0])
                 staying = staying[~leaves]
                 hidden, layout, bias = self._keep(hidden, layout, bias, ~leaves)
+                picked = _picked([chosen[number] for number in staying], layout)
         return [answers[number] for number in range(len(chosen))]
 
     def _leaves(self, segment: int, unsure: np.ndarray, imposed: np.ndarray | None) -> Bool[np.ndarray, " staying"]:
@@ -131,6 +130,12 @@ def _passes(lengths: list[int]) -> Iterator[list[int]]:
         yield some
 
 
-def _room(layout: packing.Layout, answers: int, sequences: int) -> int:
+def _picked(sequences: list[Encoded], layout: packing.Layout) -> Int32[np.ndarray, " room"]:
+    """Return where in the rows the places picked lie, filled up with zeros."""
+    counts = [len(one.picked) for one in sequences]
+    places = np.concatenate([one.picked for one in sequences]) + np.repeat(layout.starts, counts)
     # One row: as many answers as tokens, so that a length of row is one shape.
-    return layout.tokens if layout.rows == 1 and answers != sequences else packing.bucket_answers(answers)
+    as_tokens = layout.rows == 1 and len(places) != len(sequences)
+    picked = np.zeros(layout.tokens if as_tokens else packing.bucket_answers(len(places)), np.int32)
+    picked[: len(places)] = places
+    return picked

@@ -29,7 +29,9 @@ def agreement(trained: Trained, examples: Sentences, out: Path, backend: Backend
     """
     engine = AdaptiveEngine.from_pretrained(out, backend)
     some = [ids for ids in examples.ids if len(ids) > 2][:num]  # of words that are all unreadable nothing is left
-    sequences = [Encoded(np.array(ids), _picked(ids, trained.kind)) for ids in some]
+    # Every token of a tagger but the special ones, so that none escapes the comparison.
+    by_token = trained.kind == "token"
+    sequences = [Encoded(np.array(ids), np.arange(1, len(ids) - 1) if by_token else np.arange(1)) for ids in some]
     largest, equal = 0.0, []
     expected = [trained.exit_logits(one.ids.tolist()) for one in sequences]
     for layer in engine.exported.policy.layers:
@@ -41,8 +43,3 @@ def agreement(trained: Trained, examples: Sentences, out: Path, backend: Backend
     return Agreement(
         backend=backend, num_sentences=len(sequences), largest_difference=largest, equal_labels=float(np.mean(equal))
     )
-
-
-def _picked(ids: list[int], kind: str) -> np.ndarray:
-    # Every token of a tagger but the special ones, so that none escapes the comparison.
-    return np.arange(1, len(ids) - 1) if kind == "token" else np.zeros(1, np.int64)

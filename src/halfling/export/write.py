@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 
 from halfling.engine.backends import MODULES
 from halfling.engine.embeddings import write_embeddings
-from halfling.engine.exported import EXPORTED, BackendName, Exported, Precision, segment_name
+from halfling.engine.exported import EXPORTED, BackendName, Exported, Precision, checksum_of, segment_name
 from halfling.engine.text import SENTENCEPIECE_FILE, SentencePieces, TokenizersPieces
 from halfling.errors import HalflingError
 from halfling.export.check import agreement
@@ -99,7 +99,8 @@ def export(
         shutil.copytree(model, out / "torch", ignore=left_out, dirs_exist_ok=True)
     written = (path for path in sorted(out.rglob("*")) if path.is_file() and path.name != TASK_SOURCES)
     files = {path.relative_to(out).as_posix(): sha256(path) for path in written}
-    exported.model_copy(update={"files": files}).sealed().write(out / EXPORTED)
+    exported = exported.model_copy(update={"files": files})
+    exported.model_copy(update={"checksum": checksum_of(exported)}).write(out / EXPORTED)
     whole.write(out)
     agreements = [agreement(trained, examples, out, backend) for backend in chosen]
     for one in agreements:
