@@ -114,7 +114,7 @@ def windows(pieces: list[list[int]], max_tokens: int) -> list[Encoded]:
 def split_words(text: str) -> list[tuple[int, int]]:
     """Return where the words of a text begin and end: at white space, with punctuation around a word on its own.
 
-    This is how WikiANN's sentences come, which taggers are trained on. Scripts without spaces give one long word
+    This is how sentences for taggers mostly come. Scripts without spaces give one long word
     for each run: pass a list of words to cut them otherwise.
     """
     found: list[tuple[int, int]] = []

@@ -59,7 +59,7 @@ class TradeOff(Record):
     layers: tuple[int, ...]
     thresholds: tuple[float, ...]
     patience: int | None = None
-    quality: float = Field(description="accuracy (XNLI) or span F1 (WikiANN), 0..1")
+    quality: float = Field(description="the score that calibration holds (`Calibration.metric`), 0..1")
     drop: float = Field(0.0, description="points (0..100) of quality below no exits")
     drop_bound: float = Field(0.0, description="what the drop does not exceed, with the calibration's confidence")
     flops_share: float = Field(description="arithmetic with exits / without")

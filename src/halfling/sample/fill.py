@@ -36,7 +36,7 @@ def fill(template: str, bound: Binding) -> str:
 
 
 def tag(template: str, bound: Binding) -> list[tuple[str, str]]:
-    """Return the sentence's tokens with their IOB2 tags, punctuation apart as in WikiANN."""
+    """Return the sentence's tokens with their IOB2 tags, punctuation apart."""
     tagged = []
     for piece in _TOKEN.finditer(template):
         kind = TAG_OF_LIST.get(piece[2] or "")

@@ -19,7 +19,7 @@ TAG_OF_LIST = {
     "organisation": "ORG",
     "firm": "ORG",
 }
-"""Which lists hold names, and the WikiANN class of each."""
+"""Which lists hold names, and the class of each."""
 
 _DATA = Path(__file__).parent / "data"
 _HELD_OUT_EVERY = 3
