@@ -2,6 +2,7 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -9,7 +10,7 @@ from transformers import AutoTokenizer, XLMRobertaForMaskedLM, XLMRobertaForToke
 from transformers.utils import logging
 
 from halfling.errors import HalflingError
-from halfling.models.load import load_model, load_tokenizer, save_masked_lm
+from halfling.models.load import fetched, load_model, load_tokenizer, save_masked_lm
 
 
 def test_only_a_plain_models_weights_and_settings_are_written(tmp_path, write_masked_lm, tiny_tokenizer):
@@ -158,3 +159,11 @@ print(type(AutoModelForTokenClassification.from_pretrained(sys.argv[1])).__modul
     ran = subprocess.run([sys.executable, "-c", program, str(folder)], capture_output=True, text=True, check=False)
     assert ran.returncode == 0, ran.stderr
     assert ran.stdout.split() == ["halfling.models.early_exit"]
+
+
+def test_a_mistyped_path_is_no_hub_id(tmp_path, monkeypatch):
+    monkeypatch.setattr("halfling.models.load.snapshot_download", lambda *_, **__: pytest.fail("asked the hub"))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs").mkdir()
+    for place in ("runs/intnts", "a", "a/b/c", "./a/b", "/a", "~/a"):
+        assert fetched(place) == Path(place)

@@ -19,7 +19,7 @@ CHILD = """
 import json, sys, time, urllib.request
 from pathlib import Path
 from halfling.errors import HalflingError
-from halfling.models.load import load_tokenizer
+from halfling.models.load import fetched, load_tokenizer
 from halfling.training.pretrain import TeacherSettings, build_teacher
 from halfling.tokens.tokenizer import TokenizerSettings, build_tokenizer
 
@@ -29,7 +29,9 @@ def attempt(what, source):
     folder = out / f"{what}-{source.replace('/', '-')}"
     folder.mkdir(exist_ok=True)
     try:
-        if what == "tokenizer":
+        if what == "folder":
+            assert (fetched(source) / "config.json").is_file()
+        elif what == "tokenizer":
             build_tokenizer(settings=TokenizerSettings(source=source), corpus=out, out=folder)
         else:
             settings = TeacherSettings(source=source, epochs=0)
@@ -43,10 +45,12 @@ def attempt(what, source):
 for source in ("FacebookAI/xlm-roberta-large", "FacebookAI/absent"):
     attempt("tokenizer", source)
     attempt("teacher", source)
+    attempt("folder", source)
 urllib.request.urlopen(endpoint + "/stop").read()
 time.sleep = lambda seconds: None  # between the client's tries
 attempt("tokenizer", "FacebookAI/unreachable")
 attempt("teacher", "FacebookAI/unreachable")
+attempt("folder", "FacebookAI/unreachable")
 """
 
 
@@ -127,9 +131,10 @@ def test_teacher_and_tokenizer_come_from_the_hub_and_what_does_not_come_is_one_l
     said = {(what, source): text for what, source, text in map(json.loads, found.stdout.splitlines())}
     assert said.pop(("tokenizer", NAME)) == ""
     assert said.pop(("teacher", NAME)) == ""
+    assert said.pop(("folder", NAME)) == ""
     teacher = tmp_path / "out" / "teacher-FacebookAI-xlm-roberta-large"
     assert XLMRobertaForMaskedLM.from_pretrained(teacher).config.vocab_size == 42
-    assert len(said) == 4
+    assert len(said) == 6
     for (_, source), text in said.items():
         assert source in text
         assert "loaded" in text

@@ -47,7 +47,7 @@ def _one(one: Parameter, text: str | None, *, required: bool) -> Asked:
         return _named(name)
     if annotation in (Path, Path | str):
         how = typer.Argument(metavar=name.upper(), help=text)
-        read_place = place if annotation == Path | str else Path
+        read_place = _model if name in _MODELS else place if annotation == Path | str else Path
         return Asked((parameter(name, str, how),), lambda given: {name: read_place(given[name])})
     if annotation == Path | None:
         how = typer.Option(_option(name), help=text, metavar="FOLDER", rich_help_panel=_INPUTS)
@@ -64,6 +64,16 @@ def _one(one: Parameter, text: str | None, *, required: bool) -> Asked:
 
         return Asked(task_options(), read)
     raise TypeError(f"{name}: no way to ask for a {annotation} on the command line")
+
+
+_MODELS = ("encoder", "finetuned", "model", "teacher")
+"""Inputs that may be named by a hub id."""
+
+
+def _model(value: str) -> Path:
+    from halfling.models.load import fetched  # torch takes seconds
+
+    return fetched(value)
 
 
 def _folders(name: str, text: str | None, *, required: bool) -> Asked:
@@ -92,7 +102,7 @@ def _named(name: str) -> Asked:
                 raise typer.BadParameter(f"{said!r}: expected NAME=FOLDER")
             if key in folders:
                 raise typer.BadParameter(f"{key!r} stands there twice: name each {singular} once")
-            folders[key] = Path(folder)
+            folders[key] = _model(folder)
         return {name: folders}
 
     how = typer.Option(_option(singular), help="Repeat.", metavar="NAME=FOLDER", rich_help_panel=_INPUTS)

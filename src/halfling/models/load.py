@@ -6,6 +6,7 @@ A folder's own code is never run (`trust_remote_code=False`; unsaid, transformer
 from pathlib import Path
 from typing import Any
 
+from huggingface_hub import snapshot_download
 from torch import Tensor
 from transformers import (
     AutoTokenizer,
@@ -18,6 +19,23 @@ from transformers.utils import logging
 
 from halfling.errors import HalflingError
 from halfling.files import digest
+
+
+def fetched(place: str) -> Path:
+    """Return a model's folder: one here, or one of the hub, brought into its cache.
+
+    A name of two parts is a hub id where no folder here begins as it does: a mistyped path asks nobody.
+
+    Raises:
+        HalflingError: The hub has no such model, or cannot be reached.
+    """
+    folder = Path(place)
+    if folder.exists() or len(folder.parts) != 2 or place[0] in "./~" or Path(folder.parts[0]).exists():
+        return folder
+    try:
+        return Path(snapshot_download(place, allow_patterns=["*.json", "*.model", "model*.safetensors"]))
+    except Exception as error:
+        raise _unreadable(place, "model", error) from error
 
 
 def load_tokenizer(source: str | Path) -> PreTrainedTokenizerBase:
