@@ -5,6 +5,7 @@ from halfling import __version__
 COMMANDS = [
     "run",
     "sample",
+    "corpus plan",
     "corpus build",
     "corpus verify",
     "tokenizer",
@@ -14,14 +15,16 @@ COMMANDS = [
     "finetune",
     "exits",
     "calibrate",
-    "evaluate quality",
-    "evaluate masked-lm",
-    "evaluate costs",
+    "export",
+    "quality",
+    "masked-lm",
+    "costs",
+    "evaluate",
     "report",
     "publish",
-    "export",
     "predict",
     "flops",
+    "tasks show",
 ]
 
 

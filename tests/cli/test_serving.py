@@ -8,27 +8,6 @@ import sys
 import pytest
 
 
-def _contents(folder):
-    """Return when each file was written; a lock in which nothing stands is none."""
-    return {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file() and path.stat().st_size}
-
-
-@pytest.fixture
-def error(halfling, tmp_path):
-    """A function that calls `halfling`, checks that it fails with one line and writes nothing, and returns the line."""
-
-    def call(*argv: object) -> str:
-        before = _contents(tmp_path)
-        said = halfling(*argv)
-        assert said.status == 1, said
-        assert len(said.err.splitlines()) == 1, said.err
-        assert said.out == ""
-        assert _contents(tmp_path) == before
-        return said.err.removeprefix("error: ").strip()
-
-    return call
-
-
 @pytest.fixture
 def exported(halfling, write_tagger, tmp_path):
     """An exported tagger."""

@@ -13,6 +13,7 @@ from halfling.cli.inputs import ask
 from halfling.cli.settings import setting_options, shown
 from halfling.cli.stages import command_of
 from halfling.pipeline.stages import KINDS, Kind
+from halfling.tasks.task import Task
 
 KIND = pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
 
@@ -81,12 +82,15 @@ def test_text_stays_text_and_a_nested_setting_has_its_option():
 
 def read(kind: Kind, **given) -> dict:
     """Return the inputs that are read of what the command line gave."""
-    return {role: value for one in ask(kind) for role, value in one.read(given).items()}
+    asked = ask(kind)
+    all_given = {parameter.name: None for one in asked for parameter in one.parameters} | given
+    return {role: value for one in asked for role, value in one.read(all_given).items()}
 
 
 def test_places_folders_and_what_is_left_out():
-    inputs = read(KINDS["finetune"], encoder=Path("e"), data="hub", teacher=Path("t"), packed=None)
-    assert inputs == {"encoder": Path("e"), "data": "hub", "teacher": Path("t")}
+    inputs = read(KINDS["finetune"], encoder="e", task_train=["a.csv"], teacher=Path("t"))
+    assert inputs == {"encoder": Path("e"), "task": Task(train={"en": "a.csv"}), "teacher": Path("t")}
+    assert read(KINDS["exits"], finetuned="m") == {"finetuned": Path("m")}
     assert read(KINDS["corpus"], source="https://host/x") == {"source": "https://host/x"}
     assert read(KINDS["corpus"], source="x") == {"source": Path("x")}
 
