@@ -70,6 +70,38 @@ def test_a_setting_is_given_as_an_option_or_by_its_key(halfling, tmp_path):
     assert said.err.startswith("error: SampleSettings: lines: Input should be a valid integer")
 
 
+def test_a_boolean_and_a_list_are_given_as_options(halfling, source, tmp_path):
+    def settings(*given):
+        said = halfling("corpus", "build", source, tmp_path / "out", "--total-bytes", "3kB", *given, "--json")
+        assert said.status == 0, said.err
+        return json.loads(said.out)["settings"]
+
+    by_option = settings("--languages", "en,sw", "--keep-rejected", "--floors", "{sw: 1kB}")
+    assert by_option == settings("languages=[en,sw]", "keep_rejected=true", "floors={sw: 1kB}")
+    assert (by_option["languages"], by_option["keep_rejected"]) == (["en", "sw"], True)
+    assert by_option["floors"] == {"sw": 1000}
+    assert settings("--languages", "[en, sw]")["keep_rejected"] is False
+
+
+def test_one_word_for_a_set_of_languages_is_the_set(halfling, source):
+    planned = [
+        json.loads(halfling("corpus", "plan", *given, "--source", source, "--json").out)["languages"]
+        for given in (["languages=all"], [])
+    ]
+    assert planned[0] == planned[1]
+
+
+def test_a_list_of_numbers_may_have_brackets_or_none(write_masked_lm, halfling, error, tmp_path):
+    from halfling.cli.settings import overrides_in
+
+    kind = KINDS["exits"].settings
+    given = {one.name: None for one in setting_options(kind)}
+    assert overrides_in(given | {"setting_layers": "1,2"}, kind) == ["layers=[1,2]"]
+    assert overrides_in(given | {"setting_layers": "[1,2]"}, kind) == ["layers=[1,2]"]
+    said = error("exits", write_masked_lm(tmp_path / "model"), tmp_path / "out", "--layers", "one,two")
+    assert said.startswith("ExitsSettings: layers.0: Input should be a valid integer")
+
+
 def test_text_stays_text_and_a_nested_setting_has_its_option():
     from halfling.cli.settings import overrides_in
 
