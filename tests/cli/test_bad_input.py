@@ -14,24 +14,8 @@ from halfling.training import labelled
 DOCUMENT = "A document of some words, long enough to be kept.\n\n"
 PAIRS = "Anna lives in Rome\tAnna lives\tentailment\n" * 8
 SENTENCES = "Anna\tB-PER\nlives\tO\n\n" * 8
-
-
-@pytest.fixture
-def error(halfling, tmp_path):
-    """A function that calls `halfling`, checks that it fails with one line, and returns that line."""
-
-    def call(*argv: object) -> str:
-        said = halfling(*argv)
-        assert said.status == 1, said.err
-        stages = [line for line in said.err.splitlines() if line.startswith("[")]
-        assert all(" done " in line for line in stages)
-        lines = said.err.splitlines()[len(stages) :]
-        assert len(lines) == 1, said.err
-        assert said.out == ""
-        assert not list(tmp_path.rglob("out"))
-        return lines[0].removeprefix("error: ")
-
-    return call
+FILES = {"xnli": "xnli/train-en.tsv.xz", "wikiann": "panx/train-en.tsv.xz"}
+TASKS = pytest.mark.parametrize(("task", "text"), [("xnli", PAIRS), ("wikiann", SENTENCES)], ids=FILES)
 
 
 @pytest.fixture
@@ -49,12 +33,24 @@ def write(tmp_path):
 
 
 @pytest.fixture
+def labelled_data(write, tmp_path):
+    """A function that writes a preset's English training file, and returns its data folder and how to name them."""
+
+    def at(task: str, text: str, share: float = 1.0) -> tuple[Path, list[object]]:
+        path = write(f"data/{FILES[task]}", text, share)
+        # No dev of the preset's own: it would have to be there.
+        return tmp_path / "data", ["--task", task, "--data", tmp_path / "data", "--dev", path, "--max-tokens", 16]
+
+    return at
+
+
+@pytest.fixture
 def recipe(tmp_path):
     """A function that writes a recipe whose text and data lie in `data`."""
 
     def at(**changes) -> Path:
         path = tmp_path / "my.yaml"
-        small = {"name": "my", "data": str(tmp_path / "data"), "text": "{data}/cc100", "finetune": {"xnli": {}}}
+        small = {"name": "my", "data": str(tmp_path / "data"), "text": "{data}/cc100", "tasks": ["xnli"]}
         path.write_text(yaml.safe_dump(small | changes))
         return path
 
@@ -81,32 +77,44 @@ def test_a_wrong_path_of_text_within_a_recipe(error, recipe, tmp_path):
         ("pack", "NOWHERE", "NOWHERE", "OUT"),
         ("teacher", "NOWHERE", "NOWHERE", "OUT"),
         ("distill", "NOWHERE", "NOWHERE", "OUT"),
-        ("finetune", "NOWHERE", "NOWHERE", "OUT", "task=xnli"),
-        ("exits", "NOWHERE", "NOWHERE", "OUT", "task=xnli"),
-        ("calibrate", "NOWHERE", "NOWHERE", "OUT", "task=xnli"),
-        ("evaluate", "quality", "NOWHERE", "NOWHERE", "OUT", "task=xnli", "model=any"),
-        ("evaluate", "costs", "NOWHERE", "OUT", "task=xnli", "--model", "any=NOWHERE"),
+        ("finetune", "NOWHERE", "OUT", "--train", "FILE"),
+        ("finetune", "FOLDER", "OUT", "--train", "NOWHERE"),
+        ("exits", "NOWHERE", "OUT"),
+        ("calibrate", "NOWHERE", "OUT"),
+        ("export", "NOWHERE", "OUT"),
+        ("export", "FOLDER", "OUT", "--policy", "NOWHERE"),
+        ("quality", "OUT", "--model", "any=NOWHERE"),
+        ("costs", "OUT", "--model", "any=NOWHERE"),
+        ("evaluate", "OUT", "--model", "any=NOWHERE"),
+        ("masked-lm", "NOWHERE", "NOWHERE", "OUT", "model=any"),
+        ("publish", "NOWHERE", "OUT", "title=any"),
         ("report", "OUT", "--from", "NOWHERE"),
     ],
-    ids=lambda command: " ".join(word for word in command if word.islower() and "=" not in word and "-" not in word),
+    ids=" ".join,
 )
 def test_a_wrong_path_of_a_stage(command, error, tmp_path):
-    places = {"NOWHERE": tmp_path / "nowhere", "OUT": tmp_path / "runs/out", "any=NOWHERE": f"any={tmp_path}/nowhere"}
+    (tmp_path / "data").mkdir()
+    (tmp_path / "train.csv").write_text("text,label\na,b\nc,d\n")
+    places = {"NOWHERE": tmp_path / "nowhere", "any=NOWHERE": f"any={tmp_path}/nowhere", "OUT": tmp_path / "runs/out"}
+    places |= {"FILE": tmp_path / "train.csv", "FOLDER": tmp_path / "data"}
     assert f"at {tmp_path}/nowhere: " in error(*(places.get(word, word) for word in command))
-    assert not (tmp_path / "runs").exists()
 
 
-def test_an_existing_folder_that_holds_no_model(error, write, tmp_path):
-    write("data/xnli/train-en.tsv.xz", PAIRS)
-    said = error("finetune", tmp_path / "data", tmp_path / "data", tmp_path / "out", "task=xnli")
-    assert said.startswith(f"{tmp_path}/data: no model could be loaded from this folder or hub id")
+def test_an_existing_folder_that_holds_no_model(error, labelled_data, tmp_path):
+    folder, options = labelled_data("xnli", PAIRS)
+    (tmp_path / "empty").mkdir()
+    said = error("finetune", folder, tmp_path / "out", *options)
+    assert said.startswith(f"{folder}: no model could be loaded from this folder or hub id")
+    for command in ("exits", "calibrate", "export"):
+        said = error(command, tmp_path / "empty", tmp_path / "out")
+        assert said == f"{tmp_path}/empty: no model here (no config.json): name a fine-tuned model's folder"
 
 
-def test_a_folder_of_students_is_no_model_and_names_the_last(error, write, write_masked_lm, tmp_path):
-    write("data/xnli/train-en.tsv.xz", PAIRS)
+def test_a_folder_of_students_is_no_model_and_names_the_last(error, labelled_data, write_masked_lm, tmp_path):
+    _, options = labelled_data("xnli", PAIRS)
     for epoch in (1, 5, 10):
         write_masked_lm(tmp_path / f"uniform/epoch-{epoch}")
-    said = error("finetune", tmp_path / "uniform", tmp_path / "data", tmp_path / "out", "task=xnli")
+    said = error("finetune", tmp_path / "uniform", tmp_path / "out", *options)
     assert said == (
         f"{tmp_path}/uniform: holds 3 models and is none: name one, for instance {tmp_path}/uniform/epoch-10"
     )
@@ -114,52 +122,49 @@ def test_a_folder_of_students_is_no_model_and_names_the_last(error, write, write
 
 def test_a_truncated_xz_of_the_corpus(error, write, tmp_path):
     path = write("cc100/en.txt.xz", DOCUMENT + os.urandom(5000).hex(), 0.5)
-    assert error("corpus", "build", path.parent, tmp_path / "out") == (
+    assert error("corpus", "build", path.parent, tmp_path / "out", goes_on=True) == (
         f"{path}: truncated after line 2: fetch the file again"
     )
 
 
-@pytest.mark.parametrize(
-    ("task", "file", "text"), [("xnli", "xnli/train-en.tsv.xz", PAIRS), ("wikiann", "panx/train-en.tsv.xz", SENTENCES)]
-)
-def test_a_truncated_xz_of_labelled_data(task, file, text, error, write, write_masked_lm, tmp_path):
-    path = write(f"data/{file}", text, 0.7)
+@TASKS
+def test_a_truncated_xz_of_labelled_data(task, text, error, labelled_data, write_masked_lm, tmp_path):
+    folder, options = labelled_data(task, text, share=0.7)
     encoder = write_masked_lm(tmp_path / "encoder")
-    said = error("finetune", encoder, tmp_path / "data", tmp_path / "out", f"task={task}", "max_tokens=16")
-    assert said.startswith(f"{path}: truncated after line ")
+    said = error("finetune", encoder, tmp_path / "out", *options)
+    assert said == f"{folder / FILES[task]}: truncated: fetch the file again"
 
 
 @pytest.mark.parametrize(
-    ("task", "file", "text", "said"),
+    ("task", "text", "where"),
     [
-        ("xnli", "xnli/train-en.tsv.xz", PAIRS + "a\tb\tmaybe\n", "line 9: label 'maybe' is outside the scheme"),
-        (
-            "wikiann",
-            "panx/train-en.tsv.xz",
-            SENTENCES + "Oslo\tB-GPE\n",
-            "line 25: label 'B-GPE' is outside the scheme",
-        ),
+        ("xnli", PAIRS + "a\tb\tmaybe\n", "row 9: label 'maybe' is none of the task's (entailment, neutral, contra"),
+        ("wikiann", SENTENCES + "Oslo\tB-GPE\n", "sentence 9: label 'B-GPE' is none of the task's (O, B-PER, I-PER, "),
     ],
 )
-def test_a_label_outside_the_scheme(task, file, text, said, error, write, write_masked_lm, tmp_path):
-    path = write(f"data/{file}", text)
+def test_a_label_outside_the_task(task, text, where, error, labelled_data, write_masked_lm, tmp_path):
+    folder, options = labelled_data(task, text)
     encoder = write_masked_lm(tmp_path / "encoder")
-    command = ("finetune", encoder, tmp_path / "data", tmp_path / "out", f"task={task}", "max_tokens=16")
-    assert error(*command).startswith(f"{path}, {said}: allowed are ")
+    said = error("finetune", encoder, tmp_path / "out", *options)
+    assert said.startswith(f"{folder / FILES[task]}, {where}")
+    assert "; the data have " in said
 
 
 @pytest.mark.parametrize("text", ["", "\n\n\n"], ids=["nothing", "blank lines"])
 def test_an_empty_language_of_the_corpus(text, error, write, tmp_path):
     write("cc100/en.txt.xz", DOCUMENT)
     path = write("cc100/sw.txt.xz", text)
-    assert error("corpus", "build", path.parent, tmp_path / "out").startswith(f"{path}: holds no document: ")
+    assert error("corpus", "build", path.parent, tmp_path / "out", goes_on=True).startswith(
+        f"{path}: holds no document: "
+    )
 
 
-def test_an_empty_language_of_labelled_data(error, write, write_masked_lm, tmp_path):
-    path = write("data/panx/train-en.tsv.xz", "")
+@TASKS
+def test_an_empty_language_of_labelled_data(task, text, error, labelled_data, write_masked_lm, tmp_path):
+    folder, options = labelled_data(task, "")
     encoder = write_masked_lm(tmp_path / "encoder")
-    command = ("finetune", encoder, tmp_path / "data", tmp_path / "out", "task=wikiann", "max_tokens=16")
-    assert error(*command) == f"{path}: empty: expected labelled examples"
+    said = error("finetune", encoder, tmp_path / "out", *options)
+    assert said == f"{folder / FILES[task]}: empty: expected labelled examples"
 
 
 def test_a_misspelt_key_of_a_recipe_and_of_a_stage(error, recipe, tmp_path):
@@ -169,11 +174,18 @@ def test_a_misspelt_key_of_a_recipe_and_of_a_stage(error, recipe, tmp_path):
     assert said == "SampleSettings: unknown key line: the nearest known is lines"
 
 
-def test_inputs_longer_than_the_model_reads(error, write, write_masked_lm, tmp_path):
-    write("data/xnli/train-en.tsv.xz", PAIRS)
+def test_inputs_longer_than_the_model_reads(error, labelled_data, write_masked_lm, tmp_path):
+    _, options = labelled_data("xnli", PAIRS)
     encoder = write_masked_lm(tmp_path / "encoder")
-    said = error("finetune", encoder, tmp_path / "data", tmp_path / "out", "task=xnli", "max_tokens=65")
+    said = error("finetune", encoder, tmp_path / "out", *options, "--max-tokens", 65)
     assert said == f"{encoder}: reads at most 64 tokens, not max_tokens=65: set it lower"
+
+
+def test_a_reporter_that_is_unknown(error, labelled_data, write_masked_lm, tmp_path):
+    _, options = labelled_data("xnli", PAIRS)
+    encoder = write_masked_lm(tmp_path / "encoder")
+    said = error("finetune", encoder, tmp_path / "out", *options, "--report-to", "paper")
+    assert said.startswith("training: report_to=paper: not known to transformers: choose from none, ")
 
 
 def test_blocks_longer_than_a_model_reads(error, write_packed, full_blocks, write_masked_lm, tmp_path):
@@ -191,14 +203,14 @@ def test_an_output_below_a_file(error, tmp_path):
     assert error("sample", tmp_path / "file/out", "lines=4").startswith(f"{tmp_path}/file: ")
 
 
-def test_an_interruption_is_one_line_and_status_130(halfling, write, write_masked_lm, tmp_path, monkeypatch):
+def test_an_interruption_is_one_line_and_status_130(halfling, labelled_data, write_masked_lm, tmp_path, monkeypatch):
     def interrupted(*_):
         raise KeyboardInterrupt
 
-    write("data/xnli/train-en.tsv.xz", PAIRS)
+    _, options = labelled_data("xnli", PAIRS)
     monkeypatch.setattr(labelled, "train_resumably", interrupted)
     encoder = write_masked_lm(tmp_path / "encoder")
-    said = halfling("finetune", encoder, tmp_path / "data", tmp_path / "out", "task=xnli", "max_tokens=16")
+    said = halfling("finetune", encoder, tmp_path / "out", *options)
     assert said.status == 130
     assert said.err == "error: interrupted: the same command goes on from what is finished\n"
     assert not (tmp_path / "out").exists()

@@ -5,6 +5,7 @@ from halfling import __version__
 COMMANDS = [
     "run",
     "sample",
+    "corpus plan",
     "corpus build",
     "corpus verify",
     "tokenizer",

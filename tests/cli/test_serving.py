@@ -8,27 +8,6 @@ import sys
 import pytest
 
 
-def _contents(folder):
-    """Return when each file was written; a lock in which nothing stands is none."""
-    return {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file() and path.stat().st_size}
-
-
-@pytest.fixture
-def error(halfling, tmp_path):
-    """A function that calls `halfling`, checks that it fails with one line and writes nothing, and returns the line."""
-
-    def call(*argv: object) -> str:
-        before = _contents(tmp_path)
-        said = halfling(*argv)
-        assert said.status == 1, said
-        assert len(said.err.splitlines()) == 1, said.err
-        assert said.out == ""
-        assert _contents(tmp_path) == before
-        return said.err.removeprefix("error: ").strip()
-
-    return call
-
-
 @pytest.fixture
 def exported(halfling, write_tagger, tmp_path):
     """An exported tagger."""
@@ -91,6 +70,58 @@ def test_a_text_that_is_not_utf_8_and_one_too_many(error, exported, tmp_path):
     assert error("predict", exported, "--file", tmp_path / "latin.txt") == f"{tmp_path}/latin.txt: not UTF-8 (byte 1)"
     assert "texts were given too" in error("predict", exported, "Anna", "--file", tmp_path / "latin.txt")
     assert error("predict", exported, "--file", tmp_path / "absent").startswith(f"{tmp_path}/absent: No such file")
+
+
+@pytest.fixture
+def classifier(halfling, write_classifier, tiny_tasks, tmp_path):
+    """An exported classifier of single texts."""
+    model = write_classifier(tmp_path / "moods", tiny_tasks["moods"], [1, 3])
+    said = halfling("export", model, tmp_path / "served-moods", "--backends", "onnx")
+    assert said.status == 0, said.err
+    return tmp_path / "served-moods"
+
+
+def test_a_table_s_column_of_the_text_is_read_and_its_header_is_no_text(halfling, classifier, tmp_path):
+    (tmp_path / "new.csv").write_text('id,text\n1,"Anna, in Rome"\n2,\n3,"no ""yes"""\n', encoding="utf-8-sig")
+    said = halfling("predict", classifier, "--file", tmp_path / "new.csv")
+    assert (said.status, said.err) == (0, "")
+    assert [line.split("\t")[2] for line in said.out.splitlines()] == ["Anna, in Rome", "", 'no "yes"']
+    assert said.out.splitlines()[1] == "-\tlayer 0\t"
+    (tmp_path / "new.tsv").write_text('mood\tid\n"Anna" lives\u2028in\t1\n"no\t2\n', encoding="utf-8")
+    said = halfling("predict", classifier, "--file", tmp_path / "new.tsv", "--column", "mood", "--json")
+    assert [json.loads(line)["text"] for line in said.out.split("\n")[:-1]] == ['"Anna" lives\u2028in', '"no']
+
+
+def test_a_table_s_two_texts_are_read_as_a_pair(halfling, write_classifier, tiny_tasks, tmp_path):
+    model = write_classifier(tmp_path / "model", tiny_tasks["pairs"], [1, 3])
+    assert halfling("export", model, tmp_path / "served", "--backends", "onnx").status == 0
+    (tmp_path / "pairs.csv").write_text("hypothesis,one,premise\nin Rome,yes,Anna\n")
+    usual = halfling("predict", tmp_path / "served", "--file", tmp_path / "pairs.csv")
+    assert usual.out == halfling("predict", tmp_path / "served", "Anna\tin Rome").out
+    named = ("--column", "one", "--column", "premise")
+    said = halfling("predict", tmp_path / "served", "--file", tmp_path / "pairs.csv", *named)
+    assert said.out.endswith("\tyes\tAnna\n")
+
+
+def test_a_table_without_the_column_says_which_there_are(error, classifier, tmp_path):
+    path = tmp_path / "new.csv"
+    path.write_text("id,body\n1,Anna\n")
+    ask = "there are id, body: say which with --column NAME"
+    assert error("predict", classifier, "--file", path) == f"{path}: no column of the text: {ask}"
+    assert error("predict", classifier, "--file", path, "--column", "txt") == f"{path}: no column 'txt': {ask}"
+    path.write_text("text\n")
+    assert error("predict", classifier, "--file", path).startswith(f"{path}: no text: ")
+    path.write_text("")
+    assert error("predict", classifier, "--file", path).startswith(f"{path}: ")
+
+
+def test_a_malformed_table_is_one_line(error, classifier, tmp_path):
+    path = tmp_path / "new.csv"
+    path.write_text('id,text\n1,"Anna\n')
+    assert error("predict", classifier, "--file", path).startswith(f"{path}: malformed after line 1 (")
+    path.write_text("id,text\n1,Anna, in Rome\n")
+    said = error("predict", classifier, "--file", path)
+    assert said == f"{path}, row 1: malformed: more fields than the header has"
 
 
 def test_a_classifier_gives_no_label_where_there_is_no_text(halfling, write_classifier, tiny_tasks, tmp_path):

@@ -13,6 +13,7 @@ from halfling.cli.inputs import ask
 from halfling.cli.settings import setting_options, shown
 from halfling.cli.stages import command_of
 from halfling.pipeline.stages import KINDS, Kind
+from halfling.tasks.task import Task
 
 KIND = pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
 
@@ -69,6 +70,38 @@ def test_a_setting_is_given_as_an_option_or_by_its_key(halfling, tmp_path):
     assert said.err.startswith("error: SampleSettings: lines: Input should be a valid integer")
 
 
+def test_a_boolean_and_a_list_are_given_as_options(halfling, source, tmp_path):
+    def settings(*given):
+        said = halfling("corpus", "build", source, tmp_path / "out", "--total-bytes", "3kB", *given, "--json")
+        assert said.status == 0, said.err
+        return json.loads(said.out)["settings"]
+
+    by_option = settings("--languages", "en,sw", "--keep-rejected", "--floors", "{sw: 1kB}")
+    assert by_option == settings("languages=[en,sw]", "keep_rejected=true", "floors={sw: 1kB}")
+    assert (by_option["languages"], by_option["keep_rejected"]) == (["en", "sw"], True)
+    assert by_option["floors"] == {"sw": 1000}
+    assert settings("--languages", "[en, sw]")["keep_rejected"] is False
+
+
+def test_one_word_for_a_set_of_languages_is_the_set(halfling, source):
+    planned = [
+        json.loads(halfling("corpus", "plan", *given, "--source", source, "--json").out)["languages"]
+        for given in (["languages=all"], [])
+    ]
+    assert planned[0] == planned[1]
+
+
+def test_a_list_of_numbers_may_have_brackets_or_none(write_masked_lm, halfling, error, tmp_path):
+    from halfling.cli.settings import overrides_in
+
+    kind = KINDS["exits"].settings
+    given = {one.name: None for one in setting_options(kind)}
+    assert overrides_in(given | {"setting_layers": "1,2"}, kind) == ["layers=[1,2]"]
+    assert overrides_in(given | {"setting_layers": "[1,2]"}, kind) == ["layers=[1,2]"]
+    said = error("exits", write_masked_lm(tmp_path / "model"), tmp_path / "out", "--layers", "one,two")
+    assert said.startswith("ExitsSettings: layers.0: Input should be a valid integer")
+
+
 def test_text_stays_text_and_a_nested_setting_has_its_option():
     from halfling.cli.settings import overrides_in
 
@@ -82,22 +115,16 @@ def test_text_stays_text_and_a_nested_setting_has_its_option():
 def read(kind: Kind, **given) -> dict:
     """Return the inputs that are read of what the command line gave."""
     asked = ask(kind)
-    said = {one.name: None for each in asked for one in each.parameters} | given
-    return {role: value for one in asked for role, value in one.read(said).items()}
+    all_given = {parameter.name: None for one in asked for parameter in one.parameters} | given
+    return {role: value for one in asked for role, value in one.read(all_given).items()}
 
 
 def test_places_folders_and_what_is_left_out():
-    assert read(KINDS["exits"], finetuned=Path("e")) == {"finetuned": Path("e")}
-    assert read(KINDS["publish"], model=Path("m"), policy=Path("p")) == {"model": Path("m"), "policy": Path("p")}
+    inputs = read(KINDS["finetune"], encoder="e", task_train=["a.csv"], teacher=Path("t"))
+    assert inputs == {"encoder": Path("e"), "task": Task(train={"en": "a.csv"}), "teacher": Path("t")}
+    assert read(KINDS["exits"], finetuned="m") == {"finetuned": Path("m")}
     assert read(KINDS["corpus"], source="https://host/x") == {"source": "https://host/x"}
     assert read(KINDS["corpus"], source="x") == {"source": Path("x")}
-
-
-def test_labelled_data_are_a_task_and_must_be_given_to_fine_tune():
-    inputs = read(KINDS["finetune"], encoder=Path("e"), task_train=["sw=a.csv"], task_dev=["b.csv"])
-    assert (inputs["task"].train, inputs["task"].dev) == ({"sw": "a.csv"}, {"en": "b.csv"})
-    with pytest.raises(typer.BadParameter, match="no labelled data"):
-        read(KINDS["finetune"], encoder=Path("e"))
 
 
 def test_models_are_folders_by_name():

@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+import io
 import json
 import sys
 from pathlib import Path
@@ -12,7 +13,14 @@ import typer
 from halfling.cli.app import SERVING, AsJson, app
 from halfling.errors import HalflingError
 
-_TABLES = {".csv": ",", ".tsv": "\t"}
+
+class _Plain(csv.excel_tab):
+    """A TSV as training reads it: nothing is quoted."""
+
+    quoting = csv.QUOTE_NONE
+
+
+_TABLES: dict[str, type[csv.Dialect]] = {".csv": csv.excel, ".tsv": _Plain}
 
 
 @app.command(rich_help_panel=SERVING)
@@ -75,13 +83,20 @@ def _rows(file: Path, content: str, columns: Any) -> list[Any]:
     """Return the texts of a table, by the names of its columns."""
     from halfling.tasks.examples import USUAL
 
-    rows = csv.DictReader(content.splitlines(keepends=True), delimiter=_TABLES[file.suffix], strict=True)
-    there = list(rows.fieldnames or ())
+    # Not splitlines: U+2028 and its like may stand within a text.
+    rows = csv.DictReader(io.StringIO(content, newline=""), dialect=_TABLES[file.suffix], strict=True)
+    try:
+        there, table = list(rows.fieldnames or ()), list(rows)
+    except csv.Error as error:
+        raise HalflingError(f"{file}: malformed after line {rows.line_num} ({error})") from error
+    for number, row in enumerate(table, start=1):
+        if None in row:
+            raise HalflingError(f"{file}, row {number}: malformed: more fields than the header has")
     usual = [next((name for name in USUAL[what] if name in there), None) for what in ("text", "text_pair")]
     chosen = [*columns] or [name for name in usual if name]
     missing = [name for name in chosen if name not in there]
     if missing or not chosen:
         what = f"no column {missing[0]!r}" if missing else "no column of the text"
         raise HalflingError(f"{file}: {what}: there are {', '.join(there)}: say which with --column NAME")
-    found = [tuple(row[name] or "" for name in chosen) for row in rows]
+    found = [tuple(row[name] or "" for name in chosen) for row in table]
     return [row if len(chosen) > 1 else row[0] for row in found]

@@ -23,14 +23,15 @@ def about() -> None:
 def show(file: str | None, as_json: bool, **given: Any) -> None:
     """Print what was understood of FILE, or of a model's folder: kind, labels with counts, splits, three examples."""
     from halfling.tasks.examples import describe
+    from halfling.tasks.of_model import task_of
     from halfling.tasks.task import Task, read_task
 
+    if file is not None and not Path(file).is_dir():
+        given["task_train"] = [*(given["task_train"] or []), file]
     said = task_in(given)
-    if file is not None:
-        own = read_task(Path(file)) if Path(file).is_dir() else None
-        if own is None:
-            given["task_train"] = [*(given["task_train"] or []), file]
-        said = own or task_in(given)
+    if file is not None and Path(file).is_dir():
+        own = read_task(Path(file))
+        said = own.with_sources(said) if own else task_of(Path(file), said)
     if said is None:
         raise HalflingError("tasks show: no data: name a file, a model's folder, or --task PRESET --data PLACE")
     found = describe(said)

@@ -58,14 +58,16 @@ def train_on_labels(
         (step, loss in nats per label).
 
     Raises:
-        HalflingError: The data cannot be read.
+        HalflingError: The data cannot be read, or `report_to` cannot be met.
     """
+    # Before anything is written: a refused run leaves nothing.
+    arguments = training_arguments(out, settings)
+    split = [read_examples(task, "train", language)[: settings.max_train_examples] for language in task.train]
     # Saved before its first use: encoding leaves its truncation setting in the tokenizer.
     tokenizer.save_pretrained(out)
     rows: list[dict[str, Any]] = []
     truncated = 0
-    for language in task.train:
-        examples = read_examples(task, "train", language)[: settings.max_train_examples]
+    for examples in split:
         encoded = encode(examples, tokenizer, settings.max_tokens)
         truncated += sum(one.truncated for one in encoded)
         rows += [training_row(*pair, task.labels or ()) for pair in zip(examples, encoded, strict=True)]
@@ -83,7 +85,7 @@ def train_on_labels(
 
     trainer = trainer_class(
         model=model,
-        args=training_arguments(out, settings),
+        args=arguments,
         train_dataset=[rows[number] for number in order],
         data_collator=collate,
         **more,

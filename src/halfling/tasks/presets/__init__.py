@@ -31,8 +31,8 @@ def preset(name: str, data: str, changes: dict[str, Any] | None = None) -> dict[
     """
     said = yaml.safe_load(resources.files(__name__).joinpath(f"{name}.yaml").read_text(encoding="utf-8"))
     hub = said.pop("hub")
-    said |= {"name": name, **(changes or {})}
     folder = Path(said["dev"].removeprefix("{data}/")).parts[0]
+    said |= {"name": name, **(changes or {})}
     on_hub = data == HUB or (Path(data).is_dir() and not _has_files(Path(data), folder))
     if on_hub:
         for key in ("columns", "format"):
