@@ -54,7 +54,7 @@ class ExitPolicy(Record):
 
 
 class TradeOff(Record):
-    """One point of the curve that calibration draws on English dev."""
+    """One point of the curve that calibration draws on the dev split of the training languages."""
 
     layers: tuple[int, ...]
     thresholds: tuple[float, ...]

@@ -46,8 +46,13 @@ class TrainingSettings(Settings):
     weight_decay: float = Field(0.01, ge=0)
     save_steps: int = Field(200, gt=0, multiple_of=25, description="a checkpoint every so many steps")
     precision: Precision = Field("auto", description="of matrix products: auto, float32 or bfloat16")
-    report_to: str = Field("none", description="follow the training in tensorboard, wandb, mlflow ... (transformers')")
-    logging_dir: Path | None = Field(None, description="folder of tensorboard's files, one below it for each training")
+    # Who watches changes nothing that is learned, so neither stands in a fingerprint.
+    report_to: str = Field(
+        "none", exclude=True, description="follow the training in tensorboard, wandb, mlflow ... (transformers')"
+    )
+    logging_dir: Path | None = Field(
+        None, exclude=True, description="folder of tensorboard's files, one below it for each training"
+    )
     seed: Seed = 0
 
 
