@@ -81,14 +81,7 @@ def test_a_boolean_and_a_list_are_given_as_options(halfling, source, tmp_path):
     assert (by_option["languages"], by_option["keep_rejected"]) == (["en", "sw"], True)
     assert by_option["floors"] == {"sw": 1000}
     assert settings("--languages", "[en, sw]")["keep_rejected"] is False
-
-
-def test_one_word_for_a_set_of_languages_is_the_set(halfling, source):
-    planned = [
-        json.loads(halfling("corpus", "plan", *given, "--source", source, "--json").out)["languages"]
-        for given in (["languages=all"], [])
-    ]
-    assert planned[0] == planned[1]
+    assert settings("--languages", "all")["languages"] == "all"
 
 
 def test_a_list_of_numbers_may_have_brackets_or_none(write_masked_lm, halfling, error, tmp_path):

@@ -68,8 +68,10 @@ def _option(key: str, field: FieldInfo) -> Parameter:
 def _as_yaml(value: Any, annotation: Any) -> Any:
     if annotation in (str, bool):  # what is text stays text, even where YAML would see a number
         return json.dumps(value)
-    is_list = any(get_origin(kind) is tuple for kind in _alternatives(annotation))
-    return f"[{value}]" if is_list and not value.startswith("[") else value
+    kinds = [*_alternatives(annotation)]
+    is_list = any(get_origin(kind) is tuple for kind in kinds)
+    one_word = str in kinds and "," not in value  # a set of languages
+    return f"[{value}]" if is_list and not one_word and not value.startswith("[") else value
 
 
 def _name(key: str) -> str:
