@@ -27,7 +27,6 @@ from halfling.corpus.split import Splitter
 from halfling.corpus.store import ChunkWriter, chunk_folder
 from halfling.errors import HalflingError
 from halfling.files import whole_file
-from halfling.languages import CC100
 from halfling.records import Record
 
 
@@ -54,10 +53,6 @@ class Job:
     def folder(self, code: str) -> Path:
         """Return where the tasks of a language work."""
         return self.out / "work" / code
-
-    def text_bytes(self, code: str) -> int:
-        """Return about how much text a language's source holds; as much as CC100's where nobody knows."""
-        return self.source.text_bytes(code) or CC100[code].text_bytes
 
 
 class Ingested(Record):
@@ -119,7 +114,7 @@ def _ingest(job: Job, code: str, quota: int) -> Ingested:
         record.unlink()
         if sampled:  # too few were let through: begin again, with more
             shutil.rmtree(folder)
-    expected = min(2 * quota, 2 * job.text_bytes(code))
+    expected = min(2 * quota, 2 * job.source.text_bytes(code))
     target = quota + quota // (4 if sampled else 256)
     stream: Iterator[str] | None = None
     while True:
