@@ -59,7 +59,7 @@ def paths_in(inputs: Mapping[str, Input]) -> Iterator[tuple[str, Path]]:
         )
         for path in several:
             if isinstance(path, Path):
-                yield role, path
+                yield "data" if isinstance(value, Described) else role, path
 
 
 def contents(inputs: Mapping[str, Input], settings: Settings, reads: Mapping[str, Reads]) -> dict[str, str]:

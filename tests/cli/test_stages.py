@@ -101,8 +101,8 @@ def test_text_stays_text_and_a_nested_setting_has_its_option():
     report, corpus = KINDS["report"].settings, KINDS["corpus"].settings
     given = {one.name: None for kind in (report, corpus) for one in setting_options(kind)}
     assert overrides_in({**given, "setting_title": "2024: a"}, report) == ['title="2024: a"']
-    nested = {"setting_clean_min_characters": "3", "setting_keep_rejected": True}
-    assert overrides_in(given | nested, corpus) == ["clean.min_characters=3", "keep_rejected=true"]
+    nested = {"setting_clean_min_characters": "3", "setting_chunks": "7"}
+    assert overrides_in(given | nested, corpus) == ["clean.min_characters=3", "chunks=7"]
 
 
 def read(kind: Kind, **given) -> dict:

@@ -6,7 +6,6 @@ import pytest
 
 from halfling.corpus.build import CorpusSettings
 from halfling.corpus.plan import BYTES_PER_TOKEN, plan_corpus
-from halfling.errors import HalflingError
 from halfling.languages import CC100, SETS
 
 HOST = "https://data.statmt.org/cc-100/"
@@ -46,13 +45,6 @@ def test_a_folder_is_planned_by_the_files_in_it_and_nothing_is_fetched(source):
         ratio = CC100[each.code].text_bytes / CC100[each.code].compressed_bytes
         assert each.quota_bytes == pytest.approx(sizes[each.code] * ratio, abs=1)
     assert plan.download_bytes == 0
-
-
-def test_all_of_a_data_set_of_unknown_size_cannot_be_planned():
-    place = "hf://datasets/somebody/something"
-    with pytest.raises(HalflingError, match="set total_bytes"):
-        plan_corpus(CorpusSettings(languages=("en",)), place)
-    assert plan_corpus(CorpusSettings(languages=("en",), total_bytes=100), place).download_bytes is None
 
 
 def test_tokens_are_known_for_every_script():

@@ -50,6 +50,11 @@ def test_an_address_without_a_host_is_one_clear_line(tmp_path, address):
     assert "\n" not in str(error.value)
 
 
+def test_a_place_of_another_kind_is_refused(tmp_path):
+    with pytest.raises(HalflingError, match="ftp://host: not a source: name a folder or https://"):
+        open_source("ftp://host", SourceSettings(), "all", tmp_path)
+
+
 @pytest.mark.parametrize("address", ["http://127.0.0.1:8000/", "http://[::1]:80/x", "https://data.statmt.org/cc-100/"])
 def test_an_address_with_a_host_is_taken(tmp_path, address):
     assert open_source(address, SourceSettings(), ("sw",), tmp_path).place("sw") == f"{address.rstrip('/')}/sw.txt.xz"

@@ -71,7 +71,7 @@ def finish(child: subprocess.Popen) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("settings", [{}, {"total_bytes": 120_000, "selection": "sample"}], ids=["all", "sample"])
 def test_a_build_killed_five_times_at_random_ends_with_the_same_bytes(source, tmp_path, settings):
-    wanted = CorpusSettings(keep_rejected=True, **settings)
+    wanted = CorpusSettings(**settings)
     script = tmp_path / "child.py"
     script.write_text(CHILD)
     for out in (tmp_path / "whole", tmp_path / "killed"):

@@ -143,7 +143,7 @@ def test_training_reports_its_losses_and_ends_with_the_same_weights(tmp_path, mo
     monkeypatch.setattr(module, "get_available_reporting_integrations", lambda: ["tensorboard"])
     monkeypatch.setitem(module.INTEGRATION_TO_CALLBACK, "tensorboard", Board)
     monkeypatch.setenv("TENSORBOARD_LOGGING_DIR", "elsewhere")
-    told = line_trainer(tmp_path / "told.partial", report_to="tensorboard", logging_dir=tmp_path / "logs")
+    told = line_trainer(tmp_path / ".told.halfling/partial", report_to="tensorboard", logging_dir=tmp_path / "logs")
     train_resumably(told, lambda *_: None)
     assert Board.seen == ((str(tmp_path / "logs" / "told"), 25), (str(tmp_path / "logs" / "told"), 50))
     assert torch.equal(told.model.slope, silent.model.slope)

@@ -91,5 +91,5 @@ def _table(budget: "Budget") -> str:
     ]
     per_chunk = sum(row[2] for row in rows)
     rows.append((f"{len(rows)} languages", budget.quota_bytes, per_chunk, budget.tokens, budget.download_bytes))
-    table = [head, *((code, *("?" if cell is None else f"{cell:,}" for cell in cells)) for code, *cells in rows)]
+    table = [head, *((code, *(f"{cell:,}" for cell in cells)) for code, *cells in rows)]
     return f"{in_columns(table)}\n{budget.selection} of {budget.source}; tokens and downloads are estimates"

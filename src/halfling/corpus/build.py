@@ -33,7 +33,7 @@ def build_corpus(*, settings: CorpusSettings, source: Path | str, out: Path, pro
 
     Args:
         settings: What to take.
-        source: A folder, a host or a data set that `open_source` knows.
+        source: A folder or a host that `open_source` knows.
         out: Folder of the result; may hold an interrupted try's work.
         progress: Told of languages read and written.
 

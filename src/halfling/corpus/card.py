@@ -83,7 +83,7 @@ def push(folder: Path, repo: str, *, private: bool = False) -> str:
             repo_type="dataset",
             folder_path=folder,
             commit_message="Upload a corpus made by halfling",
-            ignore_patterns=["*.halfling", "rejected/*"],
+            ignore_patterns=["*.halfling"],
         )
     except (httpx2.HTTPError, HFValidationError, OSError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]

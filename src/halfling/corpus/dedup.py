@@ -22,7 +22,7 @@ class Distinct(NamedTuple):
     sizes: Int64[np.ndarray, " documents"]  # bytes, without the lines that are taken out
     lost: Int64[np.ndarray, " documents"]  # lines that are taken out
     stays: Bool[np.ndarray, " documents"]  # False: no long line is left of those that it had
-    copies: Int64[np.ndarray, " copies"]  # rows of further copies of documents
+    num_copies: int  # further copies of documents
 
 
 class Deduplicated:
@@ -54,13 +54,13 @@ class Deduplicated:
         for part in range(self._documents.num_parts):
             yield self._distinct(self._documents.read(part, ["digest", "level", "size", "long_lines"]), part)
 
-    def texts(self) -> Iterator[tuple[Distinct, pa.BinaryArray, pa.Table]]:
-        """Yield all parts in the order of their keys, the texts of the distinct documents, and the part as ingested."""
+    def texts(self) -> Iterator[tuple[Distinct, pa.BinaryArray]]:
+        """Yield all parts in the order of their keys, each with the texts of the distinct documents."""
         for part in range(self._documents.num_parts):
             found = self._documents.read(part)
             distinct = self._distinct(found, part)
             texts = found["text"].combine_chunks().take(pa.array(distinct.rows))
-            yield distinct, self._shorten(texts, distinct, part), found
+            yield distinct, self._shorten(texts, distinct, part)
 
     def _distinct(self, found: pa.Table, part: int) -> Distinct:
         drawn = np.flatnonzero(found["level"].to_numpy() >= self._level)
@@ -80,7 +80,7 @@ class Deduplicated:
             np.subtract.at(sizes, owners, losses["size"].to_numpy() + 1)  # and its line break
             np.add.at(lost, owners, 1)
         stays = (lost == 0) | (lost < found["long_lines"].to_numpy()[rows])
-        return Distinct(rows, digests, sizes, lost, stays, drawn[order[~first]])
+        return Distinct(rows, digests, sizes, lost, stays, len(drawn) - len(rows))
 
     def _shorten(self, texts: pa.BinaryArray, distinct: Distinct, part: int) -> pa.BinaryArray:
         changed = np.flatnonzero((distinct.lost > 0) & distinct.stays).tolist()

@@ -66,7 +66,7 @@ class Workers:
             HalflingError: A task could not do its work.
         """
         # The largest first: a small one fills the gap at the end.
-        codes = sorted(wanted, key=lambda code: (-min(wanted[code], self._job.text_bytes(code)), code))
+        codes = sorted(wanted, key=lambda code: (-min(wanted[code], self._job.source.text_bytes(code)), code))
         if self._settings.executor != "local":
             from halfling.corpus.cluster import Tasks, run_on_cluster
 
@@ -81,7 +81,7 @@ class Workers:
 
     def _num_processes(self, wanted: Mapping[str, int]) -> int:
         number = self._settings.workers or os.cpu_count() or 1
-        if self._settings.workers is None and sum(map(self._job.text_bytes, wanted)) < _WORTH_A_PROCESS:
+        if self._settings.workers is None and sum(map(self._job.source.text_bytes, wanted)) < _WORTH_A_PROCESS:
             number = 1
         return min(number, len(wanted))
 

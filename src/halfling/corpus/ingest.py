@@ -10,7 +10,7 @@ import xxhash
 from pydantic import ConfigDict, Field
 
 from halfling.corpus.digests import seeded_keys
-from halfling.corpus.filters.clean import Cleaner, CleanSettings, Kept, Rejected
+from halfling.corpus.filters.clean import Cleaner, CleanSettings, Kept
 from halfling.corpus.partition import Partition
 from halfling.corpus.sources import SourceSettings
 from halfling.languages import CC100
@@ -22,14 +22,11 @@ _BATCH_CHARACTERS = 2**19
 _MIN_PARTS, _MAX_PARTS = 256, 4096
 _MAX_LEVEL = 40
 
-REJECTED = pa.schema({"lang": pa.string(), "reason": pa.string(), "text": pa.string()})
-
 
 class IngestSettings(SourceSettings):
     """What is read of a source, and what of it stays."""
 
     clean: CleanSettings = Field(default_factory=CleanSettings, description="what a document must be like to stay")
-    keep_rejected: bool = Field(False, description="write rejected/{code}.parquet: what was dropped, and why")
     seed: Seed = Field(0, description="decides which documents are taken and where they go")
 
 
@@ -69,7 +66,6 @@ class Ingest:
         self.state = State.read(self._file) if self._file.exists() else State()
         self.folder, self._code, self.settings = folder, code, settings
         self._waiting: list[tuple[int, Kept]] = []
-        self._rejected: list[Rejected] = []
         self._bytes = 0
 
     @property
@@ -81,11 +77,6 @@ class Ingest:
     def lines(self) -> Partition:
         """The long lines of what was kept, by their digest: `line`, `digest` (the document's), `level`, `size`."""
         return Partition(self.folder, "lines", self.state.num_runs, self.state.num_parts)
-
-    @property
-    def rejected(self) -> Partition:
-        """What was not kept, in the order of the source: `lang`, `reason`, `text`."""
-        return Partition(self.folder, "rejected", self.state.num_runs, 1)
 
     def read(self, documents: Iterator[str], target: int, expected: int) -> None:
         """Read on, to the end or (unless sampling) until `target` bytes are kept in all.
@@ -122,11 +113,8 @@ class Ingest:
         drawn = [place for place, level in enumerate(levels) if level >= state.level]
         for place, cleaned in zip(drawn, cleaner.clean([texts[place] for place in drawn]), strict=True):
             level = levels[place]
-            if isinstance(cleaned, Rejected):
-                state.dropped.setdefault(level, Counter())[cleaned.reason] += 1
-                if self.settings.keep_rejected:
-                    self._rejected.append(cleaned)
-                    self._bytes += len(raws[place])
+            if isinstance(cleaned, str):
+                state.dropped.setdefault(level, Counter())[cleaned] += 1
             else:
                 self._waiting.append((level, cleaned))
                 self._bytes += len(cleaned.text)
@@ -150,14 +138,9 @@ class Ingest:
         documents, lines = _tables(self._waiting)
         self.documents.write(number, documents, seeded_keys(documents["digest"].to_numpy(), self.settings.seed))
         self.lines.write(number, lines, lines["line"].to_numpy())
-        if self.settings.keep_rejected:
-            # A lone surrogate, which UTF-8 cannot write, shows as a question mark.
-            texts = pa.array([each.text.encode("utf-8", "replace") for each in self._rejected], pa.binary())
-            rejected = rejections(self._code, [each.reason for each in self._rejected], texts)
-            self.rejected.write(number, rejected, np.zeros(len(rejected), np.uint64))
         state.num_runs += 1
         state.write(self._file)
-        self._waiting, self._rejected, self._bytes = [], [], 0
+        self._waiting, self._bytes = [], 0
 
 
 def _tables(waiting: list[tuple[int, Kept]]) -> tuple[pa.Table, pa.Table]:
@@ -184,11 +167,6 @@ def _tables(waiting: list[tuple[int, Kept]]) -> tuple[pa.Table, pa.Table]:
         "size": np.array([size for _, kept in waiting for size in kept.line_sizes], np.int64),
     }
     return pa.table(documents), pa.table(lines)
-
-
-def rejections(code: str, reasons: list[str], texts: pa.Array | pa.ChunkedArray) -> pa.Table:
-    """Return rows of documents of the language `code` that were dropped: `lang`, `reason`, `text`."""
-    return pa.table([pa.repeat(code, len(reasons)), pa.array(reasons, pa.string()), texts.cast(pa.string())], REJECTED)
 
 
 def _batches(documents: Iterator[str], characters: int) -> Iterator[list[str]]:

@@ -5,12 +5,10 @@ from pathlib import Path
 from pydantic import Field
 
 from halfling.corpus.build import CorpusSettings
-from halfling.corpus.quota import ENDLESS, quotas
-from halfling.corpus.sources import Source, open_source
+from halfling.corpus.quota import quotas
+from halfling.corpus.sources import open_source
 from halfling.corpus.sources.folder import FolderSource
-from halfling.corpus.sources.http import HttpSource
-from halfling.errors import HalflingError
-from halfling.languages import CC100, Language
+from halfling.languages import CC100
 from halfling.records import Record
 
 BYTES_PER_TOKEN = {
@@ -52,7 +50,7 @@ class LanguageBudget(Record):
     quota_bytes: int = Field(description="text to take, cleaned")
     chunk_bytes: int = Field(description="of it in each chunk, about")
     tokens: int = Field(description="estimated")
-    download_bytes: int | None = Field(description="estimated; null where nobody knows")
+    download_bytes: int = Field(description="estimated")
 
 
 class Budget(Record):
@@ -63,7 +61,7 @@ class Budget(Record):
     languages: tuple[LanguageBudget, ...] = Field(description="largest quota first")
     quota_bytes: int
     tokens: int
-    download_bytes: int | None
+    download_bytes: int
 
 
 def plan_corpus(settings: CorpusSettings, place: Path | str) -> Budget:
@@ -73,37 +71,32 @@ def plan_corpus(settings: CorpusSettings, place: Path | str) -> Budget:
     The build goes by what it finds: it shares out again what a language cannot give.
 
     Raises:
-        HalflingError: As `open_source`; or all of a source is wanted whose size nobody knows.
+        HalflingError: As `open_source`.
     """
     source = open_source(place, settings, settings.languages, Path())
-    sizes = {code: source.text_bytes(code) for code in source.codes}
-    wanted = quotas(settings, source.codes, {code: size for code, size in sizes.items() if size is not None})
-    if ENDLESS in wanted.values():
-        raise HalflingError(f"{place}: how much text it holds is not known before it is read: set total_bytes")
+    wanted = quotas(settings, source.codes, {code: source.text_bytes(code) for code in source.codes})
+
+    def download_bytes(code: str, quota: int) -> int:
+        if isinstance(source, FolderSource):
+            return 0
+        whole = CC100[code].compressed_bytes
+        return whole if settings.sampled else quota * whole // CC100[code].text_bytes
+
     planned = [
         LanguageBudget(
             code=code,
             quota_bytes=quota,
             chunk_bytes=quota // settings.chunks,
             tokens=int(quota / BYTES_PER_TOKEN[CC100[code].scripts[0]]),
-            download_bytes=_download_bytes(source, CC100[code], quota, sampled=settings.sampled),
+            download_bytes=download_bytes(code, quota),
         )
         for code, quota in sorted(wanted.items(), key=lambda item: (-item[1], item[0]))
     ]
-    downloads = [each.download_bytes for each in planned if each.download_bytes is not None]
     return Budget(
         source=str(place),
         selection=settings.selection,
         languages=tuple(planned),
         quota_bytes=sum(wanted.values()),
         tokens=sum(each.tokens for each in planned),
-        download_bytes=sum(downloads) if len(downloads) == len(planned) else None,
+        download_bytes=sum(each.download_bytes for each in planned),
     )
-
-
-def _download_bytes(source: Source, language: Language, quota: int, *, sampled: bool) -> int | None:
-    if isinstance(source, FolderSource):
-        return 0
-    if not isinstance(source, HttpSource):
-        return None
-    return language.compressed_bytes if sampled else quota * language.compressed_bytes // language.text_bytes

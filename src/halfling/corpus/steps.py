@@ -16,18 +16,16 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from pydantic import Field
 
 from halfling.corpus.dedup import Deduplicated
 from halfling.corpus.digests import digest64
-from halfling.corpus.ingest import REJECTED, Ingest, IngestSettings, rejections
+from halfling.corpus.ingest import Ingest, IngestSettings
 from halfling.corpus.sources import Source
 from halfling.corpus.split import Splitter
 from halfling.corpus.store import ChunkWriter, chunk_folder
 from halfling.errors import HalflingError
 from halfling.files import whole_file
-from halfling.languages import CC100
 from halfling.records import Record
 
 
@@ -54,10 +52,6 @@ class Job:
     def folder(self, code: str) -> Path:
         """Return where the tasks of a language work."""
         return self.out / "work" / code
-
-    def text_bytes(self, code: str) -> int:
-        """Return about how much text a language's source holds; as much as CC100's where nobody knows."""
-        return self.source.text_bytes(code) or CC100[code].text_bytes
 
 
 class Ingested(Record):
@@ -104,7 +98,7 @@ def split(job: Job, code: str, quota: int) -> Split:
         if not folder.exists():  # split before, and a file was lost since
             (job.folder(code) / "ingested.json").unlink()
         num_loss_runs = _ingest(job, code, quota).num_loss_runs
-        done = _write(job, code, Deduplicated(Ingest(folder, code, job.settings), num_loss_runs), quota, paths)
+        done = _write(code, Deduplicated(Ingest(folder, code, job.settings), num_loss_runs), quota, paths)
         done.write(record)
         shutil.rmtree(folder)
         return done
@@ -119,7 +113,7 @@ def _ingest(job: Job, code: str, quota: int) -> Ingested:
         record.unlink()
         if sampled:  # too few were let through: begin again, with more
             shutil.rmtree(folder)
-    expected = min(2 * quota, 2 * job.text_bytes(code))
+    expected = min(2 * quota, 2 * job.source.text_bytes(code))
     target = quota + quota // (4 if sampled else 256)
     stream: Iterator[str] | None = None
     while True:
@@ -156,7 +150,7 @@ def _found(language: Ingest) -> Ingested:
     available = 0
     for part in distinct.sizes():
         available += int(part.sizes[part.stays].sum())
-        dropped["duplicate"] += len(part.copies)
+        dropped["duplicate"] += part.num_copies
         dropped["duplicate_lines"] += int((~part.stays).sum())
         lines["duplicate"] += int(part.lost[part.stays].sum())
     return Ingested(
@@ -169,14 +163,13 @@ def _found(language: Ingest) -> Ingested:
     )
 
 
-def _write(job: Job, code: str, distinct: Deduplicated, quota: int, paths: list[Path]) -> Split:
+def _write(code: str, distinct: Deduplicated, quota: int, paths: list[Path]) -> Split:
     splitter = Splitter(len(paths), quota)
     documents, sizes = [0] * len(paths), [0] * len(paths)
     with contextlib.ExitStack() as stack:
         partials = [stack.enter_context(whole_file(path)) for path in paths]
         writers = [stack.enter_context(ChunkWriter(each, code, n)) for n, each in enumerate(partials, start=1)]
-        rejects = stack.enter_context(_rejects(job, code)) if job.settings.keep_rejected else None
-        for part, texts, found in distinct.texts():
+        for part, texts in distinct.texts():
             stays = np.flatnonzero(part.stays)
             chunk_of = splitter.deal(part.sizes[stays])
             digests = part.digests.copy()
@@ -187,23 +180,9 @@ def _write(job: Job, code: str, distinct: Deduplicated, quota: int, paths: list[
                 writer.add(digests[places], texts.take(pa.array(places)), part.sizes[places])
                 documents[number] += len(places)
                 sizes[number] += int(part.sizes[places].sum())
-            if rejects:
-                for reason, rows in (("duplicate", part.copies), ("duplicate_lines", part.rows[~part.stays])):
-                    rejects.write_table(rejections(code, [reason] * len(rows), found["text"].take(pa.array(rows))))
             if splitter.full:
                 break
     return Split(quota=quota, documents=tuple(documents), bytes=tuple(sizes))
-
-
-@contextlib.contextmanager
-def _rejects(job: Job, code: str) -> Iterator[pq.ParquetWriter]:
-    """Yield the writer of `rejected/{code}.parquet`, which begins with what cleaning dropped."""
-    path = job.out / "rejected" / f"{code}.parquet"
-    path.parent.mkdir(exist_ok=True)
-    with whole_file(path) as partial, pq.ParquetWriter(partial, REJECTED, compression="zstd") as writer:
-        for run in Ingest(job.folder(code) / "ingested", code, job.settings).rejected.runs(0):
-            writer.write_table(run)
-        yield writer
 
 
 @contextlib.contextmanager

@@ -151,6 +151,6 @@ def _quality(qualities: Sequence[Quality], task: str) -> Table:
         columns=tuple(codes),
         rows=(tuple(map(cell, codes)),),
         note=f"Fine-tuned with {len(seeds)} seed{'s' * (len(seeds) > 1)} (mean ± standard deviation); "
-        f"languages with training labels: {', '.join(sorted({line.language for line in here if line.trained_on})) or 'others'}.",
+        f"languages with training labels: {', '.join(dict.fromkeys(one.language for one in here if one.trained_on))}.",
         num_labels=0,
     )

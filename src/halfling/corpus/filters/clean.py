@@ -70,13 +70,6 @@ class Kept(NamedTuple):
     repeated: int  # long lines that stood in it before, and were taken out
 
 
-class Rejected(NamedTuple):
-    """A document that does not stay, as it came."""
-
-    text: str
-    reason: str
-
-
 _MAX_ZAWGYI_SHARE = 0.01
 """Of a Burmese text's characters: hardly any in Unicode, one in ten in Zawgyi."""
 
@@ -106,8 +99,8 @@ class Cleaner:
         self._zawgyi = ZAWGYI in scripts
         self._burmese = self._zawgyi or "Mymr" in scripts
 
-    def clean(self, texts: Sequence[str]) -> list[Kept | Rejected]:
-        """Return what becomes of each document.
+    def clean(self, texts: Sequence[str]) -> list[Kept | str]:
+        """Return each document that stays, and for each other one the reason why it goes.
 
         Reasons: "no_text" (nothing left once mended), "too_short", "too_long", "script" (too few letters of the
         expected scripts, or Burmese in the wrong encoding), "symbols", "repetition", "wrong_language".
@@ -125,17 +118,14 @@ class Cleaner:
             again = [mend(texts[place]) for place in places]
             for place, text, reason in zip(places, again, self._reasons(again, self._measure(again)), strict=True):
                 mended[place], reasons[place] = text, reason
-        return [
-            Rejected(text, reason) if reason else self._keep(text, whole)
-            for text, whole, reason in zip(texts, mended, reasons, strict=True)
-        ]
+        return [reason or self._keep(text) for text, reason in zip(mended, reasons, strict=True)]
 
-    def _keep(self, text: str, mended: str) -> Kept | Rejected:
+    def _keep(self, mended: str) -> Kept | str:
         content = mended.encode()
         if is_repetition(content, self._settings.min_compressed_share):
-            return Rejected(text, "repetition")
+            return "repetition"
         if self._is_other and self._is_other(mended):
-            return Rejected(text, "wrong_language")
+            return "wrong_language"
         content, lines, repeated = without_repeated_lines(content, self._settings.once_bytes)
         return Kept(content, digest64(content), list(map(line_digest, lines)), list(map(len, lines)), repeated)
 

@@ -1,4 +1,4 @@
-"""Where documents come from: a folder of CC100's files, CC100's host, or a data set of Hugging Face."""
+"""Where documents come from: a folder of CC100's files, or CC100's host."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -18,11 +18,6 @@ class SourceSettings(Settings):
         description='"sample": every document has the same chance, whole files are read; '
         '"head": the first documents of each file, reading stops when the quota is full',
     )
-    text_column: str = Field("text", description="of a Hugging Face data set; a row is a document")
-    subset: str = Field(
-        "{code}", description="of a Hugging Face data set, its configuration for a language; empty: it has none"
-    )
-    split: str = Field("train", description="of a Hugging Face data set")
     # How, not what: other values give the same corpus, so neither fingerprint nor manifest knows of them.
     connections: int = Field(4, ge=1, exclude=True, description="at the same time to one host, over all workers")
     max_tries: int = Field(8, ge=1, exclude=True, description="in a row without one byte, before a download gives up")
@@ -50,8 +45,8 @@ class Source(Protocol):
             HalflingError: The language cannot be read, or holds no document.
         """
 
-    def text_bytes(self, code: str) -> int | None:
-        """Return about how much text a language has; None where nobody knows."""
+    def text_bytes(self, code: str) -> int:
+        """Return about how much text a language has."""
 
     def place(self, code: str) -> str:
         """Return where a language lies, for messages."""
@@ -64,8 +59,7 @@ def open_source(place: Path | str, settings: SourceSettings, languages: str | Se
     """Return the source that `place` names.
 
     Args:
-        place: A folder, "https://data.statmt.org/cc-100/" or a host of the same form, or
-            "hf://datasets/{owner}/{name}", "@{revision}" after it.
+        place: A folder, "https://data.statmt.org/cc-100/", or a host of the same form.
         settings: What is read of it, and how.
         languages: "all" that it holds, or what `languages.resolve` takes.
         cache: Folder for what is fetched; made when it is needed.
@@ -73,17 +67,13 @@ def open_source(place: Path | str, settings: SourceSettings, languages: str | Se
     Raises:
         HalflingError: There is no such place, or it does not hold a wanted language.
     """
-    # Each where it is needed: the HTTP client and the data set library take their time to load.
     if isinstance(place, str) and place.startswith(("http://", "https://")):
+        # Here: the HTTP client takes its time to load.
         from halfling.corpus.sources.http import HttpSource
 
         return HttpSource(place, languages, cache, settings)
-    if isinstance(place, str) and place.startswith("hf://"):
-        from halfling.corpus.sources.huggingface import HuggingFaceSource
-
-        return HuggingFaceSource(place, languages, cache, settings)
     if isinstance(place, str) and "://" in place:
-        raise HalflingError(f"{place}: not a source: name a folder, https://... or hf://datasets/owner/name")
+        raise HalflingError(f"{place}: not a source: name a folder or https://...")
     from halfling.corpus.sources.folder import FolderSource
 
     return FolderSource(Path(place), languages)
