@@ -1,13 +1,11 @@
 """How many bytes of each language are wanted."""
 
-import bisect
 from collections.abc import Iterable, Mapping
 from fractions import Fraction
 from typing import Annotated, Any
 
 from pydantic import BeforeValidator, ByteSize, Field, TypeAdapter, ValidationError
 
-from halfling.errors import HalflingError
 from halfling.languages import CC100
 from halfling.records import Settings
 
@@ -37,8 +35,6 @@ class QuotaSettings(Settings):
     )
     total_bytes: Bytes | None = Field(None, gt=0, description="text to take, bytes or 27GB; null for everything")
     alpha: float = Field(1.0, ge=0, le=10, description="each language's share follows its size to this power")
-    floors: dict[str, Bytes] = Field(default_factory=dict, description='code or "all" -> at least so much text')
-    caps: dict[str, Bytes] = Field(default_factory=dict, description='code or "all" -> at most so much text')
 
 
 def quotas(settings: QuotaSettings, codes: Iterable[str], limits: Mapping[str, int]) -> dict[str, int]:
@@ -51,37 +47,20 @@ def quotas(settings: QuotaSettings, codes: Iterable[str], limits: Mapping[str, i
         settings: What is wanted.
         codes: The languages.
         limits: code -> all the text that there is, as far as it is known.
-
-    Raises:
-        HalflingError: The floors ask for more than `total_bytes`, or for a language that is not there.
     """
     sizes = {code: CC100[code].compressed_bytes for code in codes}
-    for name, bounds in {"floors": settings.floors, "caps": settings.caps}.items():
-        if strange := sorted(set(bounds) - set(sizes) - {"all"}):
-            raise HalflingError(f"{name}: {strange[0]!r} is not among the languages of the corpus")
-    most = {code: min(limits.get(code, ENDLESS), _bound(settings.caps, code, ENDLESS)) for code in sizes}
+    most = {code: limits.get(code, ENDLESS) for code in sizes}
     if settings.total_bytes is None:
         return dict(sorted(most.items()))
-    floors = {code: _bound(settings.floors, code, 0) for code in sizes}
-    return share_out(sizes, total=settings.total_bytes, alpha=settings.alpha, limits=most, floors=floors)
-
-
-def _bound(bounds: Mapping[str, int], code: str, otherwise: int) -> int:
-    return bounds.get(code, bounds.get("all", otherwise))
+    return share_out(sizes, total=settings.total_bytes, alpha=settings.alpha, limits=most)
 
 
 def share_out(
-    sizes: Mapping[str, int],
-    *,
-    total: int,
-    alpha: float,
-    limits: Mapping[str, int] | None = None,
-    floors: Mapping[str, int] | None = None,
+    sizes: Mapping[str, int], *, total: int, alpha: float, limits: Mapping[str, int] | None = None
 ) -> dict[str, int]:
-    """Share `total` bytes out in proportion to `size ** alpha`, within bounds.
+    """Share `total` bytes out in proportion to `size ** alpha`.
 
-    A language never gets more than its limit; what it leaves is shared out again among the others, and what
-    another is given to reach its floor is taken from them, in proportion both times.
+    A language never gets more than its limit; what it leaves is shared out again among the others, in proportion.
     This is the mixing of XLM-R (https://arxiv.org/abs/1911.02116), there said of sampling probabilities.
 
     Args:
@@ -89,35 +68,22 @@ def share_out(
         total: bytes to share out.
         alpha: 1 keeps the proportions, 0 gives every language the same.
         limits: language -> the most that it can give; its size where not said.
-        floors: language -> the least that it gets, unless its limit is below; 0 where not said.
 
     Returns:
         Language -> bytes, integers that add up to `total` exactly, or to all limits if these are less.
-
-    Raises:
-        HalflingError: The floors alone are more than `total`.
     """
     most = {**sizes, **(limits or {})}
-    least = {code: min((floors or {}).get(code, 0), most[code]) for code in sizes}
-    if sum(least.values()) > total:
-        raise HalflingError(f"floors add up to {sum(least.values())} bytes, more than the total of {total}: lower them")
     # Exact fractions: the parts of 2.5 TB must still add up to the byte.
     weight = {code: Fraction(float(size) ** alpha) for code, size in sizes.items()}
-
-    def filled(level: Fraction) -> Fraction:
-        return sum(
-            (min(max(level * weight[code], Fraction(least[code])), Fraction(most[code])) for code in sizes), Fraction(0)
-        )
-
-    # Everybody gets `level * weight` within bounds; between two of these levels nobody meets a new bound.
-    levels = sorted({Fraction(bound) / weight[code] for code in sizes for bound in (least[code], most[code])})
-    level = levels[bisect.bisect_right(levels, Fraction(total), key=filled) - 1]
-    open_ = [code for code in sizes if least[code] <= level * weight[code] < most[code]]
-    shares = {code: most[code] if level * weight[code] >= most[code] else least[code] for code in sizes}
-    if open_:
-        rest = total - sum(shares[code] for code in sizes if code not in open_)
-        each = Fraction(rest) / sum((weight[code] for code in open_), Fraction(0))
-        shares |= _whole(rest, {code: each * weight[code] for code in open_})
+    shares: dict[str, int] = {}
+    rest, of_rest = total, sum(weight.values(), Fraction(0))
+    # As all shares grow, the limits are met in this order. Whoever meets its own leaves more to the others.
+    for code in sorted(sizes, key=lambda code: most[code] / weight[code]):
+        if most[code] * of_rest <= rest * weight[code]:
+            shares[code] = most[code]
+            rest -= most[code]
+            of_rest -= weight[code]
+    shares |= _whole(rest, {code: rest * weight[code] / of_rest for code in sizes if code not in shares})
     return dict(sorted(shares.items()))
 
 
