@@ -88,7 +88,7 @@ class Ingest:
         """
         # Small quotas in small steps: what is read beyond a quota was fetched for nothing.
         step = _BATCH_CHARACTERS if self.settings.sampled else min(_BATCH_CHARACTERS, max(2**11, target // 256))
-        cleaner = Cleaner(self.settings.clean, CC100[self._code].scripts, self._code)
+        cleaner = Cleaner(self.settings.clean, CC100[self._code].scripts)
         state = self.state
         for texts in _batches(documents, step):
             self._take(texts, target, cleaner)

@@ -9,7 +9,6 @@ from jaxtyping import Bool, Float64, Int64, UInt8, UInt32
 from pydantic import Field, model_validator
 
 from halfling.corpus.digests import digest64, line_digest
-from halfling.corpus.filters.language import other_language
 from halfling.corpus.filters.repetition import is_repetition, without_repeated_lines
 from halfling.corpus.filters.scripts import (
     COMPOSES,
@@ -44,13 +43,6 @@ class CleanSettings(Settings):
     )
     once_bytes: int = Field(
         48, ge=1, description="a line this long stays only once in its language; shorter ones may repeat"
-    )
-    max_other_language: float | None = Field(
-        None,
-        ge=0,
-        lt=1,
-        exclude_if=lambda value: value is None,  # a corpus made without it is the same corpus
-        description="py3langid's confidence that a document is of another language; null: not asked (extra langid)",
     )
 
     @model_validator(mode="after")
@@ -87,14 +79,9 @@ class _Measured(NamedTuple):
 class Cleaner:
     """Cleans documents of one language. It remembers nothing from one call to the next."""
 
-    def __init__(self, settings: CleanSettings, scripts: tuple[str, ...], code: str = "") -> None:
-        """Keep what fits `settings` and is written in one of `scripts` (ISO 15924, or `scripts.ZAWGYI`).
-
-        `code` is the language, for `max_other_language` alone.
-        """
+    def __init__(self, settings: CleanSettings, scripts: tuple[str, ...]) -> None:
+        """Keep what fits `settings` and is written in one of `scripts` (ISO 15924, or `scripts.ZAWGYI`)."""
         self._settings = settings
-        most = settings.max_other_language
-        self._is_other = None if most is None else other_language(code, most)
         self._flags = flags_of(scripts)
         self._zawgyi = ZAWGYI in scripts
         self._burmese = self._zawgyi or "Mymr" in scripts
@@ -103,7 +90,7 @@ class Cleaner:
         """Return each document that stays, and for each other one the reason why it goes.
 
         Reasons: "no_text" (nothing left once mended), "too_short", "too_long", "script" (too few letters of the
-        expected scripts, or Burmese in the wrong encoding), "symbols", "repetition", "wrong_language".
+        expected scripts, or Burmese in the wrong encoding), "symbols", "repetition".
         """
         if not texts:
             return []
@@ -124,8 +111,6 @@ class Cleaner:
         content = mended.encode()
         if is_repetition(content, self._settings.min_compressed_share):
             return "repetition"
-        if self._is_other and self._is_other(mended):
-            return "wrong_language"
         content, lines, repeated = without_repeated_lines(content, self._settings.once_bytes)
         return Kept(content, digest64(content), list(map(line_digest, lines)), list(map(len, lines)), repeated)
 
