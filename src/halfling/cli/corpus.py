@@ -1,4 +1,4 @@
-"""`halfling corpus`: plan it, prove that it is whole, publish it; building it is a stage."""
+"""`halfling corpus`: plan it, prove that it is whole; building it is a stage."""
 
 import json
 from pathlib import Path
@@ -69,18 +69,6 @@ def verify(
         raise typer.Exit(1)
     if not as_json:
         typer.echo(f"{folder}: whole")
-
-
-@corpus.command()
-def push(
-    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="A corpus, packed or not.")],
-    repo: Annotated[str, typer.Argument(metavar="REPO", help="Of the hub, NAME/DATASET; made if it is not there.")],
-    private: Annotated[bool, typer.Option(help="Let nobody else see it.")] = False,
-) -> None:
-    """Upload a finished corpus to the Hugging Face hub as a data set."""
-    from halfling.corpus.card import push as upload
-
-    typer.echo(upload(folder, repo, private=private))
 
 
 def _table(budget: "Budget") -> str:

@@ -6,10 +6,9 @@ from typing import Any
 
 import yaml
 
-from halfling.errors import HalflingError
-from halfling.files import MANIFEST, write_text
+from halfling.files import write_text
 from halfling.languages import CC100
-from halfling.records import Manifest, Settings
+from halfling.records import Settings
 
 CARD = "README.md"
 
@@ -56,36 +55,3 @@ def write_card(
         **facts,
     )
     write_text(folder / CARD, f"{card}\n")
-
-
-def push(folder: Path, repo: str, *, private: bool = False) -> str:
-    """Upload a corpus, packed or not, to the hub as a data set, and return its address.
-
-    Files that are there already are not sent again, so an upload that broke off goes on.
-
-    Raises:
-        HalflingError: The folder is no finished corpus, there is no token, or the hub refuses or is not reached.
-    """
-    import httpx2
-    from huggingface_hub import HfApi, get_token
-    from huggingface_hub.errors import HFValidationError
-
-    if not (folder / CARD).is_file() or not (folder / MANIFEST).is_file():
-        raise HalflingError(f"{folder}: not a finished corpus: build or pack it first")
-    Manifest.read(folder / MANIFEST)
-    api = HfApi()
-    if not get_token():
-        raise HalflingError("hub: no token: set HF_TOKEN, or log in with `hf auth login`")
-    try:
-        address = api.create_repo(repo, repo_type="dataset", private=private, exist_ok=True)
-        api.upload_folder(
-            repo_id=repo,
-            repo_type="dataset",
-            folder_path=folder,
-            commit_message="Upload a corpus made by halfling",
-            ignore_patterns=["*.halfling"],
-        )
-    except (httpx2.HTTPError, HFValidationError, OSError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise HalflingError(f"hub: {repo}: {reason}: mend it and push again") from error
-    return str(address)
