@@ -166,7 +166,7 @@ def compare(tokenizer: Path, mine: Path, theirs: Path) -> dict[str, int]:
         # Special tokens written in a text are text: the unknown token.
         flat[(flat < 3) | (flat == model.get_vocab_size() - 1)] = 3
         blocks = mine / "packed" / path.parent.name / f"{path.stem}.arrow"
-        packed = np.concatenate([run.input_ids.reshape(-1) for run in PackedBlocks(blocks).runs()])
+        packed = np.concatenate([run.input_ids.reshape(-1) for run in PackedBlocks(blocks).runs])
         packed = packed[packed > 2]
         if not np.array_equal(packed, flat[: len(packed)]) or len(flat) - len(packed) >= BLOCK_TOKENS:
             raise SystemExit(f"{blocks}: its ids are not the tokenizer's")

@@ -4,6 +4,7 @@ import lzma
 import os
 import random
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -212,7 +213,8 @@ def write_packed() -> Callable[..., Path]:
             (folder / f"chunk-{number}").mkdir(parents=True)
             ids = np.array(blocks)
             rows, starts = np.nonzero(ids == 0)
-            with BlocksWriter(blocks_file(folder, number, "en"), block_schema(block_tokens, vocab_size)) as writer:
+            schema = block_schema(block_tokens, vocab_size)
+            with closing(BlocksWriter(blocks_file(folder, number, "en"), schema)) as writer:
                 writer.write(Run("en", ids, starts, np.searchsorted(rows, np.arange(len(ids) + 1))))
         PackedSummary(
             block_tokens=block_tokens,

@@ -125,7 +125,7 @@ def test_the_summary_and_the_counts_say_what_is_there(result):
     assert summary.block_tokens == 32
     for number in range(1, 6):
         assert sum(summary.blocks[f"chunk-{number}"].values()) == len(PackedBlocks(out / f"chunk-{number}"))
-    ids = np.concatenate([run.input_ids for n in range(1, 6) for run in PackedBlocks(out / f"chunk-{n}").runs()])
+    ids = np.concatenate([run.input_ids for n in range(1, 6) for run in PackedBlocks(out / f"chunk-{n}").runs])
     assert sum(summary.tokens.values()) == (ids > 2).sum()
     assert sum(counts["unknown"].values()) == (ids == 3).sum()
     assert counts["literal_specials"] == {}
@@ -179,7 +179,7 @@ def test_ids_take_two_bytes_where_the_vocabulary_allows(tmp_path, write_packed, 
     last = vocab_size - 1
     packed = write_packed(tmp_path / "packed", [[[0, last, 9, 2]]], vocab_size=vocab_size)
     blocks = PackedBlocks(packed / "chunk-1")
-    assert [run.input_ids.dtype for run in blocks.runs()] == [kind]
+    assert [run.input_ids.dtype for run in blocks.runs] == [kind]
     assert blocks[0].input_ids.tolist() == [0, last, 9, 2]
     assert blocks[0].input_ids.dtype == np.int32
 
@@ -187,7 +187,7 @@ def test_ids_take_two_bytes_where_the_vocabulary_allows(tmp_path, write_packed, 
 def test_reading_maps_the_file_and_copies_nothing(result):
     before = pa.total_allocated_bytes()
     blocks = PackedBlocks(result[0] / "chunk-1")
-    kept = list(blocks.runs())
+    kept = blocks.runs
     assert pa.total_allocated_bytes() - before < 1000
     with pytest.raises(ValueError, match="read-only"):
         kept[0].input_ids[0, 0] = 1

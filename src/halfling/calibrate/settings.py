@@ -67,7 +67,6 @@ class CalibrateSettings(Settings):
     )
     engine: BackendName = Field("openvino", description="who times the exported model: openvino, onnx or torch")
     precision: Precision = Field("float32", description="of that export: float32 or int8")
-    fixed_rows: bool = Field(False, description="time it with a graph for each length of row; openvino only")
     resamples: int = Field(1000, ge=100, description="of the dev split, for the drop's upper bound")
     max_tokens: int = Field(128, ge=8, description="longer inputs are cut; special tokens included")
     max_examples: int | None = Field(None, gt=0, description="only the first so many of each language's dev; all")
@@ -94,6 +93,4 @@ class CalibrateSettings(Settings):
             raise ValueError("latency_ms asks for a time: set timing=measured")
         if self.precision == "int8" and self.engine == "torch":
             raise ValueError("precision=int8: torch runs float32 only: set engine to openvino or onnx")
-        if self.fixed_rows and self.engine != "openvino":
-            raise ValueError("fixed_rows is of the engine openvino")
         return self

@@ -37,11 +37,8 @@ def calibrate(
     wish is `flops_share`.
 
     Args:
-        settings: What is asked, and how it is looked for.
         model: An early-exit model's folder.
-        out: Where to write.
         task: Data for the task that travels with the model.
-        progress: Told of every part.
 
     Returns:
         The point of the chosen policy, drops in points, `time_share` None when not measured.
@@ -96,14 +93,13 @@ def calibrate(
         policy = _choose(settings.wish, drawing, clock)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
-    fixed = ", rows of fixed lengths" if settings.fixed_rows else ""
     Calibration(
         task=whole.name,
         language=", ".join(whole.source_languages),
         metric="span F1" if whole.metric == "span F1" else "accuracy",
         policy=policy,
         plain_ms=clock.plain_ms if clock else None,
-        timed=f"{settings.engine} {settings.precision}{fixed}" if clock else None,
+        timed=f"{settings.engine} {settings.precision}" if clock else None,
         curve=tuple(drawing.curve),
         **{settings.wish.what: settings.wish.limit},
     ).write(out / "exit_policy.json")

@@ -18,9 +18,6 @@ from halfling.export.write import ExportSettings, export
 from halfling.tasks.encode import Encoded
 from halfling.tasks.task import Task
 
-_LENGTHS = tuple(range(8, 65, 8))
-"""Lengths of row with a graph of fixed shape (`AdaptiveEngine.from_pretrained(lengths=)`)."""
-
 
 class Clock:
     """Measures, once, the model without exits and leaving at each exit; other times follow from these.
@@ -28,14 +25,8 @@ class Clock:
     Segments follow from a policy's exits. So whose exits were not exported yet is exported before it is timed, and
     what is timed is what a user of that export has.
 
-    Args:
-        settings: Who computes, how exactly, and how often.
-        model: The early-exit model's folder.
-        task: The model's.
-        like: The policy of no exits.
-        exits: The trained exits' layers, the last included.
-        encoded: The dev split, of which some sentences are timed.
-        scratch: A folder for the exports.
+    `like` is the policy of no exits, `exits` the trained exits' layers, the last included. Of the dev split some
+    sentences are timed. Exports go to `scratch`.
     """
 
     def __init__(
@@ -122,4 +113,4 @@ class Clock:
         exported = read_exported(out)
         if policy.is_early:
             exported = exported.model_copy(update={"policy": policy})
-        return AdaptiveEngine(out, exported, backend, None, _LENGTHS if self.settings.fixed_rows else ())
+        return AdaptiveEngine(out, exported, backend, None, ())

@@ -32,10 +32,7 @@ def build_corpus(*, settings: CorpusSettings, source: Path | str, out: Path, pro
     grow with the source. What is whole is not made again.
 
     Args:
-        settings: What to take.
         source: A folder or a host that `open_source` knows.
-        out: Folder of the result; may hold an interrupted try's work.
-        progress: Told of languages read and written.
 
     Returns:
         `languages` (code -> source_bytes, quota_bytes, bytes and documents per chunk, dropped and dropped_lines by

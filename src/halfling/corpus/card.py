@@ -22,14 +22,7 @@ def write_card(
 ) -> None:
     """Write the card of a corpus, packed or not: one configuration for each chunk, a table of languages.
 
-    Args:
-        folder: Holds `chunk-{n}/`.
-        template: Of the card, in Jinja.
-        codes: The languages.
-        files: Pattern of a chunk's files.
-        num_chunks: How many chunks there are.
-        settings: Of the stage that made them.
-        facts: What else the template asks for.
+    `files` is the pattern of a chunk's files; `facts` is what else the template, in Jinja, asks for.
     """
     from huggingface_hub import DatasetCard, DatasetCardData
 

@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import AbstractContextManager
 from multiprocessing.connection import wait
 from typing import Literal, TypeVar
 
@@ -37,17 +38,13 @@ class ExecutorSettings(Settings):
     environment: str = Field("", exclude=True, description='command before a Slurm task, "source .venv/bin/activate"')
 
 
-class Workers:
+class Workers(AbstractContextManager["Workers"]):
     """Runs the tasks of one job. Processes, once started, serve every further call, until the block is left."""
 
     def __init__(self, job: Job, settings: ExecutorSettings) -> None:
         """Run tasks of `job` where `settings` say; nothing is started yet."""
         self._job, self._settings = job, settings
         self._pool: ProcessPoolExecutor | None = None
-
-    def __enter__(self) -> "Workers":
-        """Return the workers."""
-        return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         """End the processes; after an error at once, whatever they do."""

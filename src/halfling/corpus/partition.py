@@ -4,7 +4,6 @@ A 64-bit key decides a row's part: the parts follow each other as the keys do. S
 from every run, and going through the parts in order, sorting each, sorts everything (an external radix sort).
 """
 
-from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 
@@ -47,13 +46,8 @@ class Partition:
 
     def read(self, part: int, columns: list[str] | None = None) -> pa.Table:
         """Return the rows of one part, run after run; `columns` leaves the others on disk."""
-        return pa.concat_tables(self.runs(part, columns)).combine_chunks()
-
-    def runs(self, part: int, columns: list[str] | None = None) -> Iterator[pa.Table]:
-        """Yield the rows of one part, a run at a time."""
-        for number in range(self.num_runs):
-            reader = self._readers.get((number, str(columns))) or self._open(number, columns)
-            yield pa.Table.from_batches([reader.get_batch(part)])
+        readers = (self._readers.get((n, str(columns))) or self._open(n, columns) for n in range(self.num_runs))
+        return pa.Table.from_batches([reader.get_batch(part) for reader in readers]).combine_chunks()
 
     def _open(self, number: int, columns: list[str] | None) -> pa.RecordBatchFileReader:
         file = pa.OSFile(str(self._run(number)), "rb")

@@ -44,8 +44,6 @@ def quotas(settings: QuotaSettings, codes: Iterable[str], limits: Mapping[str, i
     whatever the source, and compressed, so that three bytes for a letter do not count three times.
 
     Args:
-        settings: What is wanted.
-        codes: The languages.
         limits: code -> all the text that there is, as far as it is known.
     """
     sizes = {code: CC100[code].compressed_bytes for code in codes}

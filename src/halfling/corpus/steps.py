@@ -42,7 +42,6 @@ class Job:
     Attributes:
         source: Where documents come from.
         out: Folder of the corpus; `out/work/{code}` is a task's own.
-        settings: What to take.
     """
 
     source: Source

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -64,7 +65,7 @@ def chunk_languages(chunk: Path) -> list[str]:
     return sorted(path.stem for path in chunk.glob("*.parquet"))
 
 
-class ChunkWriter:
+class ChunkWriter(AbstractContextManager["ChunkWriter"]):
     """Writes one Parquet file of the corpus; its row groups follow from the documents, not from how they come."""
 
     def __init__(self, path: Path, code: str, number: int) -> None:
@@ -81,10 +82,6 @@ class ChunkWriter:
             write_statistics=False,  # the smallest and largest text in full, and nobody asks for them
             write_page_checksum=True,
         )
-
-    def __enter__(self) -> "ChunkWriter":
-        """Return the writer."""
-        return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         """Write what waits, unless something went wrong, and close the file."""

@@ -26,16 +26,7 @@ class Reply(NamedTuple):
 
 
 class Runtime:
-    """A model that answers.
-
-    Attributes:
-        name: Who computes.
-        precision: Of the linear layers.
-        exits: Whether inputs may exit early.
-        labels: Of the model, in the order of their numbers.
-        shape: Of the encoder.
-        head: The classifiers that are computed.
-    """
+    """A model that answers."""
 
     name: Literal["engine", "pytorch"]
     precision: Precision = "float32"

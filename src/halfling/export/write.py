@@ -53,13 +53,10 @@ def export(
     """Write a model, its tokenizer and its task as a folder that the engine runs, and compare their answers.
 
     Args:
-        settings: Who shall run it, and how exactly.
         model: A fine-tuned model's folder, plain or with exits.
-        out: Where to write.
         policy: A calibration's folder; the policy stored in the model when absent; without either nobody exits early.
         task: Data for the task that travels with the model, or for a model without one: its dev texts give int8's
             scales, and the agreement is theirs.
-        progress: Told of every segment.
 
     Returns:
         How each backend's answers to the task's dev texts compare with the model's own, exits off: the largest

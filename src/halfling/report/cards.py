@@ -37,12 +37,8 @@ def card_text(
     """Return the card as Markdown, with the header that the hub reads.
 
     Args:
-        title: Its heading.
-        licence: Of the weights, as the hub names it.
         base_model: The hub id of the model that it was made from; of a teacher its source, when that is one.
         notes: Markdown on data and licences, taken as it is.
-        config: The model's `config.json`.
-        manifest: Of the stage that made the model.
         qualities: Of this model, or of a masked language model's fine-tuned ones; one for each task, language, seed.
         losses: Of this model on held-out text. The languages of both are the card's.
     """

@@ -20,7 +20,6 @@ from halfling.report.gather import CALIBRATION_FILE, gather
 
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
 _BESIDE = ("tokenizer.json", "tokenizer_config.json")
-_OPTIONAL = ("task.json",)
 _MODELLING = "modeling_early_exit"  # transformers' way to name such a file
 
 
@@ -69,8 +68,9 @@ def publish(
     config = _config(model, settings, policy)
     progress(0, 2, WEIGHTS)
     _write_weights(model / WEIGHTS, out / WEIGHTS, settings.precision)
-    for name in (*_BESIDE, *(name for name in _OPTIONAL if (model / name).is_file())):
-        shutil.copyfile(model / name, out / name)
+    for name in (*_BESIDE, "task.json"):
+        if (model / name).is_file():
+            shutil.copyfile(model / name, out / name)
     if "auto_map" in config:
         # Read as a file: to import it would take torch.
         write_text(out / f"{_MODELLING}.py", files("halfling").joinpath("models", "early_exit.py").read_text("utf-8"))

@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
-from types import TracebackType
 from typing import NamedTuple
 
 import numpy as np
@@ -72,13 +71,7 @@ class BlocksWriter:
         self._schema = schema
         self._file = pa.ipc.new_file(str(path), schema)
 
-    def __enter__(self) -> "BlocksWriter":
-        """Return the writer."""
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
-    ) -> None:
+    def close(self) -> None:
         """Close the file."""
         self._file.close()
 
@@ -99,7 +92,8 @@ class PackedBlocks:
     """The blocks of one chunk, by number: language after language.
 
     The files are mapped, not read: a block that nobody asks for stays on the disk, and asking for one copies that
-    block alone. Processes that read one chunk share its pages.
+    block alone. Processes that read one chunk share its pages. `runs` are all blocks in their order, some thousands
+    at a time, as views that nobody may write to.
     """
 
     def __init__(self, chunk: Path) -> None:
@@ -111,11 +105,11 @@ class PackedBlocks:
         paths = sorted(chunk.glob("*.arrow")) if chunk.suffix != ".arrow" else [chunk]
         if not paths:
             raise HalflingError(f"{chunk}: holds no blocks: pack the corpus again")
-        self._runs = [run for path in paths for run in _runs(path)]
-        widths = {run.input_ids.shape[1] for run in self._runs}
+        self.runs = [run for path in paths for run in _runs(path)]
+        widths = {run.input_ids.shape[1] for run in self.runs}
         if len(widths) > 1:
             raise HalflingError(f"{chunk}: blocks of {sorted(widths)} tokens: pack the corpus again")
-        self._first = np.cumsum([0, *(len(run.input_ids) for run in self._runs)])
+        self._first = np.cumsum([0, *(len(run.input_ids) for run in self.runs)])
         self.block_tokens: int = max(widths, default=0)
 
     def __len__(self) -> int:
@@ -125,18 +119,14 @@ class PackedBlocks:
         """Return block `number`; its arrays are copies, the caller's to change."""
         number = range(len(self))[number]  # negative numbers count from the end, others raise IndexError
         place = int(np.searchsorted(self._first, number, side="right")) - 1
-        run, row = self._runs[place], number - int(self._first[place])
+        run, row = self.runs[place], number - int(self._first[place])
         starts = run.starts[run.offsets[row] : run.offsets[row + 1]]
         return Block(run.input_ids[row].astype(np.int32), starts.astype(np.int32))
 
     @cached_property
     def languages(self) -> list[str]:
         """The language of each block."""
-        return [run.language for run in self._runs for _ in range(len(run.input_ids))]
-
-    def runs(self) -> Iterator[Run]:
-        """Yield all blocks in their order, some thousands at a time, as views that nobody may write to."""
-        yield from self._runs
+        return [run.language for run in self.runs for _ in range(len(run.input_ids))]
 
 
 def _runs(path: Path) -> Iterator[Run]:

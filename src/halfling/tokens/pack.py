@@ -4,6 +4,7 @@ import os
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import closing
 from itertools import accumulate, chain, groupby
 from operator import itemgetter
 from pathlib import Path
@@ -64,11 +65,8 @@ def pack_corpus(
     The bytes do not depend on the number of workers.
 
     Args:
-        settings: How to pack.
         corpus: Folder that `build_corpus` wrote.
         tokenizer: Folder with a `tokenizer.json` of XLM-R's layout.
-        out: Folder of the result; may hold an interrupted try's work.
-        progress: Told of languages packed, over all chunks.
 
     Returns:
         The summary's fields; `unknown`, `literal_specials` and `left_over` (tokens per language), `sha256` by path.
@@ -190,7 +188,7 @@ def _encode_together(waiting: list[tuple[int, pa.StringArray]], encoder: TextEnc
 
 def _pack_file(parts: Iterator[Encoded], packer: Packer, schema: pa.Schema, path: Path) -> Packed:
     counts: Counter[str] = Counter()
-    with whole_file(path) as partial, BlocksWriter(partial, schema) as writer:
+    with whole_file(path) as partial, closing(BlocksWriter(partial, schema)) as writer:
         for encoded in parts:
             if not len(encoded.lengths):
                 continue

@@ -50,11 +50,8 @@ def build_tokenizer(
     """Write a Hugging Face folder whose tokenizer has XLM-R's special tokens and ids.
 
     Args:
-        settings: Where it comes from.
         corpus: Folder that `build_corpus` wrote; read only to train.
-        out: Folder of the result.
         source: The folder that `settings.source` names, if it is one.
-        progress: Told when training begins and ends.
 
     Returns:
         `vocab_size` and, when trained here, `training_bytes` per language.

@@ -24,7 +24,6 @@ def train_unigram(paragraphs: Iterator[str], *, vocab_size: int, character_cover
         paragraphs: The text, a paragraph each; longer ones than 64 KiB are left out.
         vocab_size: What it comes to in XLM-R's layout, all five special tokens included.
         character_coverage: Share of the text's characters that get a piece of their own, 0..1.
-        num_threads: Threads of the trainer.
 
     Raises:
         HalflingError: The text is too small for the vocabulary, or the vocabulary for the characters.

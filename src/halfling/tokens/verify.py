@@ -54,7 +54,7 @@ def _packed_faults(packed: Path, languages: dict[int, list[str]]) -> Iterator[st
                 yield f"{path}: holds blocks of another language"
             # One line a kind of fault, though a file has many runs.
             yield from dict.fromkeys(
-                fault for run in blocks.runs() for fault in _run_faults(path, run, len(blocks), summary.vocab_size)
+                fault for run in blocks.runs for fault in _run_faults(path, run, len(blocks), summary.vocab_size)
             )
 
 

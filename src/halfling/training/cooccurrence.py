@@ -36,7 +36,6 @@ def count_words(packed: Path, chunks: int, window: int = 4) -> WordStatistics:
     """Count pieces, and pairs of them at most `window` apart in one sequence, in the first chunks of a packed corpus.
 
     Args:
-        packed: The packed corpus.
         chunks: How many of its chunks to read, from the first; a chunk that is held out stays unread.
         window: The largest distance of a pair.
 
@@ -48,7 +47,7 @@ def count_words(packed: Path, chunks: int, window: int = 4) -> WordStatistics:
     frequency = np.zeros(vocab, np.int64)
     pairs = sparse.csr_array((vocab, vocab))
     for name in list(summary.blocks)[:chunks]:
-        for run in PackedBlocks(packed / name).runs():
+        for run in PackedBlocks(packed / name).runs:
             first = np.zeros(run.input_ids.shape, bool)
             first[run.begins()] = True
             ids = run.input_ids.reshape(-1).astype(np.int64)

@@ -20,7 +20,6 @@ class SourceSettings(Settings):
     )
     # How, not what: other values give the same corpus, so neither fingerprint nor manifest knows of them.
     connections: int = Field(4, ge=1, exclude=True, description="at the same time to one host, over all workers")
-    max_tries: int = Field(8, ge=1, exclude=True, description="in a row without one byte, before a download gives up")
 
     @property
     def sampled(self) -> bool:
@@ -60,7 +59,6 @@ def open_source(place: Path | str, settings: SourceSettings, languages: str | Se
 
     Args:
         place: A folder, "https://data.statmt.org/cc-100/", or a host of the same form.
-        settings: What is read of it, and how.
         languages: "all" that it holds, or what `languages.resolve` takes.
         cache: Folder for what is fetched; made when it is needed.
 

@@ -21,6 +21,7 @@ _GROWTH = 0.03
 
 _BUSY = {408, 425, 429, 500, 502, 503, 504}
 _LONGEST_WAIT = 600.0
+_MAX_TRIES = 8  # in a row without one byte
 
 
 class Copied(Record):
@@ -45,21 +46,14 @@ class Download(io.RawIOBase):
     ETag than the first is not taken, and xz's own checksums hold for what has none.
     """
 
-    def __init__(
-        self, url: str, copy: Path, client: httpx2.Client, *, whole: bool, connections: int, max_tries: int
-    ) -> None:
+    def __init__(self, url: str, copy: Path, client: httpx2.Client, *, whole: bool, connections: int) -> None:
         """Open the copy, or begin one.
 
         Args:
-            url: The file's address.
-            copy: Path of the copy.
-            client: The connection to the host.
             whole: The file will be read to its end, so large pieces may be asked for.
             connections: At most so many at a time, of all processes that keep copies in this folder.
-            max_tries: In a row without a byte.
         """
-        self.url, self.copy, self.client, self.whole = url, copy, client, whole
-        self.connections, self.max_tries = connections, max_tries
+        self.url, self.copy, self.client, self.whole, self.connections = url, copy, client, whole, connections
         copy.parent.mkdir(parents=True, exist_ok=True)
         self._beside = copy.with_name(copy.name + ".json")
         self._known = Copied.read(self._beside) if self._beside.exists() else None
@@ -101,7 +95,7 @@ class Download(io.RawIOBase):
                     self._fetch()
             except (_AgainError, httpx2.TransportError) as error:
                 failed += 1
-                if failed == self.max_tries and self._size == before:
+                if failed == _MAX_TRIES and self._size == before:
                     reason = str(error) or type(error).__name__
                     raise HalflingError(
                         f"{self.url}: {reason} ({failed} tries): try again later, what was fetched is kept"

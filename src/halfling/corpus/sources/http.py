@@ -48,7 +48,6 @@ class HttpSource:
                 client,
                 whole=self.settings.sampled,
                 connections=self.settings.connections,
-                max_tries=self.settings.max_tries,
             ) as raw,
             lzma.LZMAFile(raw) as file,  # type: ignore[arg-type]  # any file that reads
         ):
