@@ -665,3 +665,19 @@ def test_states_say_what_a_run_would_meet_and_change_nothing(tmp_path):
     assert state(stage(tmp_path / "two", source=tmp_path / "one", word="new")) == "changed"
     assert state(stage(tmp_path / "new", source=tmp_path / "one/epoch-9")).startswith("missing new: no source at")
     assert tree(tmp_path) == before
+
+
+def test_the_data_of_a_models_task_count_though_their_places_do_not(tmp_path):
+    (tmp_path / "dev.csv").write_text("text,label\n")
+    model = stage(tmp_path / "model")
+    run_stage(model)
+    places = {"train": {}, "dev": {"en": str(tmp_path / "dev.csv")}}
+    (model.out / "task-sources.json").write_text(json.dumps(places))
+    seen = Seen()
+    reader = stage(tmp_path / "reader", model=model.out)
+    run_stage(reader, seen)
+    (model.out / "task-sources.json").write_text(json.dumps(places, indent=1))
+    run_stage(reader, seen)
+    (tmp_path / "dev.csv").write_text("text,label\na,b\n")
+    run_stage(reader, seen)
+    assert [how for _, how in seen.ends] == ["done", "skipped", "done"]

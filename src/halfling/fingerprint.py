@@ -13,7 +13,7 @@ from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import halfling
 from halfling.errors import HalflingError
-from halfling.files import MANIFEST, digest, digest_of, names_in, sha256
+from halfling.files import MANIFEST, TASK_SOURCES, digest, digest_of, names_in, sha256
 from halfling.records import Counts, Manifest, Settings
 
 
@@ -80,9 +80,22 @@ def contents(inputs: Mapping[str, Input], settings: Settings, reads: Mapping[str
             return re.sub("//[^/]*@", "//", value or "none")  # no password goes into a manifest
         if role in reads and value.is_dir():
             return digest_of(reads[role](settings, value), value)
-        return _made_in(value) or digest(value)
+        return _with_data(value, _made_in(value) or digest(value))
 
     return {role: content(role, value) for role, value in inputs.items()}
+
+
+def _with_data(folder: Path, content: str) -> str:
+    """Return what stands for a model's folder: its content, and that of the labelled data of the task within."""
+    try:
+        said = json.loads((folder / TASK_SOURCES).read_text(encoding="utf-8"))
+        named = sorted(
+            {source.removeprefix("hub:").split(":")[0] for each in said.values() for source in each.values()}
+        )
+    except (OSError, ValueError, AttributeError):
+        return content
+    data = [_made_in(path) or digest(path) for path in map(Path, named) if path.exists()]
+    return hashlib.sha256(json.dumps([content, *data]).encode()).hexdigest() if data else content
 
 
 def fingerprint(stage: str, settings: Settings, inputs: Mapping[str, str]) -> str:

@@ -170,13 +170,13 @@ def test_a_task_of_ones_own_stands_beside_a_preset(stages, tmp_path):
         "languages": ["sw", "ur"],
     }
     planned = stages(tasks={"products": own, "wikiann": {"languages": ["en", "de"]}}, finetune={}, exits={})
-    task = planned["exits/student-uniform-products-0"].inputs["task"]
+    task = planned["finetune/student-uniform-products-0"].inputs["task"]
     assert (task.name, task.train, task.dev) == (
         "products",
         {"sw": "a.conll"},
         {"sw": "data/dev-sw.conll", "ur": "data/dev-ur.conll"},
     )
-    assert planned["costs/wikiann"].inputs["task"].languages == ("en", "de")
+    assert planned["finetune/teacher-wikiann-0"].inputs["task"].languages == ("en", "de")
 
 
 def test_exits_go_to_the_layer_maps_that_are_named_and_all_models_are_measured_side_by_side(stages):

@@ -25,9 +25,9 @@ def test_usual_columns_are_found_and_others_are_told_by_name(write):
     usual = write("intent,id,utterance\nbye,1,farewell\nhi,2,good day\n")
     odd = write("what,id,said,also\nbye,1,farewell,x\nhi,2,good day,y\n", "odd.csv")
     plain = [TextExample("farewell", None, "bye"), TextExample("good day", None, "hi")]
-    assert read_examples(Task(test={"en": usual}), "test", "en") == plain
-    assert read_examples(Task(test={"en": odd}, text="said", label="what"), "test", "en") == plain
-    pairs = read_examples(Task(test={"en": odd}, text="said", text_pair="also", label="what"), "test", "en")
+    assert read_examples(Task(dev={"en": usual}), "dev", "en") == plain
+    assert read_examples(Task(dev={"en": odd}, text="said", label="what"), "dev", "en") == plain
+    pairs = read_examples(Task(dev={"en": odd}, text="said", text_pair="also", label="what"), "dev", "en")
     assert pairs == [TextExample("farewell", "x", "bye"), TextExample("good day", "y", "hi")]
 
 
@@ -107,14 +107,14 @@ def test_tags_that_are_no_spans_are_judged_by_accuracy(write):
 def test_every_tenth_training_example_is_dev_where_no_training_language_has_dev(write):
     source = write("text,label\n" + "".join(f"{n},{n % 2}\n" for n in range(1, 26)))
     held = Task(train={"en": source}, dev={"sw": source})
-    assert held.holds_out
+    assert held.held == ("en",)
     assert held.languages == ("en", "sw")
     assert held.source_languages == ("en",)
     assert [one.text for one in read_examples(held, "dev", "en")] == ["10", "20"]
     assert len(read_examples(held, "train", "en")) == 23
     assert len(read_examples(held, "dev", "sw")) == 25
     own = Task(train={"en": source, "ru": source}, dev={"en": source, "sw": source})
-    assert not own.holds_out
+    assert not own.held
     assert own.source_languages == ("en",)
     assert len(read_examples(own, "train", "ru")) == len(read_examples(own, "dev", "en")) == 25
 

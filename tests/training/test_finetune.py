@@ -11,6 +11,7 @@ from transformers import (
 from halfling.errors import HalflingError
 from halfling.models.classifier import load_classifier
 from halfling.tasks import Task, read_task
+from halfling.training import finetune as module
 from halfling.training.finetune import FinetuneSettings, finetune
 
 
@@ -158,3 +159,30 @@ def test_an_encoder_of_another_architecture_is_one_line(tasks, tmp_path, tiny_to
     tiny_tokenizer.save_pretrained(tmp_path / "bert")
     with pytest.raises(HalflingError, match=r"bert: a bert model: halfling reads XLM-R's .*xlm-roberta\)$"):
         finetune(settings=settings(), encoder=tmp_path / "bert", task=tasks["pairs"], out=tmp_path / "out")
+
+
+def test_a_model_never_holds_out_again_what_it_learned(tmp_path):
+    trained = Task(train={"en": "a", "sw": "b"}, dev={"en": "c"})
+    trained = trained.model_copy(update={"held_out": trained.held})
+    assert trained.held == ()
+    # Only sw is named again, whose every line was learned: none of them is dev.
+    assert trained.with_sources(Task(train={"sw": "b"})).held == ()
+    alone = Task(train={"en": "a"})
+    alone = alone.model_copy(update={"held_out": alone.held})
+    assert alone.with_sources(Task(dev={"en": "d"})).held == ("en",)
+
+
+def test_a_fine_tuned_model_as_encoder_keeps_no_class_of_its_own(tmp_path, encoder, tiny_tokenizer):
+    from transformers import XLMRobertaForSequenceClassification
+
+    names = {0: "c", 1: "a", 2: "b"}
+    other = XLMRobertaForSequenceClassification.from_pretrained(
+        encoder, id2label=names, label2id={name: number for number, name in names.items()}
+    )
+    other.save_pretrained(tmp_path / "other")
+    tiny_tokenizer.save_pretrained(tmp_path / "other")
+    task = Task(name="t", kind="text_classification", labels=("a", "b", "c"), train={"en": "x"})
+    fresh = module._fresh_classifier(task, tmp_path / "other", FinetuneSettings(max_tokens=30))
+    assert fresh.config.id2label == {0: "a", 1: "b", 2: "c"}
+    assert not torch.equal(fresh.classifier.out_proj.weight, other.classifier.out_proj.weight)
+    assert torch.equal(fresh.roberta.embeddings.word_embeddings.weight, other.roberta.embeddings.word_embeddings.weight)

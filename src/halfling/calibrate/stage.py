@@ -18,7 +18,7 @@ from halfling.models.load import load_tokenizer, weights_sha256
 from halfling.models.shapes import require_room
 from halfling.records import Counts, Progress, silent
 from halfling.tasks.encode import encode
-from halfling.tasks.examples import read_examples
+from halfling.tasks.examples import dev_examples
 from halfling.tasks.of_model import task_of
 from halfling.tasks.task import Task
 
@@ -54,11 +54,8 @@ def calibrate(
     network = load_classifier(model)
     network = network.to("cuda" if torch.cuda.is_available() else "cpu").eval()
     require_room(network.config, settings.max_tokens, model)
-    examples = [
-        one
-        for language in whole.source_languages
-        for one in read_examples(whole, "dev", language)[: settings.max_examples]
-    ]
+    split = dev_examples(whole, whole.source_languages, settings.max_examples)
+    examples = [one for some in split.values() for one in some]
     encoded = encode(examples, load_tokenizer(model), settings.max_tokens)
     like = ExitPolicy(
         layers=tuple(network.config.exit_layers[-1:]),

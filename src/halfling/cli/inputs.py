@@ -53,7 +53,8 @@ def _one(one: Parameter, text: str | None, *, required: bool) -> Asked:
         how = typer.Option(_option(name), help=text, metavar="FOLDER", rich_help_panel=_INPUTS)
         wanted = parameter(name, Path | None, how, None)
         # Left out where a whole run has nothing to give: the same work has the same fingerprint.
-        return Asked((wanted,), lambda given: {name: given[name]} if given[name] else {})
+        found = _model if name in _MODELS else Path
+        return Asked((wanted,), lambda given: {name: found(str(given[name]))} if given[name] else {})
     if annotation in (Task, Task | None):
 
         def read(given: Given) -> dict[str, Input]:

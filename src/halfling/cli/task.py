@@ -18,7 +18,7 @@ _METAVARS = {
     **dict.fromkeys(("labels", "columns"), "A,B,..."),
     **dict.fromkeys(("text", "text_pair", "words", "label"), "COLUMN"),
 }
-_FIELDS = {name: field.description or "" for name, field in Task.model_fields.items() if name != "test"} | {
+_FIELDS = {name: field.description or "" for name, field in Task.model_fields.items() if name != "held_out"} | {
     "name": "in results; or a preset, with --data",
     "data": "where a preset's data lie: a folder, or hub",
 }

@@ -20,7 +20,7 @@ from halfling.engine.text import join, load_pieces, require_characters, split_wo
 from halfling.engine.token_loop import TokenLoop
 from halfling.errors import HalflingError
 from halfling.tasks.encode import Encoded
-from halfling.tasks.tags import scheme_of
+from halfling.tasks.tags import OUTSIDE, Scheme, is_prefixed
 
 
 class AdaptiveEngine:
@@ -130,11 +130,13 @@ class AdaptiveEngine:
         in_pieces = [[next(pieces) for _ in words] for words, _ in sentences]
         parts = [windows(words, self.exported.shape.max_tokens) for words in in_pieces]
         answers = iter(self.answer([part for of_one in parts for part in of_one]))
-        scheme = scheme_of([self.exported.labels])
+        labels = self.exported.labels
+        outside = OUTSIDE if OUTSIDE in labels else None  # as parts of speech have none
+        scheme: Scheme = "IOB2" if is_prefixed(labels) else "types" if outside else "tags"
         found = []
         for text, (words, places), cut, of_one in zip(texts, sentences, in_pieces, parts, strict=True):
             own = [next(answers) for _ in of_one]
-            tags, sure = ["O"] * len(words), [1.0] * len(words)
+            tags, sure = [outside] * len(words), [1.0] * len(words)
             # A word that the tokenizer turned into nothing stays outside.
             seen = (number for number, ids in enumerate(cut) if ids)
             shares = (share for answer in own for share in _softmax(answer.logits))
@@ -142,7 +144,9 @@ class AdaptiveEngine:
                 tags[number], sure[number] = self.exported.labels[int(share.argmax())], float(share.max())
             layer = max((answer.exit_layer for answer in own), default=0)
             unsure = max((answer.uncertainty for answer in own), default=0.0)
-            spans = spans_of(text if isinstance(text, str) else words, places, tags, sure, scheme)
+            spans = spans_of(
+                text if isinstance(text, str) else words, places, [tag or OUTSIDE for tag in tags], sure, scheme
+            )
             computed = tuple(
                 (len(part.ids), answer.token_layers or answer.exit_layer)
                 for part, answer in zip(of_one, own, strict=True)

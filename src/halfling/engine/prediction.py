@@ -27,7 +27,8 @@ class Prediction:
         label: Of a classifier, the likeliest class; None where there is no text.
         scores: Of a classifier, each class's probability.
         spans: Of a tagger, the entities; a span's score is the mean probability of its words' tags.
-        tags: Of a tagger, a tag for each word, in the scheme that the model learned.
+        tags: Of a tagger, a tag for each word, in the scheme that the model learned; None where a model without O sees
+            nothing of a word.
         exit_layer: The layer (1-based) after which the answer was taken; of a long text, the deepest of its windows;
             0 where there was nothing to compute.
         uncertainty: 0..1 at that exit; of a long text, the largest.
@@ -39,7 +40,7 @@ class Prediction:
     label: str | None
     scores: dict[str, float] | None
     spans: tuple[Span, ...] | None
-    tags: tuple[str, ...] | None
+    tags: tuple[str | None, ...] | None
     exit_layer: int
     uncertainty: float
     truncated: bool

@@ -16,7 +16,7 @@ from halfling.evaluate.quality import measured_task
 from halfling.evaluate.runtime import Runtime, load_runtime, mean_gflops
 from halfling.files import names_in, write_text
 from halfling.records import Cost, Counts, Progress, Settings, json_lines, silent
-from halfling.tasks.examples import Example, read_examples
+from halfling.tasks.examples import Example, dev_examples
 from halfling.tasks.task import Task
 
 BATCH = 32
@@ -50,7 +50,7 @@ def measure_costs(
     """
     runtimes = {name: load_runtime(folder) for name, folder in models.items()}
     whole = measured_task(next(iter(models.values())), task, next(iter(runtimes.values())).labels)
-    texts = {code: read_examples(whole, "dev", code)[:BATCH] for code in settings.languages or whole.languages}
+    texts = dev_examples(whole, settings.languages or whole.languages, BATCH)
     total = len(texts) + len(models)
     peaks: dict[str, int] = {}
     for number, (name, folder) in enumerate(models.items()):

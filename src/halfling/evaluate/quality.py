@@ -11,7 +11,7 @@ from halfling.errors import HalflingError
 from halfling.evaluate.runtime import load_runtime, mean_gflops
 from halfling.files import write_text
 from halfling.records import Counts, Progress, Quality, Seed, Settings, json_lines, silent
-from halfling.tasks.examples import read_examples
+from halfling.tasks.examples import dev_examples
 from halfling.tasks.of_model import task_of
 from halfling.tasks.score import score
 from halfling.tasks.task import Task, read_task
@@ -56,7 +56,7 @@ def measure_quality(
         languages = settings.languages or whole.languages
         for language in languages:
             progress(len(lines), len(models) * len(languages), f"{name} in {language}")
-            examples = read_examples(whole, "dev", language)[: settings.max_examples]
+            examples = dev_examples(whole, [language], settings.max_examples)[language]
             reply = runtime.answer(examples, settings.batch_size)
             found = score(whole, examples, reply.answers)
             left = [one for _, layers in reply.computed for one in ([layers] if isinstance(layers, int) else layers)]

@@ -1,5 +1,6 @@
 """Sentences of the task's own dev splits, that an export is scaled and checked on."""
 
+from itertools import zip_longest
 from pathlib import Path
 from typing import NamedTuple
 
@@ -7,7 +8,7 @@ from halfling.errors import HalflingError
 from halfling.export.trained import Trained
 from halfling.models.load import load_tokenizer
 from halfling.tasks.encode import encode
-from halfling.tasks.examples import Example, TaggedExample, read_examples
+from halfling.tasks.examples import Example, TaggedExample, dev_examples
 from halfling.tasks.task import Task
 
 _NUM_SENTENCES = 256
@@ -38,10 +39,11 @@ def sentences(trained: Trained, model: Path, task: Task) -> Sentences:
             f"{model}: its tokenizer has {len(tokenizer)} pieces, the model {trained.shape.vocab_size}: "
             "save the model with its own tokenizer"
         )
-    own = [one for language in task.source_languages for one in read_examples(task, "dev", language)][:_NUM_SENTENCES]
-    if not own:
-        raise HalflingError(f"task {task.name}: no dev texts to check the export on: give them with --dev FILE")
-    others = [one for language in task.languages for one in read_examples(task, "dev", language)[:_A_LANGUAGE]]
+    each = dev_examples(task, task.source_languages, _NUM_SENTENCES)
+    # In turns, so that a part of them holds every language.
+    turns = zip_longest(*each.values())
+    own = [one for turn in turns for one in turn if one is not None][:_NUM_SENTENCES]
+    others = [one for some in dev_examples(task, task.languages, _A_LANGUAGE).values() for one in some]
     encoded = encode(own, tokenizer, trained.shape.max_tokens)
     return Sentences([one.ids.tolist() for one in encoded], [text for one in (*own, *others) for text in _texts(one)])
 

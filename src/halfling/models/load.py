@@ -18,7 +18,7 @@ from transformers import (
 from transformers.utils import logging
 
 from halfling.errors import HalflingError
-from halfling.files import digest
+from halfling.files import sha256
 
 
 def fetched(place: str) -> Path:
@@ -98,7 +98,7 @@ def load_model(model_class: Any, source: str | Path, *, new: tuple[str, ...] = (
 
 
 def weights_sha256(folder: Path) -> str:
-    """Return what tells the weights of a model folder from all others: `files.digest` of its safetensors file.
+    """Return what tells the weights of a model folder from all others: the SHA-256 of its safetensors file.
 
     Raises:
         HalflingError: The folder holds no weights.
@@ -106,7 +106,7 @@ def weights_sha256(folder: Path) -> str:
     weights = folder / "model.safetensors"
     if not weights.is_file():
         raise HalflingError(f"{folder}: holds no {weights.name}: name a model's folder")
-    return digest(weights)
+    return sha256(weights)
 
 
 def save_masked_lm(

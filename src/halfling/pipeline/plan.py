@@ -47,7 +47,7 @@ class _Plan:
                     measured |= self._exiting(name, seed, model)
                 if seed == recipe.models.seeds[0]:
                     # Side by side, those of one seed.
-                    self._add("costs", recipe.costs[name], name, models=measured, task=self.task)
+                    self._add("costs", recipe.costs[name], name, models=measured)
         reported = {stage.name: stage.out for stage in self.stages if stage.name.split("/")[0] in _REPORTED}
         self._add("report", recipe.report, **reported)
 
@@ -99,8 +99,8 @@ class _Plan:
         """Add exits, calibration, exports and quality of one fine-tuned student, and return what was measured."""
         within, finetuned = f"{name}-{task}-{seed}", self._made("finetune", name, task, seed)
         settings = self.recipe.exits[task].model_copy(update={"seed": seed})
-        model = self._add("exits", settings, within, finetuned=finetuned, task=self.task)
-        policy = self._add("calibrate", self.recipe.calibrate[task], within, model=model, task=self.task)
+        model = self._add("exits", settings, within, finetuned=finetuned)
+        policy = self._add("calibrate", self.recipe.calibrate[task], within, model=model)
         within = f"{name}-exits-{task}-{seed}"
         exported = self._exports(within, model) | self._exports(within, model, policy)
         return self._quality(task, seed, f"{name}-exits", model, exported)
@@ -112,14 +112,14 @@ class _Plan:
             variant = precision if policy is None else f"{precision}-exits"
             settings = ExportSettings(backends=self.recipe.export.backends, precision=precision)
             chosen: dict[str, Input] = {} if policy is None else {"policy": policy}
-            found[variant] = self._add("export", settings, f"{within}/{variant}", model=model, task=self.task, **chosen)
+            found[variant] = self._add("export", settings, f"{within}/{variant}", model=model, **chosen)
         return found
 
     def _quality(self, task: str, seed: int, name: str, model: Path, exported: dict[str, Path]) -> dict[str, Path]:
         """Measure a model's exports and, beside them, the model in PyTorch."""
         models = {f"{name}/{variant}": folder for variant, folder in exported.items()} | {f"{name}/pytorch": model}
         settings = self.recipe.quality[task].model_copy(update={"seed": seed})
-        self._add("quality", settings, f"{name}-{task}-{seed}", models=models, task=self.task)
+        self._add("quality", settings, f"{name}-{task}-{seed}", models=models)
         return models
 
     def _made(self, kind: str, name: str, task: str, seed: int) -> Path:
@@ -131,7 +131,7 @@ class _Plan:
         def placed(source: str) -> str:
             return source if source.startswith("hub:") else str(self._place(source))
 
-        sources = {split: getattr(task, split) for split in ("train", "dev", "test")}
+        sources = {split: getattr(task, split) for split in ("train", "dev")}
         return task.model_copy(
             update={split: {code: placed(one) for code, one in each.items()} for split, each in sources.items()}
         )

@@ -9,7 +9,6 @@ from pathlib import Path
 
 from halfling.records import Counts, Settings
 from halfling.stage import Input, Stage
-from halfling.tasks.task import Task, read_task
 
 
 @dataclass(frozen=True)
@@ -50,11 +49,8 @@ class Kind:
     def stage(self, name: str, settings: Settings, out: Path, inputs: Mapping[str, Input]) -> Stage:
         """Return a stage of this kind.
 
-        A setting that names a folder here (`source`) becomes an input, so that the folder's content counts. So does the
-        task that travels with a model, where no other is given.
+        A setting that names a folder here (`source`) becomes an input, so that the folder's content counts.
         """
-        if inputs.get("task") is None and any(one.name == "task" for one in self.inputs):
-            inputs = {**inputs, "task": _travelling(inputs)}
         named = {}
         for role in self._named_by_settings:
             value = getattr(settings, role)
@@ -71,15 +67,6 @@ class Kind:
     def _named_by_settings(self) -> list[str]:
         fields = self.settings.model_fields
         return [name for name, one in self._parameters.items() if one.annotation == Path | None and name in fields]
-
-
-def _travelling(inputs: Mapping[str, Input]) -> Task | None:
-    """Return the task that travels with the first model among some inputs, if there is one."""
-    for value in inputs.values():
-        for folder in value.values() if isinstance(value, dict) else [value]:
-            if isinstance(folder, Path) and (task := read_task(folder)):
-                return task
-    return None
 
 
 KINDS = {

@@ -13,7 +13,7 @@ from safetensors.numpy import save_file
 
 from halfling.errors import HalflingError
 from halfling.exits.policy import Calibration
-from halfling.files import MANIFEST, digest, write_json, write_text
+from halfling.files import MANIFEST, sha256, write_json, write_text
 from halfling.records import Counts, Manifest, Progress, Settings, silent
 from halfling.report.cards import PIPELINES, card_text
 from halfling.report.gather import CALIBRATION_FILE, gather
@@ -111,7 +111,7 @@ def _config(model: Path, settings: PublishSettings, policy: Path | None) -> dict
         }
     if policy is not None:
         chosen = Calibration.read(policy / CALIBRATION_FILE).policy
-        if not exits or chosen.model not in (None, digest(model / WEIGHTS)):
+        if not exits or chosen.model not in (None, sha256(model / WEIGHTS)):
             raise HalflingError(f"{policy}: its policy was made for another model than {model}: calibrate this model")
         # Published weights are others, rounded: they have no hash that it could name.
         config["exit_policy"] = chosen.model_dump(mode="json", exclude={"model"})

@@ -52,7 +52,7 @@ def read_examples(task: Task, split: Split, language: str) -> list[Any]:
     Raises:
         HalflingError: There is none, something in it is missing or malformed, or a label is none of the task's.
     """
-    if task.holds_out and language in task.train and split in ("train", "dev"):
+    if language in task.held and (split == "train" or language not in task.dev):
         every = _read(task.source("train", language), task).examples
         held = [number % _HELD_OUT_EVERY == _HELD_OUT_EVERY - 1 for number in range(len(every))]
         if split == "dev" and not any(held):
@@ -62,6 +62,17 @@ def read_examples(task: Task, split: Split, language: str) -> list[Any]:
             )
         return [one for one, dev in zip(every, held, strict=True) if dev == (split == "dev")]
     return _read(task.source(split, language), task).examples
+
+
+def dev_examples(task: Task, languages: Sequence[str], most: int | None = None) -> dict[str, list[Any]]:
+    """Return the first examples of each language's dev split.
+
+    Raises:
+        HalflingError: There is no language, or one has no dev split.
+    """
+    if not languages:
+        raise HalflingError(f"task {task.name}: no dev data: give them with --dev FILE")
+    return {language: read_examples(task, "dev", language)[:most] for language in languages}
 
 
 def understood(task: Task) -> Task:
@@ -93,7 +104,7 @@ def describe(task: Task) -> dict[str, Any]:
     known = whole.labels or ()
     splits: dict[str, Any] = {}
     shown: list[dict[str, Any]] = []
-    for split in ("train", "dev", "test"):
+    for split in ("train", "dev"):
         for language in whole.languages if split == "dev" else getattr(whole, split):
             examples = read_examples(whole, split, language)
             shown = shown or [one._asdict() for one in examples[:3]]

@@ -22,6 +22,10 @@ def task_of(model: Path, given: Task | None = None) -> Task:
     if own is None and given is None:
         raise HalflingError(f"{model}: no task travels with it: name its data with --train and --dev")
     task = (own or given or Task()).with_sources(given)
+    for name in ("kind", "labels") if own and given else ():
+        said, its = getattr(given, name), getattr(own, name)
+        if said is not None and its is not None and {*said} != {*its}:
+            raise HalflingError(f"{model}: its task has {name} {its}, not {said}: leave --{name} out")
     if task.labels is not None and {*task.labels} != {*checkpoint.labels}:
         raise HalflingError(
             f"{model}: its labels are {', '.join(checkpoint.labels)}, not those of task {task.name}, "

@@ -12,14 +12,14 @@ from halfling.files import TASK_SOURCES, write_json
 from halfling.records import Settings
 
 Kind = Literal["text_classification", "pair_classification", "tagging"]
-Split = Literal["train", "dev", "test"]
+Split = Literal["train", "dev"]
 Metric = Literal["accuracy", "macro F1", "span F1"]
 Format = Literal["csv", "tsv", "jsonl", "parquet", "conll"]
 
 TASK_FILE = "task.json"
 """What travels with a model."""
 
-_SOURCES = ("train", "dev", "test")
+_SOURCES = ("train", "dev")
 
 
 class Task(Settings):
@@ -45,13 +45,15 @@ class Task(Settings):
         default_factory=dict,
         description="of the development split; without any in a training language every tenth of train is held out",
     )
-    test: dict[str, str] = Field(default_factory=dict, description="language -> source of the test split")
     format: Format | None = Field(None, description="of the files; told by their endings")
     columns: tuple[str, ...] | None = Field(None, description="names of the columns of a file without a header")
     text: str | None = Field(None, description="column of the text; text, sentence, utterance, premise, ...")
     text_pair: str | None = Field(None, description="column of the second text; text_pair, hypothesis, ...")
     words: str | None = Field(None, description="column of a tagger's words; tokens, words. In CoNLL a number from 1")
     label: str | None = Field(None, description="column of the label or the tags; label, intent, tags, ner_tags, ...")
+    held_out: tuple[str, ...] | None = Field(
+        None, description="of a trained model: languages whose every tenth training example it never learned from"
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -60,14 +62,14 @@ class Task(Settings):
             return raw
         said = dict(raw)
         spoken = {"train": said.pop("train_languages", None), "dev": said.pop("languages", None)}
-        spoken["test"] = spoken["dev"]
         for split in _SOURCES:
             given, codes = said.get(split), spoken[split]
+            codes = [codes] if isinstance(codes, str) else codes
             if isinstance(given, str):
                 if "{language}" in given and codes is None:
                     raise ValueError(f"{split} {given!r}: say which with languages or train_languages")
                 said[split] = {code: given.replace("{language}", code) for code in codes or ("en",)}
-            elif isinstance(given, Mapping) and codes is not None and split != "test":
+            elif isinstance(given, Mapping) and codes is not None:
                 said[split] = {code: given[code] for code in codes if code in given}
         return said
 
@@ -79,20 +81,24 @@ class Task(Settings):
         return labels
 
     @property
-    def holds_out(self) -> bool:
-        """Whether every tenth training example is held out as dev: no training language has a dev split of its own."""
-        return bool(self.train) and not {*self.train} & {*self.dev}
+    def held(self) -> tuple[str, ...]:
+        """Languages whose every tenth training example is dev: all of them when none has a dev split of its own.
+
+        Of a trained model what its training held out: what it learned from is dev never.
+        """
+        if self.held_out is not None:
+            return tuple(code for code in self.held_out if code in self.train)
+        return () if {*self.train} & {*self.dev} else tuple(self.train)
 
     @property
     def source_languages(self) -> tuple[str, ...]:
         """Languages with training labels whose dev split selects and calibrates; of a ready model those with dev."""
-        own = tuple(self.train) if self.holds_out else tuple(code for code in self.train if code in self.dev)
-        return own or tuple(self.dev)
+        return tuple(code for code in self.train if code in self.languages) or tuple(self.dev)
 
     @property
     def languages(self) -> tuple[str, ...]:
         """Languages that have a dev split, in the order they were given."""
-        return tuple(dict.fromkeys((*(self.train if self.holds_out else ()), *self.dev)))
+        return tuple(dict.fromkeys((*self.held, *self.dev)))
 
     @property
     def head(self) -> Literal["sequence", "token"]:
@@ -116,25 +122,29 @@ class Task(Settings):
 
     def description(self) -> str:
         """Return what the task is, without the places of its files: with their contents, all that work depends on."""
-        files = {str(path): f"file {number}" for number, path in enumerate(self.files())}
+        files = [*map(str, self.files())]
         said = self.model_dump(mode="json")
         for split in _SOURCES:
-            said[split] = {code: files.get(source, source) for code, source in said[split].items()}
+            said[split] = {
+                code: source.replace(str(_local(source)), f"file {files.index(str(_local(source)))}")
+                if _local(source)
+                else source
+                for code, source in said[split].items()
+            }
         return json.dumps(said, sort_keys=True)
 
     def files(self) -> list[Path]:
-        """Return every file of the task's, once."""
-        named = (source for split in _SOURCES for source in getattr(self, split).values())
-        return [Path(source) for source in dict.fromkeys(named) if not source.startswith("hub:")]
+        """Return every file of the task's, and every folder here in the hub's form, once."""
+        named = (_local(source) for split in _SOURCES for source in getattr(self, split).values())
+        return [path for path in dict.fromkeys(named) if path]
 
     def with_sources(self, other: "Task | None") -> "Task":
         """Return this task with whatever another says of data: training sources, dev by language, format, columns."""
         if other is None:
             return self
-        data = {"train", "format", "columns", "text", "text_pair", "words", "label"} & other.model_fields_set
+        data = {"train", "metric", "format", "columns", "text", "text_pair", "words", "label"} & other.model_fields_set
         # Language by language: without its own dev, a training language would be judged by what it learned from.
-        judged = {split: {**getattr(self, split), **getattr(other, split)} for split in ("dev", "test")}
-        return self.model_copy(update={name: getattr(other, name) for name in data} | judged)
+        return self.model_copy(update={name: getattr(other, name) for name in data} | {"dev": self.dev | other.dev})
 
     def write(self, folder: Path) -> None:
         """Write the task into a model's folder: what it is, and apart from that where its data lie."""
@@ -158,8 +168,14 @@ def read_task(folder: Path) -> Task | None:
     return task.with_sources(sources)
 
 
-def _absolute(source: str) -> str:
+def _local(source: str) -> Path | None:
+    """Return the file or folder here that a source names; None of a data set of the hub itself."""
     if not source.startswith("hub:"):
-        return str(Path(source).resolve())
-    place = source.removeprefix("hub:").split(":")
-    return ":".join(["hub", str(Path(place[0]).resolve()) if Path(place[0]).is_dir() else place[0], *place[1:]])
+        return Path(source)
+    folder = Path(source.split(":")[1])
+    return folder if folder.is_dir() else None
+
+
+def _absolute(source: str) -> str:
+    local = _local(source)
+    return source.replace(str(local), str(local.resolve()), 1) if local else source

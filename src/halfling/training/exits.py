@@ -102,6 +102,7 @@ def train_exits(
     if read_checkpoint(finetuned).has_exits:
         raise HalflingError(f"{finetuned}: has exits already: name the model that it was made from")
     whole = task_of(finetuned, task)
+    whole = whole.model_copy(update={"held_out": whole.held})
     if not whole.train:
         raise HalflingError(f"task {whole.name}: no training data: give them with --train FILE")
     if settings.granularity == "token" and (whole.kind != "tagging" or settings.method != "leaving"):

@@ -64,6 +64,7 @@ def finetune(
     if not task.train:
         raise HalflingError(f"task {task.name}: no training data: give them with --train FILE")
     whole = understood(task)
+    whole = whole.model_copy(update={"held_out": whole.held})
     model = _fresh_classifier(whole, encoder, settings)
     tokenizer = load_tokenizer(encoder)
     imitation = _imitation(whole, settings, model, tokenizer, teacher, packed)
@@ -126,4 +127,17 @@ def _fresh_classifier(task: Task, encoder: Path, settings: FinetuneSettings) -> 
         label2id={name: number for number, name in names.items()},
     )
     require_room(model.config, settings.max_tokens, encoder)
-    return PLAIN[task.head](model.config) if settings.from_scratch else model
+    if settings.from_scratch:
+        return PLAIN[task.head](model.config)
+    if _is_classifier(encoder):  # whose classes are others, or numbered otherwise
+        fresh = PLAIN[task.head](model.config)
+        fresh.roberta.load_state_dict(model.roberta.state_dict())
+        return fresh
+    return model
+
+
+def _is_classifier(folder: Path) -> bool:
+    try:
+        return bool(read_checkpoint(folder).labels)
+    except HalflingError:
+        return False
