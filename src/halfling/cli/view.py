@@ -38,11 +38,6 @@ class LiveView(View):
         )
 
     def __enter__(self) -> "LiveView":
-        from transformers.utils import logging
-
-        # One bar at a time: the libraries' own would tear the view apart.
-        logging.disable_progress_bar()
-        logging.set_verbosity_error()
         self.bars.start()
         return self
 

@@ -69,9 +69,6 @@ def plan_corpus(settings: CorpusSettings, place: Path | str) -> Budget:
 
     How much text a file holds is an estimate (`languages.Language.text_bytes`), and cleaning may leave less of it.
     The build goes by what it finds: it shares out again what a language cannot give.
-
-    Raises:
-        HalflingError: As `open_source`.
     """
     source = open_source(place, settings, settings.languages, Path())
     wanted = quotas(settings, source.codes, {code: source.text_bytes(code) for code in source.codes})

@@ -24,9 +24,6 @@ def evaluate(
     """Write scores, time, memory and size of models on the dev splits of their task: --model NAME=FOLDER.
 
     See `measure_quality` and `measure_costs`, whose files these are.
-
-    Returns:
-        What both return.
     """
     told: dict[str, Any] = {"settings": settings, "models": models, "out": out, "task": task, "progress": progress}
     return measure_quality(**told) | measure_costs(**told)

@@ -41,10 +41,6 @@ def measure_costs(
     one by one and as one batch, in rounds in which the models take turns. Time runs from characters to labels. Memory
     is the peak of a fresh process that loads the model and answers those batches, one number for each model.
 
-    Args:
-        models: Name in the results (what follows a `/` in it tells variants of one model apart) -> folder.
-        task: Data for the task that travels with the models.
-
     Returns:
         The largest spread (interquartile range / median) of any timing.
     """

@@ -15,11 +15,7 @@ class FolderSource:
     """CC100's files where they lie; nothing is copied."""
 
     def __init__(self, folder: Path, wanted: str | Sequence[str]) -> None:
-        """Find the files.
-
-        Raises:
-            HalflingError: As `find_sources`.
-        """
+        """Find the files."""
         self.paths = find_sources(folder, wanted)
         self.codes = tuple(self.paths)
 
