@@ -128,7 +128,6 @@ def test_the_summary_and_the_counts_say_what_is_there(result):
     ids = np.concatenate([run.input_ids for n in range(1, 6) for run in PackedBlocks(out / f"chunk-{n}").runs])
     assert sum(summary.tokens.values()) == (ids > 2).sum()
     assert sum(counts["unknown"].values()) == (ids == 3).sum()
-    assert counts["literal_specials"] == {}
     assert sorted(path.name for path in out.iterdir()) == [
         "README.md",
         *(f"chunk-{n}" for n in range(1, 6)),

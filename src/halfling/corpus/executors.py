@@ -7,7 +7,7 @@ only has to run tasks; what it left undone, whoever builds the corpus does again
 import multiprocessing
 import os
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import AbstractContextManager
@@ -68,11 +68,12 @@ class Workers(AbstractContextManager["Workers"]):
             from halfling.corpus.cluster import Tasks, run_on_cluster
 
             run_on_cluster(Tasks(function, self._job, tuple((code, wanted[code]) for code in codes)), self._settings)
-        elif self._pool or self._num_processes(wanted) > 1:
-            return self._run_in_pool(function, wanted, codes, done)
+        pooled = self._settings.executor == "local" and (self._pool or self._num_processes(wanted) > 1)
+        # After a cluster, which has done everything, results are read.
+        one_by_one = ((code, function(self._job, code, wanted[code])) for code in codes)
         results = {}
-        for code in codes:  # after a cluster, which has done everything, results are read
-            results[code] = function(self._job, code, wanted[code])
+        for code, result in self._in_pool(function, wanted, codes) if pooled else one_by_one:
+            results[code] = result
             done(code)
         return {code: results[code] for code in wanted}
 
@@ -82,29 +83,23 @@ class Workers(AbstractContextManager["Workers"]):
             number = 1
         return min(number, len(wanted))
 
-    def _run_in_pool(
-        self,
-        function: Callable[[Job, str, int], Result],
-        wanted: Mapping[str, int],
-        codes: list[str],
-        done: Callable[[str], None],
-    ) -> dict[str, Result]:
+    def _in_pool(
+        self, function: Callable[[Job, str, int], Result], wanted: Mapping[str, int], codes: list[str]
+    ) -> Iterator[tuple[str, Result]]:
+        """Yield each language's result when it is there; tasks start in the order of `codes`."""
         if self._pool is None:
             # Not fork: this process may have threads (Arrow's, a progress bar's), and locks that they hold.
             context = multiprocessing.get_context("spawn")
             self._pool = ProcessPoolExecutor(self._num_processes(wanted), context, initializer=_die_with_parent)
         futures = {self._pool.submit(function, self._job, code, wanted[code]): code for code in codes}
-        results = {}
         try:
             for future in as_completed(futures):
-                results[futures[future]] = future.result()
-                done(futures[future])
+                yield futures[future], future.result()
         except BrokenProcessPool as error:
             raise HalflingError(
                 f"{self._job.out}: a worker was killed, perhaps for want of memory: run the same command again, "
                 "with fewer workers; finished work is kept"
             ) from error
-        return {code: results[code] for code in wanted}
 
 
 def _die_with_parent() -> None:

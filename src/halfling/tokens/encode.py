@@ -44,15 +44,12 @@ class Encoded(NamedTuple):
 
     ids: Int32[np.ndarray, " tokens"]
     lengths: Int64[np.ndarray, " texts"]
-    literals: Int64[np.ndarray, " _"]  # where special tokens stood that somebody wrote; their ids are the unknown's
 
     def cut(self, ends: Sequence[int]) -> Iterator["Encoded"]:
         """Yield the texts in parts; each ends before the text whose number is in `ends`."""
         token_ends = np.concatenate([[0], np.cumsum(self.lengths)])
         for begin, end in pairwise([0, *ends]):
-            first, last = token_ends[begin], token_ends[end]
-            literals = self.literals[slice(*np.searchsorted(self.literals, [first, last]))] - first
-            yield Encoded(self.ids[first:last], self.lengths[begin:end], literals)
+            yield Encoded(self.ids[token_ends[begin] : token_ends[end]], self.lengths[begin:end])
 
 
 def load_tokenizer(folder: Path) -> Tokenizer:
@@ -137,7 +134,7 @@ class TextEncoder:
         literal = (ids < UNKNOWN) | (ids == self._mask)
         if literal.any():
             ids = np.where(literal, np.int32(UNKNOWN), ids)
-        return Encoded(ids, pc.list_value_length(encoded).to_numpy().astype(np.int64), np.flatnonzero(literal))
+        return Encoded(ids, pc.list_value_length(encoded).to_numpy().astype(np.int64))
 
     def _plain(self, texts: pa.StringArray) -> pa.ListArray:
         parts = [pa.array([], pa.list_(pa.int32()))]

@@ -43,8 +43,7 @@ class Packed(Record):
 
     blocks: int
     tokens: int = Field(description="special tokens left out")
-    unknown: int
-    literal_specials: int = Field(description="special tokens that stood in a text as text")
+    unknown: int = Field(description="tokens, special ones that stood in a text as text among them")
     left_over: int = Field(description="tokens at the end that fill no block")
 
 
@@ -69,7 +68,7 @@ def pack_corpus(
         tokenizer: Folder with a `tokenizer.json` of XLM-R's layout.
 
     Returns:
-        The summary's fields; `unknown`, `literal_specials` and `left_over` (tokens per language), `sha256` by path.
+        The summary's fields; `unknown` and `left_over` (tokens per language), `sha256` by path.
 
     Raises:
         HalflingError: The corpus or the tokenizer is missing or damaged, or there is no text.
@@ -113,9 +112,7 @@ def pack_corpus(
         tokens=total("tokens"),
     )
     summary.write(out / "corpus.json")
-    literal_specials = {code: number for code, number in total("literal_specials").items() if number}
     counts = {**summary.model_dump(), "unknown": total("unknown"), "left_over": total("left_over")}
-    counts["literal_specials"] = literal_specials
     write_card(out, _CARD, codes, "*.arrow", len(numbers), settings, **counts)
     files = [out / CARD, out / "corpus.json", *sorted(out.glob("*/*.arrow"))]
     counts["sha256"] = {path.relative_to(out).as_posix(): sha256(path) for path in files}
@@ -195,13 +192,11 @@ def _pack_file(parts: Iterator[Encoded], packer: Packer, schema: pa.Schema, path
             writer.write(packer.add(encoded.ids, encoded.lengths))
             counts["tokens"] += len(encoded.ids)
             counts["unknown"] += int((encoded.ids == UNKNOWN).sum())
-            counts["literal_specials"] += len(encoded.literals)
         last, left_over = packer.end()
         writer.write(last)
     return Packed(
         blocks=packer.num_blocks,
         tokens=counts["tokens"] - left_over,
         unknown=counts["unknown"],
-        literal_specials=counts["literal_specials"],
         left_over=left_over,
     )
