@@ -536,8 +536,7 @@ def test_a_hidden_file_in_the_user_s_folder_changes_nothing_and_another_file_doe
     assert ends(reader) == ["done"]
 
 
-@pytest.mark.parametrize("declared", ["with the stage", "with its function"])
-def test_what_a_stage_does_not_read_of_a_folder_does_not_count(declared, tmp_path):
+def test_what_a_stage_does_not_read_of_a_folder_does_not_count(tmp_path):
     def wanted(settings, folder):
         return [folder / f"{settings.word}.txt"]
 
@@ -548,9 +547,8 @@ def test_what_a_stage_does_not_read_of_a_folder_does_not_count(declared, tmp_pat
     source = tmp_path / "source"
     source.mkdir()
     (source / "en.txt").write_text("text")
-    reads = {"source": wanted} if declared == "with the stage" else {}
-    work = reads_one if reads else reading(source=wanted)(reads_one)
-    reader = Stage("one", work, WordSettings(word="en"), tmp_path / "one", {"source": source}, reads)
+    work = reading(source=wanted)(reads_one)
+    reader = Stage("one", work, WordSettings(word="en"), tmp_path / "one", {"source": source})
     assert ends(reader) == ["done"]
     (source / "de.txt").write_text("text")
     assert ends(reader) == ["skipped"]

@@ -12,7 +12,7 @@ from typing import Literal
 from halfling.errors import HalflingError
 from halfling.files import beside
 from halfling.fingerprint import Input as Input
-from halfling.fingerprint import Reads, added, contents, fingerprint, finished, manifest_of, paths_in, seal
+from halfling.fingerprint import added, contents, fingerprint, finished, manifest_of, paths_in, seal
 from halfling.folders import alone, begin, begun, put
 from halfling.records import Counts, Manifest, Progress, Settings, silent
 
@@ -30,7 +30,6 @@ class Stage:
         settings: What it is told.
         out: The folder that it makes.
         inputs: Role -> what it reads.
-        reads: Role -> which files of that folder it reads, if not all; besides what its function declares.
     """
 
     name: str
@@ -38,7 +37,6 @@ class Stage:
     settings: Settings
     out: Path
     inputs: Mapping[str, Input] = field(default_factory=dict)
-    reads: Mapping[str, Reads] = field(default_factory=dict)
 
 
 class View:
@@ -172,7 +170,7 @@ def _within(path: Path, folders: Sequence[Path]) -> bool:
 
 
 def _contents(stage: Stage) -> dict[str, str]:
-    return contents(stage.inputs, stage.settings, {**getattr(stage.work, "reads", {}), **stage.reads})
+    return contents(stage.inputs, stage.settings, getattr(stage.work, "reads", {}))
 
 
 def _make(stage: Stage, partial: Path, inputs: dict[str, str], wanted: str, progress: Progress) -> Manifest:

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from halfling.corpus.build import CorpusSettings, build_corpus
-from halfling.corpus.sources import SourceSettings, open_source
+from halfling.corpus.sources import SourceSettings, download, open_source
 from halfling.errors import HalflingError
 from halfling.stage import Stage, run_stage
 
@@ -158,9 +158,10 @@ def test_the_host_is_left_alone_for_as_long_as_it_asks(small, tmp_path):
     assert 2 <= second <= 4 <= third <= 8
 
 
-def test_no_more_connections_than_allowed(small, tmp_path):
+def test_no_more_connections_than_allowed(small, tmp_path, monkeypatch):
+    monkeypatch.setattr(download, "_CONNECTIONS", 2)
     lists = [[] for _ in range(6)]
-    sources = [source(small, tmp_path / "cache", connections=2) for _ in lists]
+    sources = [source(small, tmp_path / "cache") for _ in lists]
     small.slow = 0.02
     for code in ("sw", "tr"):  # three readers of one file would write into one copy
         (small.folder / f"{code}.txt.xz").rename(small.folder / "first.xz")

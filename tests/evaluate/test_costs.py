@@ -6,8 +6,7 @@ from pathlib import Path
 import pytest
 
 from halfling.evaluate import costs, fresh_process
-from halfling.evaluate.both import EvaluateSettings, evaluate
-from halfling.evaluate.costs import CostSettings, measure_costs
+from halfling.evaluate.costs import CostSettings, EvaluateSettings, evaluate, measure_costs
 from halfling.evaluate.runtime import Engine, Transformers
 from halfling.records import Cost, Quality
 from halfling.tasks.examples import TaggedExample, TextExample

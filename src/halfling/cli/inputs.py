@@ -12,7 +12,7 @@ import typer
 from rich.markup import escape
 
 from halfling.cli.app import parameter
-from halfling.cli.task import task_in, task_options
+from halfling.cli.tasks import task_in, task_options
 from halfling.pipeline.stages import Kind, place
 from halfling.stage import Input
 from halfling.tasks.task import Task

@@ -12,7 +12,7 @@ from pydantic import Field
 
 from halfling.cost.latency import interleaved, spread
 from halfling.cost.memory import peak_bytes
-from halfling.evaluate.quality import measured_task
+from halfling.evaluate.quality import QualitySettings, measure_quality, measured_task
 from halfling.evaluate.runtime import Runtime, load_runtime, mean_gflops
 from halfling.files import names_in, write_text
 from halfling.records import Cost, Counts, Progress, Settings, json_lines, silent
@@ -87,3 +87,23 @@ def _peak(folder: Path, batches: Sequence[Sequence[Example]]) -> int:
         work = Path(scratch) / "work.json"
         work.write_text(json.dumps({"folder": str(folder), "batches": batches}), encoding="utf-8")
         return peak_bytes([sys.executable, "-m", "halfling.evaluate.fresh_process", str(work)])
+
+
+class EvaluateSettings(QualitySettings, CostSettings):
+    """On how much quality is measured, and how thoroughly costs are."""
+
+
+def evaluate(
+    *,
+    settings: EvaluateSettings,
+    models: dict[str, Path],
+    out: Path,
+    task: Task | None = None,
+    progress: Progress = silent,
+) -> Counts:
+    """Write scores, time, memory and size of models on the dev splits of their task: --model NAME=FOLDER.
+
+    See `measure_quality` and `measure_costs`, whose files these are.
+    """
+    told: dict[str, Any] = {"settings": settings, "models": models, "out": out, "task": task, "progress": progress}
+    return measure_quality(**told) | measure_costs(**told)

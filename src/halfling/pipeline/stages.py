@@ -140,7 +140,7 @@ KINDS = {
         ),
         Kind(
             "evaluate",
-            "halfling.evaluate.both:evaluate",
+            "halfling.evaluate.costs:evaluate",
             "Write quality and costs of several models in one go: --model NAME=FOLDER.",
         ),
         Kind(

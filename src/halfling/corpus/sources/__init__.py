@@ -11,15 +11,13 @@ from halfling.records import Settings
 
 
 class SourceSettings(Settings):
-    """What is read of the source, and how it is fetched."""
+    """What is read of the source."""
 
     selection: Literal["head", "sample"] = Field(
         "sample",
         description='"sample": every document has the same chance, whole files are read; '
         '"head": the first documents of each file, reading stops when the quota is full',
     )
-    # How, not what: other values give the same corpus, so neither fingerprint nor manifest knows of them.
-    connections: int = Field(4, ge=1, exclude=True, description="at the same time to one host, over all workers")
 
     @property
     def sampled(self) -> bool:
@@ -59,6 +57,7 @@ def open_source(place: Path | str, settings: SourceSettings, languages: str | Se
 
     Args:
         place: A folder, "https://data.statmt.org/cc-100/", or a host of the same form.
+        settings: What is read of it.
         languages: "all" that it holds, or what `languages.resolve` takes.
         cache: Folder for what is fetched; made when it is needed.
 

@@ -19,9 +19,12 @@ _FIRST_PIECE, _LARGEST_PIECE = 2**14, 2**26
 _GROWTH = 0.03
 """Each piece is this share of what lies before it, so a reader that stops has fetched little more than it read."""
 
+_CONNECTIONS = 4
+"""At the same time, of all processes that keep copies in one folder."""
+_MAX_TRIES = 8
+"""In a row without one byte."""
 _BUSY = {408, 425, 429, 500, 502, 503, 504}
 _LONGEST_WAIT = 600.0
-_MAX_TRIES = 8  # in a row without one byte
 
 
 class Copied(Record):
@@ -46,14 +49,16 @@ class Download(io.RawIOBase):
     ETag than the first is not taken, and xz's own checksums hold for what has none.
     """
 
-    def __init__(self, url: str, copy: Path, client: httpx2.Client, *, whole: bool, connections: int) -> None:
+    def __init__(self, url: str, copy: Path, client: httpx2.Client, *, whole: bool) -> None:
         """Open the copy, or begin one.
 
         Args:
+            url: The file's address.
+            copy: Path of the copy.
+            client: The connection to the host.
             whole: The file will be read to its end, so large pieces may be asked for.
-            connections: At most so many at a time, of all processes that keep copies in this folder.
         """
-        self.url, self.copy, self.client, self.whole, self.connections = url, copy, client, whole, connections
+        self.url, self.copy, self.client, self.whole = url, copy, client, whole
         copy.parent.mkdir(parents=True, exist_ok=True)
         self._beside = copy.with_name(copy.name + ".json")
         self._known = Copied.read(self._beside) if self._beside.exists() else None
@@ -176,7 +181,7 @@ class Download(io.RawIOBase):
     @contextmanager
     def _connection(self) -> Iterator[None]:
         """Hold one of the connections that are allowed; the system takes it back from a killed process."""
-        paths = [self.copy.parent / f".connection-{number}" for number in range(1, self.connections + 1)]
+        paths = [self.copy.parent / f".connection-{number}" for number in range(1, _CONNECTIONS + 1)]
         random.shuffle(paths)
         for path in paths:
             with path.open("w") as lock:

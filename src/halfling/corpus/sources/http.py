@@ -33,7 +33,7 @@ class HttpSource:
             named = None
         if not named:
             raise HalflingError(f"{address}: names no host: give an address like https://data.statmt.org/cc-100/")
-        self.address, self.cache, self.settings = address.rstrip("/"), cache, settings
+        self.address, self.cache, self.sampled = address.rstrip("/"), cache, settings.sampled
         self.codes = tuple(sorted(languages.resolve("cc100" if wanted == "all" else wanted)))
 
     def documents(self, code: str) -> Iterator[str]:
@@ -42,13 +42,7 @@ class HttpSource:
             httpx2.Client(
                 timeout=_TIMEOUT_SECONDS, follow_redirects=True, headers={"User-Agent": f"halfling/{__version__}"}
             ) as client,
-            Download(
-                self.place(code),
-                self.cache / f"{code}.txt.xz",
-                client,
-                whole=self.settings.sampled,
-                connections=self.settings.connections,
-            ) as raw,
+            Download(self.place(code), self.cache / f"{code}.txt.xz", client, whole=self.sampled) as raw,
             lzma.LZMAFile(raw) as file,  # type: ignore[arg-type]  # any file that reads
         ):
             try:
