@@ -124,8 +124,9 @@ def test_only_the_dev_split_of_the_training_languages_is_read(early_exit, tmp_pa
 def test_other_data_may_be_given_and_must_have_the_models_labels(early_exit, tiny_tasks, tmp_path):
     model, settings = early_exit("moods"), CalibrateSettings(timing="none", max_tokens=24, resamples=100)
     (tmp_path / "out").mkdir()
-    swahili = Task(train={}, dev={"sw": tiny_tasks["moods"].dev["sw"]})
-    calibrate(settings=settings, model=model, out=tmp_path / "out", task=swahili)
+    swahili = Task(dev={"sw": tiny_tasks["moods"].dev["sw"]})
+    asked = settings.model_copy(update={"languages": ("sw",)})
+    calibrate(settings=asked, model=model, out=tmp_path / "out", task=swahili)
     assert Calibration.read(tmp_path / "out/exit_policy.json").language == "sw"
     with pytest.raises(HalflingError, match=r"none of the task's \(glad, sad\); the data have billing, cancel"):
         calibrate(settings=settings, model=model, out=tmp_path / "out", task=tiny_tasks["intents"])

@@ -40,7 +40,7 @@ def test_export_prints_how_its_answers_compare_with_torchs(halfling, write_tagge
 def test_the_task_s_data_may_be_named(halfling, write_tagger, tmp_path):
     model = write_tagger(tmp_path / "model")
     (tmp_path / "sw.conll").write_text("Anna\tO\n\nRome\tB-LOC\n\n")
-    said = halfling("export", model, tmp_path / "out", "--backends", "onnx", "--dev", f"sw={tmp_path / 'sw.conll'}")
+    said = halfling("export", model, tmp_path / "out", "--backends", "onnx", "--dev", f"en={tmp_path / 'sw.conll'}")
     assert '"onnx_num_sentences": 2' in said.out, said.err
 
 

@@ -68,6 +68,9 @@ class CalibrateSettings(Settings):
     engine: BackendName = Field("openvino", description="who times the exported model: openvino, onnx or torch")
     precision: Precision = Field("float32", description="of that export: float32 or int8")
     resamples: int = Field(1000, ge=100, description="of the dev split, for the drop's upper bound")
+    languages: tuple[str, ...] | None = Field(
+        None, min_length=1, description="whose dev split is read; the training languages'"
+    )
     max_tokens: int = Field(128, ge=8, description="longer inputs are cut; special tokens included")
     max_examples: int | None = Field(None, gt=0, description="only the first so many of each language's dev; all")
     batch_size: int = Field(64, gt=0)

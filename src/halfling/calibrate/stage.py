@@ -54,7 +54,8 @@ def calibrate(
     network = load_classifier(model)
     network = network.to("cuda" if torch.cuda.is_available() else "cpu").eval()
     require_room(network.config, settings.max_tokens, model)
-    split = dev_examples(whole, whole.source_languages, settings.max_examples)
+    languages = settings.languages or whole.source_languages
+    split = dev_examples(whole, languages, settings.max_examples)
     examples = [one for some in split.values() for one in some]
     encoded = encode(examples, load_tokenizer(model), settings.max_tokens)
     like = ExitPolicy(
@@ -92,7 +93,7 @@ def calibrate(
         shutil.rmtree(scratch, ignore_errors=True)
     Calibration(
         task=whole.name,
-        language=", ".join(whole.source_languages),
+        language=", ".join(languages),
         metric="span F1" if whole.metric == "span F1" else "accuracy",
         policy=policy,
         plain_ms=clock.plain_ms if clock else None,
