@@ -54,12 +54,11 @@ def reading(**reads: Reads) -> Callable[[_W], _W]:
 def paths_in(inputs: Mapping[str, Input]) -> Iterator[tuple[str, Path]]:
     """Yield the role and the path of every input that is a file or a folder."""
     for role, value in inputs.items():
-        several = (
-            value.values() if isinstance(value, dict) else value.files() if isinstance(value, Described) else [value]
-        )
-        for path in several:
+        if isinstance(value, Described):
+            role, value = "data", {str(path): path for path in value.files()}
+        for path in value.values() if isinstance(value, dict) else [value]:
             if isinstance(path, Path):
-                yield "data" if isinstance(value, Described) else role, path
+                yield role, path
 
 
 def contents(inputs: Mapping[str, Input], settings: Settings, reads: Mapping[str, Reads]) -> dict[str, str]:

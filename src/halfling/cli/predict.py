@@ -38,13 +38,15 @@ def predict(
 ) -> None:
     """Answer texts with the exported model in FOLDER: a label each, or its entities, and the layer it exited at."""
     from halfling.engine import AdaptiveEngine
+    from halfling.tasks import read_task
 
     if text and file:
         raise HalflingError(f"{file}: texts were given too: give texts or a file")
     engine = AdaptiveEngine.from_pretrained(folder, backend)
     pairs = engine.exported.kind == "sequence"
-    columns = column or _columns_of(folder)
-    texts = _pairs(text, pairs) if text else _texts(file, columns, pairs)
+    task = read_task(folder)
+    columns = column or [name for name in (task.text, task.text_pair) if name] if task else column
+    texts = _pairs(text, pairs) if text else _texts(file, columns or [], pairs)
     if not any(one.strip() if isinstance(one, str) else all(map(str.strip, one)) for one in texts):
         raise HalflingError(f"{file or 'predict'}: no text: give texts, --file, or lines on standard input")
     for given, answer in zip(texts, engine.predict(texts), strict=True):
@@ -61,14 +63,6 @@ def predict(
         else:
             what = f"{answer.label} {max((answer.scores or {}).values()):.3f}" if answer.label else "-"
         typer.echo(f"{what}\tlayer {answer.exit_layer}\t{shown}")
-
-
-def _columns_of(folder: Path) -> list[str]:
-    """Return the columns that the model's task names."""
-    from halfling.tasks import read_task
-
-    task = read_task(folder)
-    return [name for name in (task.text, task.text_pair) if name] if task else []
 
 
 def _texts(file: Path | None, columns: Any, pairs: bool) -> list[Any]:

@@ -122,15 +122,11 @@ class Task(Settings):
 
     def description(self) -> str:
         """Return what the task is, without the places of its files: with their contents, all that work depends on."""
-        files = [*map(str, self.files())]
-        said = self.model_dump(mode="json")
+        files, said = self.files(), self.model_dump(mode="json")
         for split in _SOURCES:
-            said[split] = {
-                code: source.replace(str(_local(source)), f"file {files.index(str(_local(source)))}")
-                if _local(source)
-                else source
-                for code, source in said[split].items()
-            }
+            for code, source in said[split].items():
+                if local := _local(source):
+                    said[split][code] = source.replace(str(local), f"file {files.index(local)}", 1)
         return json.dumps(said, sort_keys=True)
 
     def files(self) -> list[Path]:

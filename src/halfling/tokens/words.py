@@ -27,9 +27,6 @@ class WordIds:
         self._ids = pa.array([], pa.list_(pa.int32()))
         self._times = np.zeros(0, np.int64)
 
-    def __len__(self) -> int:
-        return len(self._words)
-
     def look_up(self, words: pa.StringArray) -> pa.ListArray:
         """Return the ids of each word."""
         known = len(self._words)
