@@ -135,10 +135,11 @@ def test_what_cannot_be_shown_is_one_line(error, write, tmp_path):
 def test_a_language_has_one_file_of_each_split(usage, write):
     train = write("a.csv", CSV)
     said = usage("tasks", "show", train, "--train", train)
-    assert said == f"--train {train}: en has a file already: name another language"
+    # The terminal's box breaks long paths.
+    assert said.replace(" ", "") == f"--train{train}:enhasafilealready:nameanotherlanguage"
     for option in ("--train", "--dev"):
         said = usage("finetune", "encoder", "out", "--train", train, option, f"sw={train}", option, f"sw={train}")
-        assert said == f"{option} sw={train}: sw has a file already: name another language"
+        assert said.replace(" ", "") == f"{option}sw={train}:swhasafilealready:nameanotherlanguage"
 
 
 def test_a_file_whose_name_has_an_equals_sign_is_a_file(halfling, write, tmp_path, monkeypatch):

@@ -16,7 +16,7 @@ MEASURED = {"latency_ms_b1", "latency_ms_b32", "peak_bytes"}
 NAME = "student-uniform-wikiann-0"
 # Every kind of stage, in order, with the call of its progress at which it is killed, and what lies there then.
 KILLS = [
-    ("sample", 8, ".sample.halfling/partial/cc100/en.txt.xz"),
+    ("sample", 3, ".sample.halfling/partial/cc100/en.txt.xz"),
     ("corpus", 9, ".corpus.halfling/partial/work"),
     ("tokenizer", 2, ".tokenizer.halfling/work"),
     ("pack", 4, ".packed.halfling/partial/chunk-1"),

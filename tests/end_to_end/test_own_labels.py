@@ -91,7 +91,7 @@ def test_a_model_whose_labels_stand_in_another_order_scores_the_same(followed, h
         for name in ("again", "ready-exits")
         for form, end in (("engine", "-plain"), ("pytorch", ""))
     ]
-    data = ("--train", "tests/data/intents-train-en.csv", "--dev", "sw=tests/data/intents-dev-sw.csv")
+    data = ("--languages", "en,sw")
     ended = halfling(
         "quality", "runs/scores", *(word for one in models for word in ("--model", one)), *data, cwd=folder
     )

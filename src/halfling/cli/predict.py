@@ -73,6 +73,8 @@ def _texts(file: Path | None, columns: Any, pairs: bool) -> list[Any]:
         raise HalflingError(f"{file or 'standard input'}: not UTF-8 (byte {error.start})") from error
     if file is not None and file.suffix in _TABLES:
         return _rows(file, content, columns)
+    if file is not None and file.suffix not in ("", ".txt"):
+        raise HalflingError(f"{file}: predict reads .csv, .tsv, and .txt with a text a line: write it as one of these")
     # Not splitlines: U+2028 and its like may stand within a text.
     return _pairs(content.removesuffix("\n").split("\n"), pairs)
 

@@ -101,9 +101,6 @@ def evaluate(
     task: Task | None = None,
     progress: Progress = silent,
 ) -> Counts:
-    """Write scores, time, memory and size of models on the dev splits of their task: --model NAME=FOLDER.
-
-    See `measure_quality` and `measure_costs`, whose files these are.
-    """
+    """Write what `measure_quality` and `measure_costs` write: scores, time, memory and size, --model NAME=FOLDER."""
     told: dict[str, Any] = {"settings": settings, "models": models, "out": out, "task": task, "progress": progress}
     return measure_quality(**told) | measure_costs(**told)

@@ -81,11 +81,10 @@ def measure_quality(
             )
     progress(len(lines), len(lines), "")
     write_text(out / "quality.jsonl", json_lines(lines))
-    scores: Counts = {}
-    for line in lines:
-        variant = f"{line.model} {line.runtime} {line.precision}{' exits' * line.exits}"
-        scores.setdefault(variant, {})[line.language] = round(line.score, 4)
-    return dict(sorted(scores.items()))
+    return {
+        f"{line.model} {line.runtime} {line.precision}{' exits' * line.exits}, {line.language}": round(line.score, 4)
+        for line in lines
+    }
 
 
 def measured_task(folder: Path, given: Task | None, labels: tuple[str, ...]) -> Task:

@@ -144,6 +144,9 @@ def _write_segments(
 
             # As bytes: what is read from a file is mapped, and stays in use.
             read = openvino.Core().read_model(built.SerializeToString(), b"")
+            for number, node in enumerate(read.get_ordered_ops()):
+                if node.get_type_name() not in ("Parameter", "Result"):  # else it counts the models of the process
+                    node.set_friendly_name(f"{node.get_type_name()}_{number}")
             openvino.save_model(read, out / "openvino" / f"{segment}.xml", compress_to_fp16=False)
     progress(len(exported.segments), len(exported.segments), "")
 
