@@ -24,10 +24,10 @@ KILLS = [
     ("distill/uniform", 30, "distill/.uniform.halfling/partial/checkpoints/checkpoint-25/complete"),
     ("masked-lm/teacher", 1, "masked-lm/.teacher.halfling/work"),
     (f"finetune/{NAME}", 30, f"finetune/.{NAME}.halfling/partial/checkpoints/checkpoint-25/complete"),
+    (f"export/{NAME}/float32", 1, f"export/{NAME}/.float32.halfling/work"),
     (f"quality/{NAME}", 3, f"quality/.{NAME}.halfling/work"),
     (f"exits/{NAME}", 30, f"exits/.{NAME}.halfling/partial/checkpoints/checkpoint-25/complete"),
     (f"calibrate/{NAME}", 2, f"calibrate/.{NAME}.halfling/work"),
-    (f"export/{NAME}/float32", 1, f"export/{NAME}/.float32.halfling/work"),
     ("costs/wikiann", 2, "costs/.wikiann.halfling/work"),
     ("report", 3, ".report.halfling/partial/results.csv"),
 ]
@@ -61,7 +61,7 @@ def test_killed_in_every_kind_of_stage_the_same_command_ends_with_the_same_numbe
     assert ended.status == 0, ended.err
     made = digests(tmp_path / "tiny")
     assert made == {stage: digest for stage, digest in digests(whole_run.folder).items() if stage in made}
-    assert len(made) == 8 + 2 * 2 + 3
+    assert len(made) == 8 + 2 * 3 + 5  # exports too
     assert numbers(tmp_path / "tiny") == numbers(whole_run.folder)
     assert not [*tmp_path.rglob("*.halfling")]
 
@@ -80,7 +80,7 @@ def test_killed_at_random_again_and_again_every_stage_ends_the_same(whole_run, w
     assert ended.status == -signal.SIGKILL, ended.err
     made = digests(tmp_path / "tiny")
     assert made == {stage: digest for stage, digest in digests(whole_run.folder).items() if stage in made}, seed
-    assert len(made) == 8 + 2 * 2 + 3
+    assert len(made) == 8 + 2 * 3 + 5  # exports too
 
 
 def test_ctrl_c_is_one_line_and_the_same_command_goes_on(whole_run, write_recipe, halfling, tmp_path):
