@@ -95,7 +95,7 @@ def test_quality_and_costs_can_be_had_in_one_go(models, tmp_path):
     (tmp_path / "out").mkdir()
     settings = EvaluateSettings(languages=("sw",), rounds=2, warmup=0, seed=3)
     counts = evaluate(settings=settings, models=models, out=tmp_path / "out")
-    assert {*counts} == {"any pytorch float32", "any engine float32 exits", "largest_spread"}
+    assert {*counts} == {"any pytorch float32, sw", "any engine float32 exits, sw", "largest_spread"}
     found = [Quality.model_validate_json(line) for line in (tmp_path / "out/quality.jsonl").read_text().splitlines()]
     costs_found = rows(tmp_path / "out")
     assert [(row.form, row.language) for row in found] == [(row.form, row.language) for row in costs_found]
