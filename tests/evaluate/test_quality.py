@@ -161,3 +161,12 @@ def test_a_folder_without_a_task_is_refused(write_model, serve, tmp_path):
         (folder / "task.json").unlink()
         with pytest.raises(HalflingError, match=f"no task travels with it: {said}"):
             measured(tmp_path / "out", any=folder)
+
+
+def test_a_task_without_dev_data_is_one_line_and_no_empty_result(write_tagger, tmp_path):
+    model = write_tagger(tmp_path / "model")
+    (model / "task-sources.json").unlink()
+    (tmp_path / "out").mkdir()
+    with pytest.raises(HalflingError, match="no dev data: give them with --dev FILE"):
+        measure_quality(settings=QualitySettings(), models={"any": model}, out=tmp_path / "out")
+    assert not [*(tmp_path / "out").iterdir()]

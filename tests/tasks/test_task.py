@@ -69,3 +69,8 @@ def test_other_data_take_the_place_of_a_tasks_own_and_dev_that_nobody_names_stay
 def test_the_files_of_a_task_are_named_once():
     task = Task(train={"en": "a.csv"}, dev={"en": "a.csv", "sw": "b.csv", "ur": "hub:c:d:e"})
     assert [path.name for path in task.files()] == ["a.csv", "b.csv"]
+
+
+def test_a_language_without_a_source_is_named_and_not_dropped():
+    with pytest.raises(ValueError, match="dev has no source in 'swa': it has sw, ur"):
+        Task(dev={"sw": "a.csv", "ur": "b.csv"}, languages=["sw", "swa"])

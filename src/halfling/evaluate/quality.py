@@ -53,10 +53,9 @@ def measure_quality(
     for name, folder in models.items():
         runtime = load_runtime(folder)
         whole = measured_task(folder, task, runtime.labels)
-        languages = settings.languages or whole.languages
-        for language in languages:
-            progress(len(lines), len(models) * len(languages), f"{name} in {language}")
-            examples = dev_examples(whole, [language], settings.max_examples)[language]
+        split = dev_examples(whole, settings.languages or whole.languages, settings.max_examples)
+        for language, examples in split.items():
+            progress(len(lines), len(models) * len(split), f"{name} in {language}")
             reply = runtime.answer(examples, settings.batch_size)
             found = score(whole, examples, reply.answers)
             left = [one for _, layers in reply.computed for one in ([layers] if isinstance(layers, int) else layers)]

@@ -70,7 +70,9 @@ class Task(Settings):
                     raise ValueError(f"{split} {given!r}: say which with languages or train_languages")
                 said[split] = {code: given.replace("{language}", code) for code in codes or ("en",)}
             elif isinstance(given, Mapping) and codes is not None:
-                said[split] = {code: given[code] for code in codes if code in given}
+                if strange := [code for code in codes if code not in given]:
+                    raise ValueError(f"{split} has no source in {strange[0]!r}: it has {', '.join(map(str, given))}")
+                said[split] = {code: given[code] for code in codes}
         return said
 
     @field_validator("labels")
