@@ -185,4 +185,9 @@ def test_a_fine_tuned_model_as_encoder_keeps_no_class_of_its_own(tmp_path, encod
     fresh = module._fresh_classifier(task, tmp_path / "other", FinetuneSettings(max_tokens=30))
     assert fresh.config.id2label == {0: "a", 1: "b", 2: "c"}
     assert not torch.equal(fresh.classifier.out_proj.weight, other.classifier.out_proj.weight)
-    assert torch.equal(fresh.roberta.embeddings.word_embeddings.weight, other.roberta.embeddings.word_embeddings.weight)
+    words = other.roberta.embeddings.word_embeddings.weight
+    assert torch.equal(fresh.roberta.embeddings.word_embeddings.weight, words)
+    two = task.model_copy(update={"labels": ("yes", "no")})
+    fewer = module._fresh_classifier(two, tmp_path / "other", FinetuneSettings(max_tokens=30))
+    assert (fewer.config.num_labels, fewer.classifier.out_proj.weight.shape[0]) == (2, 2)
+    assert torch.equal(fewer.roberta.embeddings.word_embeddings.weight, words)

@@ -125,6 +125,7 @@ def _fresh_classifier(task: Task, encoder: Path, settings: FinetuneSettings) -> 
         new=("classifier",),
         id2label=names,
         label2id={name: number for number, name in names.items()},
+        ignore_mismatched_sizes=True,  # of a classifier with other classes; anything else is refused
     )
     require_room(model.config, settings.max_tokens, encoder)
     if settings.from_scratch:
