@@ -2,6 +2,7 @@ import math
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from transformers import AutoModelForSequenceClassification
 
 from halfling.corpus.build import CorpusSettings, build_corpus
@@ -122,8 +123,15 @@ def test_text_and_a_packed_corpus_come_together(encoder, tmp_path, number):
 
 
 def test_text_for_a_student_that_does_not_imitate_is_refused_before_anything_runs():
-    with pytest.raises(HalflingError, match="text_sequences 3: to imitate on: set soft_share above 0"):
+    with pytest.raises(HalflingError, match="text_sequences 3: to imitate a teacher: set soft_share above 0"):
         check(FinetuneSettings, {"text_sequences": 3}, "recipe")
+
+
+def test_a_hidden_weight_across_widths_is_refused(encoder, pairs, write_masked_lm, tmp_path):
+    wide = write_masked_lm(tmp_path / "wide", width=32)
+    teacher = trained(tmp_path / "teacher", wide, pairs, epochs=1)
+    with pytest.raises(HalflingError, match=r"its width is 32, the student's 16: layers are compared at equal width"):
+        trained(tmp_path / "out", encoder, pairs, teacher, soft_share=0.5, hidden_weight=1.0)
 
 
 def test_text_for_anything_but_a_tagger_is_refused(encoder, pairs, tmp_path):
@@ -168,8 +176,54 @@ def test_text_is_sequences_of_all_languages_with_a_mark_at_each_words_first_piec
         assert {*row["labels"]} <= {UNLABELLED, -100}
 
 
+def test_text_is_drawn_evenly_from_the_languages_asked_for(packed, tiny_tokenizer):
+    texts = [tiny_tokenizer.decode(row["input_ids"]) for row in unlabelled_rows(packed, 30, tiny_tokenizer, 20, seed=0)]
+    assert sum("Anna" in text for text in texts) == pytest.approx(15, abs=3)
+    rows = unlabelled_rows(packed, 20, tiny_tokenizer, 20, seed=0, languages={"sw", "ur"})
+    assert all("Anna" not in tiny_tokenizer.decode(row["input_ids"]) for row in rows)
+    with pytest.raises(HalflingError, match=r"chunk-1 holds 0 sequences of these languages, not text_sequences=1"):
+        unlabelled_rows(packed, 1, tiny_tokenizer, 20, seed=0, languages={"ur"})
+
+
+def states(folder, layer):
+    """A layer's states of a pair."""
+    model = AutoModelForSequenceClassification.from_pretrained(folder, output_hidden_states=True).eval()
+    with torch.inference_mode():
+        return model(torch.tensor([[0, 14, 2, 2, 15, 2]])).hidden_states[layer]
+
+
+def test_a_hidden_weight_draws_the_students_layers_to_its_teachers(encoder, pairs, opinionated, tmp_path):
+    gaps = {}
+    for weight in (0.0, 100.0):
+        out = trained(
+            tmp_path / f"{weight}", encoder, pairs, opinionated, soft_share=1.0, hidden_weight=weight, epochs=2
+        )
+        gaps[weight] = (states(out, 2) - states(opinionated, 2)).square().mean().item()
+    assert gaps[100.0] < gaps[0.0] / 2
+
+
+def test_frozen_embeddings_stay_as_they_were_to_the_bit(encoder, pairs, tmp_path):
+    out = trained(tmp_path / "out", encoder, pairs, epochs=1, freeze_embeddings=True)
+    before = load_file(encoder / "model.safetensors")["roberta.embeddings.word_embeddings.weight"]
+    after = load_file(out / "model.safetensors")
+    assert torch.equal(after["roberta.embeddings.word_embeddings.weight"], before)
+
+
+def test_a_student_begins_with_its_teachers_classifier_by_name(encoder, pairs, opinionated, tmp_path, renumber):
+    renumber(opinionated, [2, 0, 1])
+    out = trained(tmp_path / "out", encoder, pairs, opinionated, soft_share=1.0, epochs=1, learning_rate=1e-9)
+    own, theirs = load_classifier(out), load_classifier(opinionated)
+    for number, label in own.config.id2label.items():
+        torch.testing.assert_close(
+            own.classifier.out_proj.weight[number], theirs.classifier.out_proj.weight[theirs.config.label2id[label]]
+        )
+    torch.testing.assert_close(own.classifier.dense.weight, theirs.classifier.dense.weight)
+
+
 def test_more_text_than_there_is_and_text_of_another_tokenizer_are_refused(packed, tiny_tokenizer):
-    with pytest.raises(HalflingError, match=r"chunk-1 holds \d+ sequences, not text_sequences=9999: ask for fewer"):
+    with pytest.raises(
+        HalflingError, match=r"chunk-1 holds \d+ sequences of en, sw, not text_sequences=9999: ask for fewer"
+    ):
         unlabelled_rows(packed, 9999, tiny_tokenizer, 20, seed=0)
     tiny_tokenizer.add_tokens(["new"])
     with pytest.raises(HalflingError, match="packed with 42 pieces, not 43: pack with its tokenizer"):

@@ -84,7 +84,7 @@ class _Plan:
         settings = self.recipe.finetune[task].model_copy(update={"seed": seed, "from_scratch": name == "scratch"})
         imitated: dict[str, Input] = {}
         if name in ("teacher", "scratch"):
-            settings = settings.model_copy(update={"soft_share": 0.0, "text_sequences": 0})
+            settings = settings.model_copy(update={"soft_share": 0.0, "hidden_weight": 0.0, "text_sequences": 0})
         elif settings.soft_share > 0:
             imitated["teacher"] = self._made("finetune", "teacher", task, seed)
         if settings.text_sequences:

@@ -13,7 +13,7 @@ from halfling.models.shapes import require_room
 from halfling.records import Counts, Progress, silent
 from halfling.tasks.examples import understood
 from halfling.tasks.task import Task
-from halfling.training.imitate import ImitationTrainer, unlabelled_rows
+from halfling.training.imitate import ImitationTrainer, take_classifier, unlabelled_rows
 from halfling.training.labelled import LabelledTraining, train_on_labels
 
 
@@ -24,14 +24,23 @@ class FinetuneSettings(LabelledTraining):
     soft_share: float = Field(
         0.0, ge=0, le=1, description="of a student's loss: imitate the fine-tuned teacher; the rest: the labels"
     )
+    hidden_weight: float = Field(
+        0.0, ge=0, description="of the mean squared gap between a student's layers and its fine-tuned teacher's"
+    )
+    freeze_embeddings: bool = Field(
+        False, description="word embeddings stay as they are: less to learn, and other languages keep their words"
+    )
     text_sequences: int = Field(
-        0, ge=0, description="sequences of the packed corpus, all languages, no labels: imitate the teacher there too"
+        0,
+        ge=0,
+        description="sequences of the packed corpus, in the task's languages, no labels: imitate the teacher there too",
     )
 
     @model_validator(mode="after")
-    def _text_is_for_imitation(self) -> "FinetuneSettings":
-        if self.text_sequences and not self.soft_share:
-            raise ValueError(f"text_sequences {self.text_sequences}: to imitate on: set soft_share above 0")
+    def _imitation_needs_a_share(self) -> "FinetuneSettings":
+        for name in ("text_sequences", "hidden_weight"):
+            if (value := getattr(self, name)) and not self.soft_share:
+                raise ValueError(f"{name} {value:g}: to imitate a teacher: set soft_share above 0")
         return self
 
 
@@ -66,6 +75,7 @@ def finetune(
     whole = understood(task)
     whole = whole.model_copy(update={"held_out": whole.held})
     model = _fresh_classifier(whole, encoder, settings)
+    model.get_input_embeddings().weight.requires_grad_(not settings.freeze_embeddings)
     tokenizer = load_tokenizer(encoder)
     imitation = _imitation(whole, settings, model, tokenizer, teacher, packed)
     return train_on_labels(model, tokenizer, whole, settings, out, progress, **imitation)
@@ -103,15 +113,25 @@ def _imitation(
             f"{teacher}: its vocab_size is {imitated.config.vocab_size}, not {model.config.vocab_size}: "
             "name a teacher of the same tokenizer"
         )
+    if settings.hidden_weight and model.config.hidden_size != imitated.config.hidden_size:
+        raise HalflingError(
+            f"{teacher}: its width is {imitated.config.hidden_size}, the student's {model.config.hidden_size}: "
+            "layers are compared at equal width only: set hidden_weight=0"
+        )
+    if settings.hidden_weight and model.config.num_hidden_layers > imitated.config.num_hidden_layers:
+        raise HalflingError(f"{teacher}: has fewer layers than its student: set hidden_weight=0")
+    classes = [labels.index(label) for label in task.labels or ()]
+    take_classifier(model, imitated, classes)
     found = {
         "trainer_class": ImitationTrainer,
         "teacher": imitated,
-        "classes": [labels.index(label) for label in task.labels or ()],
+        "classes": classes,
         "soft_share": settings.soft_share,
+        "hidden_weight": settings.hidden_weight,
     }
     if packed:
         found["more_rows"] = unlabelled_rows(
-            packed, settings.text_sequences, tokenizer, settings.max_tokens, settings.seed
+            packed, settings.text_sequences, tokenizer, settings.max_tokens, settings.seed, {*task.train, *task.dev}
         )
     return found
 

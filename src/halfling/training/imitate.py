@@ -1,5 +1,7 @@
 """Learning from labels and from a fine-tuned teacher's answers: on the train split, and on text without labels."""
 
+from collections.abc import Collection, Iterator
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +15,10 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from halfling.corpus.store import chunk_folder
 from halfling.errors import HalflingError
 from halfling.tasks.encode import IGNORED
-from halfling.tokens.blocks import PackedBlocks, PackedSummary
+from halfling.tokens.blocks import Block, PackedBlocks, PackedSummary
 from halfling.tokens.words import SPACE_MARK
+from halfling.training.layer_maps import layer_map
+from halfling.training.losses import hidden_state_loss
 from halfling.training.trainer import BatchMeanTrainer
 
 UNLABELLED = -101
@@ -44,46 +48,100 @@ def imitation_loss(
 
 
 def unlabelled_rows(
-    packed: Path, number: int, tokenizer: PreTrainedTokenizerBase, max_tokens: int, seed: int
+    packed: Path,
+    number: int,
+    tokenizer: PreTrainedTokenizerBase,
+    max_tokens: int,
+    seed: int,
+    languages: Collection[str] = (),
 ) -> list[dict[str, Any]]:
-    """Return `number` sequences of a packed corpus's first chunk, blocks drawn from all languages, to imitate on.
+    """Return `number` sequences of a packed corpus's first chunk to imitate on, blocks drawn evenly from `languages`.
 
-    Each word is `UNLABELLED` at its first sub-word, as a tagger answers it.
+    No languages: all that the chunk holds. Each word is `UNLABELLED` at its first sub-word, as a tagger answers it.
 
     Raises:
-        HalflingError: The corpus was packed with another tokenizer, or holds fewer sequences.
+        HalflingError: The corpus was packed with another tokenizer, or holds fewer sequences of these languages.
     """
     summary = PackedSummary.read(packed / "corpus.json")
     if summary.vocab_size != len(tokenizer):
         raise HalflingError(
             f"{packed}: packed with {summary.vocab_size} pieces, not {len(tokenizer)}: pack with its tokenizer"
         )
-    blocks = PackedBlocks(chunk_folder(packed, 1))
+    chunk = chunk_folder(packed, 1)
+    known = [code for code in sorted(summary.blocks.get(chunk.name, {})) if not languages or code in languages]
+    blocks = [_shuffled(chunk / f"{code}.arrow", seed) for code in known]
     marks = np.array([piece.startswith(SPACE_MARK) for piece in tokenizer.convert_ids_to_tokens(range(len(tokenizer)))])
     rows: list[dict[str, Any]] = []
-    for block in np.random.default_rng(seed).permutation(len(blocks)).tolist():
-        ids, starts = blocks[block]
-        for sequence in np.split(ids, starts[1:]):
+    # A block of each language in turn; one that has no more is passed over.
+    for block in (one for each in zip_longest(*blocks) for one in each if one is not None):
+        for sequence in np.split(block.input_ids, block.starts[1:]):
             labels = np.where(marks[sequence], UNLABELLED, IGNORED)[:max_tokens]
             if (labels != IGNORED).any():
                 rows.append({"input_ids": sequence[:max_tokens].tolist(), "labels": labels.tolist()})
             if len(rows) == number:
                 return rows
-    raise HalflingError(f"{packed}: chunk-1 holds {len(rows)} sequences, not text_sequences={number}: ask for fewer")
+    raise HalflingError(
+        f"{packed}: chunk-1 holds {len(rows)} sequences of {', '.join(known) or 'these languages'}, "
+        f"not text_sequences={number}: ask for fewer"
+    )
+
+
+def _shuffled(path: Path, seed: int) -> Iterator[Block]:
+    blocks = PackedBlocks(path)
+    return (blocks[number] for number in np.random.default_rng(seed).permutation(len(blocks)).tolist())
+
+
+def take_classifier(student: PreTrainedModel, teacher: PreTrainedModel, classes: list[int]) -> None:
+    """Give the student its teacher's classifier, in place, where both are of one width.
+
+    `classes` are the student's, as the teacher numbers them.
+    """
+    if student.config.hidden_size != teacher.config.hidden_size:
+        return
+    own, theirs = student.classifier.state_dict(), teacher.classifier.state_dict()
+    for name, weight in theirs.items():
+        # What answers has a row a class, what lies before it (`dense`, of a text's classifier) does not.
+        own[name].copy_(weight if name.startswith("dense") else weight[classes])
 
 
 class ImitationTrainer(BatchMeanTrainer):
-    """A Trainer whose model also imitates a teacher, which reads the same batches."""
+    """A Trainer whose model also imitates a teacher, which reads the same batches.
 
-    def __init__(self, *, teacher: PreTrainedModel, classes: list[int], soft_share: float, **arguments: Any) -> None:
+    `hidden_weight` adds the mean squared gap between the student's layers and the teacher's, paired by the uniform
+    layer map, as in TinyBERT's second step (https://arxiv.org/abs/1909.10351); embeddings and attention maps, which
+    that imitates too, are left out.
+    """
+
+    def __init__(
+        self,
+        *,
+        teacher: PreTrainedModel,
+        classes: list[int],
+        soft_share: float,
+        hidden_weight: float = 0.0,
+        **arguments: Any,
+    ) -> None:
         super().__init__(**arguments)
         self.teacher, self.soft_share = teacher.eval().requires_grad_(False).to(self.args.device), soft_share
         self.classes = classes  # the student's, as the teacher numbers them
+        self.hidden_weight = hidden_weight
+        depths = self.model.config.num_hidden_layers, teacher.config.num_hidden_layers
+        self.layer_pairs = layer_map("uniform", *depths) if hidden_weight else []
 
     def compute_loss(self, model: Any, inputs: dict[str, Tensor], *_: Any, **__: Any) -> Tensor:
         """Return the loss of a batch."""
         labels = inputs["labels"]
         read = {name: tensor for name, tensor in inputs.items() if name != "labels"}
-        with torch.no_grad():
-            answers = self.teacher(**read).logits[..., self.classes]
-        return imitation_loss(model(**read).logits, answers, labels, self.soft_share)
+        read["output_hidden_states"] = self.hidden_weight > 0  # type: ignore[assignment]
+        with torch.no_grad(), self.accelerator.autocast():
+            said = self.teacher(**read)
+        answered = model(**read)
+        loss = imitation_loss(answered.logits, said.logits[..., self.classes], labels, self.soft_share)
+        if self.hidden_weight:
+            keep = inputs["attention_mask"].bool()
+            gaps = [
+                hidden_state_loss(answered.hidden_states[own], said.hidden_states[theirs], keep)
+                for own, theirs in self.layer_pairs
+            ]
+            loss = loss + self.hidden_weight * torch.stack(gaps).mean()
+        return loss
