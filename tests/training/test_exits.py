@@ -84,6 +84,34 @@ def test_joint_training_moves_everything(task, train, finetuned, tmp_path):
             assert not torch.equal(moved[name], weight), name
 
 
+def test_exits_that_imitate_hold_the_last_exit_to_what_the_model_said(task, train, finetuned, tmp_path):
+    before = finetuned(task, epochs=20)
+    ids = torch.tensor([[0, 5, 8, 11, 2], [0, 9, 2, 1, 1]])
+
+    def said(folder):
+        with torch.no_grad():
+            return AUTO[task].from_pretrained(folder).eval()(ids, attention_mask=(ids != 1).long()).logits.softmax(-1)
+
+    moved = {}
+    for share in (0.0, 1.0):
+        train(before, f"{share}", method="joint", soft_share=share, epochs=5)
+        moved[share] = (said(tmp_path / f"{share}") - said(before)).abs().max()
+    assert moved[1.0] < moved[0.0]
+
+
+def test_frozen_embeddings_stay_where_exits_are_trained_jointly(task, train, finetuned, tmp_path):
+    before = finetuned(task)
+    train(before, method="joint", freeze_embeddings=True, epochs=1)
+    name = "roberta.embeddings.word_embeddings.weight"
+    plain, early = AUTO[task].from_pretrained(before), AUTO[task].from_pretrained(tmp_path / "out")
+    assert torch.equal(early.state_dict()[name], plain.state_dict()[name])
+
+
+def test_text_without_a_packed_corpus_is_refused(train, finetuned):
+    with pytest.raises(HalflingError, match="text_sequences=3 and no --packed FOLDER: give both"):
+        train(finetuned("tags"), text_sequences=3)
+
+
 @pytest.mark.parametrize("method", ["two_stage", "joint", "leaving"])
 def test_a_killed_training_ends_with_the_same_bytes(method, train, finetuned, tmp_path):
     class KilledError(Exception):
@@ -176,6 +204,7 @@ def test_in_training_those_reach_an_exit_who_would_have_run(head, granularity, t
     labels = torch.where(words, 1, -100) if head == "token" else torch.ones(8, dtype=torch.long)
     trainer = object.__new__(exits._ExitsTrainer)
     trainer.state = SimpleNamespace(global_step=1, max_steps=2)
+    trainer.before = None
     trainer.how, trainer.weights = exits.ExitsSettings(method="leaving", granularity=granularity), (1, 1)
     told = {}
     monkeypatch.setattr(exits, "exits_loss", lambda *_, **settings: told.update(settings) or torch.zeros(()))

@@ -134,6 +134,16 @@ def test_the_last_exit_is_not_moved_towards_those_that_imitate_it(logits, labels
     assert first.grad.abs().sum() > 0
 
 
+def test_every_exit_the_last_too_imitates_the_model_as_it_was():
+    torch.manual_seed(1)
+    first, last, before = torch.randn(3, 4, 2).unbind()
+    labels = torch.tensor([0, -100, -101, 1])
+    answers, known = before.softmax(-1), labels >= 0
+    soft = [-(answers * logits.log_softmax(-1)).sum(-1)[known].mean() for logits in (first, last)]
+    found = exits_loss([first, last], labels, (1.0, 2.0), imitated=before, soft_share=1.0)
+    torch.testing.assert_close(found, soft[0] + 2 * soft[1])
+
+
 def test_nobody_learns_from_an_exit_that_they_did_not_reach(logits, labels):
     reached = [torch.ones_like(labels, dtype=torch.bool), torch.zeros_like(labels, dtype=torch.bool)]
     reached[1][2] = True

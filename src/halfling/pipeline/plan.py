@@ -99,7 +99,8 @@ class _Plan:
         """Add exits, calibration, exports and quality of one fine-tuned student, and return what was measured."""
         within, finetuned = f"{name}-{task}-{seed}", self._made("finetune", name, task, seed)
         settings = self.recipe.exits[task].model_copy(update={"seed": seed})
-        model = self._add("exits", settings, within, finetuned=finetuned)
+        text: dict[str, Input] = {"packed": self.packed} if settings.text_sequences else {}
+        model = self._add("exits", settings, within, finetuned=finetuned, **text)
         policy = self._add("calibrate", self.recipe.calibrate[task], within, model=model)
         within = f"{name}-exits-{task}-{seed}"
         exported = self._exports(within, model) | self._exports(within, model, policy)

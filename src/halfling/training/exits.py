@@ -7,7 +7,7 @@ from typing import Any, Literal
 import torch
 from pydantic import Field
 from torch import Tensor
-from transformers import set_seed
+from transformers import PreTrainedModel, set_seed
 
 from halfling.errors import HalflingError
 from halfling.exits.policy import ExitPolicy
@@ -19,6 +19,7 @@ from halfling.records import Counts, Progress, silent
 from halfling.tasks.encode import IGNORED
 from halfling.tasks.of_model import task_of
 from halfling.tasks.task import Task
+from halfling.training.imitate import require_text, unlabelled_rows
 from halfling.training.labelled import LabelledTraining, train_on_labels
 from halfling.training.losses import exits_loss
 from halfling.training.trainer import BatchMeanTrainer
@@ -35,7 +36,16 @@ class ExitsSettings(LabelledTraining):
         "leaving: joint, and in the second half of all steps an exit learns from those alone who come as far",
     )
     soft_share: float = Field(
-        0.5, ge=0, le=1, description="of an exit's loss: imitate the last exit; the rest: the labels"
+        0.5,
+        ge=0,
+        le=1,
+        description="of an exit's loss: imitate the model as it was without exits; the rest: the labels",
+    )
+    text_sequences: int = Field(
+        0, ge=0, description="sequences of the packed corpus, in the task's languages, no labels: imitate there too"
+    )
+    freeze_embeddings: bool = Field(
+        False, description="word embeddings stay as they are; with two_stage they always do"
     )
     granularity: Literal["sentence", "token"] = Field(
         "sentence", description="who leaves in the second half of leaving: sentences, or (taggers) single tokens"
@@ -47,9 +57,13 @@ class ExitsSettings(LabelledTraining):
 class _ExitsTrainer(BatchMeanTrainer):
     """A Trainer whose loss is that of all exits, each weighed by `weights`."""
 
-    def __init__(self, *, how: ExitsSettings, weights: Sequence[float], **arguments: Any) -> None:
+    def __init__(
+        self, *, how: ExitsSettings, weights: Sequence[float], before: PreTrainedModel | None = None, **arguments: Any
+    ) -> None:
         super().__init__(**arguments)
         self.how, self.weights = how, weights
+        # The model as it was, to imitate; with two_stage its last exit is just that.
+        self.before = None if before is None else before.eval().requires_grad_(False).to(self.args.device)
 
     def compute_loss(self, model: Any, inputs: dict[str, Tensor], *_: Any, **__: Any) -> Tensor:
         """Return the loss of a batch."""
@@ -66,6 +80,10 @@ class _ExitsTrainer(BatchMeanTrainer):
             ).model_dump(mode="json")
             if labels.dim() == 2 and self.how.granularity == "sentence":
                 read["word_starts"] = labels != IGNORED
+        imitated = None
+        if self.before is not None:
+            with torch.no_grad(), self.accelerator.autocast():
+                imitated = self.before(inputs["input_ids"], attention_mask=inputs["attention_mask"]).logits
         output = model(**read, all_exits=True)
         if "policy" in read:
             taken = output.exit_layers if output.token_exit_layers is None else output.token_exit_layers
@@ -76,6 +94,7 @@ class _ExitsTrainer(BatchMeanTrainer):
             output.exit_logits,
             labels,
             self.weights,
+            imitated=imitated,
             soft_share=self.how.soft_share,
             soft_on=keep if labels.dim() == 2 else None,
             reached=reached,
@@ -83,15 +102,21 @@ class _ExitsTrainer(BatchMeanTrainer):
 
 
 def train_exits(
-    *, settings: ExitsSettings, finetuned: Path, out: Path, task: Task | None = None, progress: Progress = silent
+    *,
+    settings: ExitsSettings,
+    finetuned: Path,
+    out: Path,
+    task: Task | None = None,
+    packed: Path | None = None,
+    progress: Progress = silent,
 ) -> Counts:
     """Write an early-exit model (`AutoModel` loads it after `import halfling`) with its tokenizer.
 
     Two-stage training follows DeeBERT (https://arxiv.org/abs/2004.12993), joint training with linear weights
-    MSDNet as PABEE applies it (https://arxiv.org/abs/2006.04152), imitation of the last exit FastBERT
-    (https://arxiv.org/abs/2004.02178), and training on those who will be there "Accelerating BERT Inference for
-    Sequence Labeling via Early-Exit" (https://arxiv.org/abs/2105.13878); that one samples exits from a window's
-    uncertainty, we draw a threshold for each batch. Nobody leaves early yet: calibration says when.
+    MSDNet as PABEE applies it (https://arxiv.org/abs/2006.04152), and training on those who will be there
+    "Accelerating BERT Inference for Sequence Labeling via Early-Exit" (https://arxiv.org/abs/2105.13878); that one
+    samples exits from a window's uncertainty, we draw a threshold for each batch. Imitation is that of FastBERT
+    (https://arxiv.org/abs/2004.02178), but of the model as it was. Nobody leaves early yet: calibration says when.
 
     Returns:
         The exits, steps, and the training curve (summed cross-entropy, nats).
@@ -107,6 +132,7 @@ def train_exits(
         raise HalflingError(f"task {whole.name}: no training data: give them with --train FILE")
     if settings.granularity == "token" and (whole.kind != "tagging" or settings.method != "leaving"):
         raise HalflingError("exits: granularity=token is for taggers and method=leaving")
+    require_text(settings.text_sequences, packed, whole)
     plain = load_classifier(finetuned)
     require_room(plain.config, settings.max_tokens, finetuned)
     tokenizer = load_tokenizer(finetuned)
@@ -125,9 +151,16 @@ def train_exits(
         weights = [1.0] * (len(weights) - 1) + [0.0]
     set_seed(settings.seed)  # of the exits' first weights
     model = load_model(EARLY_EXIT[whole.head], finetuned, new=("exits",), config=config)
+    model.get_input_embeddings().weight.requires_grad_(not settings.freeze_embeddings)
     if two_stage:
         model.requires_grad_(False)
         model.exits.requires_grad_(True)
     more: dict[str, Any] = {"trainer_class": _ExitsTrainer, "how": settings, "weights": weights}
+    if settings.soft_share and not two_stage:
+        more["before"] = plain
+    if packed:
+        more["more_rows"] = unlabelled_rows(
+            packed, settings.text_sequences, tokenizer, settings.max_tokens, settings.seed, {*whole.train, *whole.dev}
+        )
     counts = train_on_labels(model, tokenizer, whole, settings, out, progress, **more)
     return {"exit_layers": config.exit_layers, **counts}

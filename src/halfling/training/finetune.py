@@ -13,7 +13,7 @@ from halfling.models.shapes import require_room
 from halfling.records import Counts, Progress, silent
 from halfling.tasks.examples import understood
 from halfling.tasks.task import Task
-from halfling.training.imitate import ImitationTrainer, take_classifier, unlabelled_rows
+from halfling.training.imitate import ImitationTrainer, require_text, take_classifier, unlabelled_rows
 from halfling.training.labelled import LabelledTraining, train_on_labels
 
 
@@ -90,16 +90,14 @@ def _imitation(
     packed: Path | None,
 ) -> dict[str, Any]:
     """Return what training needs besides to imitate the teacher, if there is one."""
-    for name, folder, setting in (("teacher", teacher, "soft_share"), ("packed", packed, "text_sequences")):
-        if (folder is not None) != (getattr(settings, setting) > 0):
-            raise HalflingError(
-                f"finetune: {setting}={getattr(settings, setting):g} and {'a' if folder else 'no'} --{name} FOLDER: "
-                f"give both, or neither and {setting}=0"
-            )
+    if (teacher is not None) != (settings.soft_share > 0):
+        raise HalflingError(
+            f"finetune: soft_share={settings.soft_share:g} and {'a' if teacher else 'no'} --teacher FOLDER: "
+            "give both, or neither and soft_share=0"
+        )
+    require_text(settings.text_sequences, packed, task)
     if teacher is None:
         return {}
-    if packed and task.kind != "tagging":
-        raise HalflingError(f"finetune: text_sequences: for a tagger, not for {task.kind}: set text_sequences=0")
     labels = read_checkpoint(teacher).labels
     if {*labels} != {*(task.labels or ())}:
         raise HalflingError(

@@ -15,6 +15,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from halfling.corpus.store import chunk_folder
 from halfling.errors import HalflingError
 from halfling.tasks.encode import IGNORED
+from halfling.tasks.task import Task
 from halfling.tokens.blocks import Block, PackedBlocks, PackedSummary
 from halfling.tokens.words import SPACE_MARK
 from halfling.training.layer_maps import layer_map
@@ -45,6 +46,21 @@ def imitation_loss(
     answers = teacher[counted].float().softmax(dim=-1)
     soft = F.cross_entropy(student[counted].float(), answers, reduction="sum") / counted.sum().clamp(min=1)
     return (1 - soft_share) * hard + soft_share * soft
+
+
+def require_text(number: int, packed: Path | None, task: Task) -> None:
+    """Raise where `text_sequences` and a packed corpus do not come together, or are not for such a task.
+
+    Raises:
+        HalflingError: One without the other, or the task is no tagger's.
+    """
+    if (packed is not None) != (number > 0):
+        raise HalflingError(
+            f"text_sequences={number} and {'a' if packed else 'no'} --packed FOLDER: "
+            "give both, or neither and text_sequences=0"
+        )
+    if packed and task.kind != "tagging":
+        raise HalflingError(f"text_sequences: for a tagger, not for {task.kind}: set text_sequences=0")
 
 
 def unlabelled_rows(

@@ -77,32 +77,39 @@ def exits_loss(
     labels: Int[Tensor, "*inputs"],
     weights: Sequence[float],
     *,
+    imitated: Float[Tensor, "*inputs classes"] | None = None,
     soft_share: float = 0.0,
     soft_on: Bool[Tensor, "*inputs"] | None = None,
     reached: Sequence[Bool[Tensor, "*inputs"]] | None = None,
 ) -> Float[Tensor, ""]:
     """Return the weighted sum of the exits' losses, in nats.
 
-    The last exit learns the labels. An earlier one learns them too, and for `soft_share` of its loss the last exit's
-    distribution: self-distillation as in FastBERT (https://arxiv.org/abs/2004.02178), which uses nothing else. We
-    differ in its direction too: cross-entropy with the last exit's distribution, FastBERT's divergence turned round.
+    Every exit learns the labels, and for `soft_share` of its loss the distribution of `imitated`: the model as it was
+    before its exits were trained, so that these do not pull its last exit away from what that had learned.
+
+    FastBERT (https://arxiv.org/abs/2004.02178) lets exits imitate the last exit alone, and that stays as it is. We
+    differ in its direction too: cross-entropy with the distribution imitated, FastBERT's divergence turned round.
 
     Args:
         exit_logits: Of each exit in order.
-        labels: Classes, -100 where there is none.
+        labels: Classes, below 0 where there is none.
         weights: What each exit weighs; one of weight 0 costs nothing.
-        soft_share: 0: labels alone, 1: the last exit alone.
-        soft_on: Where the last exit is imitated, labelled or not; where there are labels when absent.
+        imitated: Logits to imitate; absent: the last exit's.
+        soft_share: 0: labels alone, 1: imitation alone.
+        soft_on: Where there is imitation, labelled or not; where there are labels when absent.
         reached: Who came as far as each exit: nobody learns from an exit that they left before. All when absent.
     """
-    soft_on = labels != -100 if soft_on is None else soft_on
-    soft = exit_logits[-1].detach().float().softmax(dim=-1)
+    labelled = labels >= 0
+    labels = labels.where(labelled, -100)
+    soft_on = labelled if soft_on is None else soft_on
+    soft = (exit_logits[-1] if imitated is None else imitated).detach().float().softmax(dim=-1)
     total = exit_logits[-1].new_zeros(())
     for number, (logits, weight) in enumerate(zip(exit_logits, weights, strict=True)):
         if not weight:
             continue
         there = None if reached is None else reached[number]
-        share = soft_share if number < len(exit_logits) - 1 else 0.0
+        # The last exit cannot imitate itself.
+        share = soft_share if imitated is not None or number < len(exit_logits) - 1 else 0.0
         if share < 1:
             known = labels if there is None else labels.where(there, -100)
             total = total + weight * (1 - share) * _mean(
