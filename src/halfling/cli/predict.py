@@ -34,6 +34,7 @@ def predict(
         list[str] | None, typer.Option(help="Of the text in a .csv or .tsv, and of the second text; repeat.")
     ] = None,
     backend: Annotated[str, typer.Option(help="openvino, onnx, torch, or auto.")] = "auto",
+    in_text: Annotated[bool, typer.Option(help="Show entities where they stand, coloured on a terminal.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Answer texts with the exported model in FOLDER: a label each, or its entities, and the layer it exited at."""
@@ -58,6 +59,11 @@ def predict(
             continue
         if answer.truncated:
             typer.echo(f"note: {shown[:40]!r}... is longer than the model reads: its end was cut", err=True)
+        if in_text and isinstance(given, str):
+            from halfling.cli.in_text import show
+
+            show(given, answer)
+            continue
         if answer.spans is not None:
             what = "; ".join(f"{span.text} {span.label} {span.score:.3f}" for span in answer.spans) or "-"
         else:
