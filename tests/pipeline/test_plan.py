@@ -3,8 +3,10 @@ from pathlib import Path
 import pytest
 import yaml
 
+from halfling.errors import HalflingError
 from halfling.pipeline.plan import plan
-from halfling.pipeline.recipe import read_recipe
+from halfling.pipeline.recipe import Recipe, read_recipe
+from halfling.settings import check
 from halfling.stage import Stage
 from halfling.tasks import Task
 
@@ -49,6 +51,38 @@ def assert_in_order(planned: list[Stage], folder: Path) -> None:
             if read.is_relative_to(folder):
                 assert any(read.is_relative_to(out) for out in made), f"{stage.name} reads {read} before it is made"
         made.append(stage.out)
+
+
+def test_the_teacher_may_learn_otherwise_than_its_students():
+    learn = {"epochs": 2, "soft_share": 0.9, "hidden_weight": 1.0, "teacher": {"epochs": 4, "learning_rate": 6e-5}}
+    planned = by_name(plan(check(Recipe, TINY | {"finetune": {"wikiann": learn}}, "tiny"), Path("run")))
+    found = {
+        name: (own.epochs, own.learning_rate, own.soft_share, own.hidden_weight)
+        for name in ("teacher", "student-uniform")
+        for own in [planned[f"finetune/{name}-wikiann-0"].settings]
+    }
+    assert found == {"teacher": (4, 6e-5, 0.0, 0.0), "student-uniform": (2, 5e-5, 0.9, 1.0)}
+
+
+@pytest.mark.parametrize(
+    ("teacher", "says"),
+    [({"epoch": 2}, "epoch"), ({"epochs": 0}, "epochs"), ({"seed": 1}, "teacher.seed is not for a recipe")],
+)
+def test_what_differs_for_the_teacher_is_checked_as_well(teacher, says):
+    with pytest.raises(HalflingError, match=says):
+        check(Recipe, TINY | {"finetune": {"wikiann": {"teacher": teacher}}}, "tiny")
+
+
+def test_students_of_earlier_epochs_may_take_part_with_some_seeds_only(stages):
+    models = {"student_epochs": [1, 5], "seeds": [0, 1], "slope_seeds": [0]}
+    planned = stages(models=models)
+    tuned = {name.removeprefix("finetune/") for name in planned if name.startswith("finetune/") and "xnli" in name}
+    assert tuned == {
+        *(f"{name}-xnli-{seed}" for name in ("teacher", "student-uniform-e5") for seed in (0, 1)),
+        "student-uniform-e1-xnli-0",
+    }
+    with pytest.raises(HalflingError, match="slope_seeds: 7 is not among"):
+        stages(models=models | {"slope_seeds": [7]})
 
 
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.stem)

@@ -34,6 +34,7 @@ class _Plan:
         if recipe.models.scratch:
             self.encoders["scratch"] = teacher
         self.with_exits: list[str] = []
+        self.earlier: list[str] = []
         self._distill(teacher)
         if recipe.corpus.chunks > max(recipe.teacher.epochs, recipe.distill.epochs):
             self._masked_lm()
@@ -41,7 +42,7 @@ class _Plan:
             self.task = self._placed(task)
             for seed in recipe.models.seeds:
                 measured: dict[str, Path] = {}
-                for model in self.encoders:
+                for model in self._taking_part(seed):
                     measured |= self._plain(name, seed, model)
                 for model in self.with_exits:
                     measured |= self._exiting(name, seed, model)
@@ -69,8 +70,14 @@ class _Plan:
             # One student a layer map needs no epoch in its name.
             named = {f"student-{name}" + (f"-e{epoch}" if len(epochs) > 1 else ""): epoch for epoch in epochs}
             self.encoders |= {student: out / f"epoch-{epoch}" for student, epoch in named.items()}
+            self.earlier += list(named)[:-1]
             if models.exits_on is None or name in models.exits_on:
                 self.with_exits.append(list(named)[-1])
+
+    def _taking_part(self, seed: int) -> list[str]:
+        """Return the encoders that are fine-tuned with a seed."""
+        slope = self.recipe.models.slope_seeds
+        return [name for name in self.encoders if slope is None or seed in slope or name not in self.earlier]
 
     def _masked_lm(self) -> None:
         """Measure language models on the last chunk, which was never read: what are they worth on new text?"""
@@ -81,11 +88,9 @@ class _Plan:
 
     def _plain(self, task: str, seed: int, name: str) -> dict[str, Path]:
         """Add fine-tuning, exports and quality of one encoder, and return what was measured."""
-        settings = self.recipe.finetune[task].model_copy(update={"seed": seed, "from_scratch": name == "scratch"})
+        settings = self.recipe.finetune[task].of(name).model_copy(update={"seed": seed})
         imitated: dict[str, Input] = {}
-        if name in ("teacher", "scratch"):
-            settings = settings.model_copy(update={"soft_share": 0.0, "hidden_weight": 0.0, "text_sequences": 0})
-        elif settings.soft_share > 0:
+        if settings.soft_share > 0:
             imitated["teacher"] = self._made("finetune", "teacher", task, seed)
         if settings.text_sequences:
             imitated["packed"] = self.packed

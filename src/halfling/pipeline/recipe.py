@@ -56,6 +56,26 @@ class Distillations(DistillSettings):
         }
 
 
+class Finetunings(FinetuneSettings):
+    """How every encoder learns a task, and what differs where the teacher does."""
+
+    teacher: dict[str, Any] = Field(default_factory=dict, description="settings of the teacher's own fine-tuning")
+
+    @model_validator(mode="after")
+    def _teacher_is_understood(self) -> "Finetunings":
+        if said := sorted({*self.teacher} & {*_SAID_ELSEWHERE}):
+            raise ValueError(f"teacher.{said[0]} is not for a recipe: {_SAID_ELSEWHERE[said[0]]}")
+        self.of("teacher")
+        return self
+
+    def of(self, encoder: str) -> FinetuneSettings:
+        """Return the settings for an encoder, by its name in a plan. What imitates is a student."""
+        settings = {name: getattr(self, name) for name in FinetuneSettings.model_fields if name != "from_scratch"}
+        if encoder in ("teacher", "scratch"):
+            settings |= {"soft_share": 0.0, "hidden_weight": 0.0, "text_sequences": 0, **self.teacher}
+        return FinetuneSettings(**settings, from_scratch=encoder == "scratch")
+
+
 class Models(Settings):
     """Which models are fine-tuned, which of them get exits."""
 
@@ -67,6 +87,9 @@ class Models(Settings):
         None, description="give exits to the last students of these layer maps; of all"
     )
     seeds: tuple[Seed, ...] = Field((0,), min_length=1, description="fine-tune every model once with each")
+    slope_seeds: tuple[Seed, ...] | None = Field(
+        None, description="fine-tune students of earlier epochs with these seeds only; with all"
+    )
 
 
 class Exports(Settings):
@@ -93,7 +116,7 @@ class Recipe(Settings):
     distill: Distillations = Distillations()
     models: Models = Models()
     tasks: dict[str, Task] = Field(min_length=1, description="labelled data by name; a preset's name needs no more")
-    finetune: dict[str, FinetuneSettings] = Field(default_factory=dict, description="by task, as all that follow")
+    finetune: dict[str, Finetunings] = Field(default_factory=dict, description="by task, as all that follow")
     exits: dict[str, ExitsSettings] = Field(default_factory=dict)
     calibrate: dict[str, CalibrateSettings] = Field(default_factory=dict)
     export: Exports = Exports()
@@ -150,6 +173,8 @@ class Recipe(Settings):
         saved = sorted({*distill.save_epochs} & {*there} | {distill.epochs})
         for epoch in sorted({*(self.models.student_epochs or ())} - {*saved}):
             yield f"models.student_epochs: epoch {epoch} is not saved (distill.save_epochs {saved})"
+        if strange := sorted({*(self.models.slope_seeds or ())} - {*self.models.seeds}):
+            yield f"models.slope_seeds: {strange[0]} is not among models.seeds {self.models.seeds}"
         for name in [name for name in self.models.exits_on or () if name not in distill.layer_maps]:
             yield f"models.exits_on: {name} is not among distill.layer_maps {distill.layer_maps}"
 
