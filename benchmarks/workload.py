@@ -21,13 +21,13 @@ from halfling.export.write import ExportSettings, export
 from halfling.models import XLMRobertaEarlyExitConfig
 from halfling.models.classifier import EARLY_EXIT, PLAIN
 from halfling.models.load import weights_sha256
+from halfling.models.pieces import tokenizer_of
 from halfling.models.shapes import config_for
 from halfling.records import EncoderShape
 from halfling.sample.write import SampleSettings, write_sample
 from halfling.tasks import Task
 from halfling.tasks.encode import encode
 from halfling.tasks.examples import read_examples
-from halfling.tokens.unigram import tokenizer_of
 
 SHARE = 0.686
 """What the thesis's early exit left of the arithmetic."""

@@ -110,6 +110,20 @@ class EncoderShape(Record):
         return self
 
 
+class Origin(Record):
+    """What a model that was not trained here was made of; it travels in `config.json` as `origin`."""
+
+    model: str = Field(description="hub id, or the name of a folder or file")
+    note: str = Field(description="in words, with the licence where it is known")
+
+
+class NamedOrigin(Record):
+    """A line of `origins.jsonl`: what a measured model was made of."""
+
+    name: str = Field(description="of the model in the results")
+    origin: Origin
+
+
 class Form(NamedTuple):
     """A model in one of the forms it runs in."""
 

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from halfling.corpus.sources.cc100 import read_documents
+from halfling.models.pieces import as_xlm_roberta
 from halfling.tokens.encode import TextEncoder
-from halfling.tokens.unigram import as_xlm_roberta, train_unigram
+from halfling.tokens.unigram import train_unigram
 
 DATA = Path(__file__).parents[3] / "shared" / "data" / "cc100-mini"
 

@@ -18,8 +18,9 @@ LAYERS = (1, 2, 3)
 @pytest.fixture(scope="session")
 def tokenizer() -> Any:
     """A tokenizer of XLM-R's kind, trained on the embedded sample's languages."""
+    from halfling.models.pieces import as_xlm_roberta
     from halfling.sample.language import LANGUAGES, read_language
-    from halfling.tokens.unigram import as_xlm_roberta, train_unigram
+    from halfling.tokens.unigram import train_unigram
 
     texts = [text for language in map(read_language, LANGUAGES) for text in (*language.plain, *language.ner)]
     model = train_unigram(iter(texts * 2), vocab_size=800, character_coverage=0.9995, num_threads=1)

@@ -64,3 +64,11 @@ def test_what_does_not_fit_is_one_line(
     packed = write_packed(tmp_path / "packed", full_blocks(2, 5), vocab_size=vocab_size)
     with pytest.raises(HalflingError, match=message):
         measure(model, packed, chunk=chunk)
+
+
+def test_a_model_without_a_head_is_left_out_and_said(tmp_path, measure, write_masked_lm, write_packed, full_blocks):
+    source = write_masked_lm(tmp_path / "model")
+    XLMRobertaForMaskedLM.from_pretrained(source).roberta.save_pretrained(source)
+    counts, found = measure(source, write_packed(tmp_path / "packed", full_blocks(2, 5)))
+    assert found == []
+    assert counts == {"languages": 0, "left_out": "teacher has no language-model head: it predicts no words"}

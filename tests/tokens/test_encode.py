@@ -15,10 +15,11 @@ import pytest
 from numba import njit
 from tokenizers import Tokenizer, models
 
+from halfling.models.pieces import as_xlm_roberta
 from halfling.tokens import encode
 from halfling.tokens.encode import TextEncoder, load_tokenizer
 from halfling.tokens.normalization import read_keys
-from halfling.tokens.unigram import as_xlm_roberta, train_unigram
+from halfling.tokens.unigram import train_unigram
 from halfling.tokens.viterbi import Unigram, compiled
 from halfling.tokens.words import WordIds
 

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 import torch
-from transformers import AutoTokenizer, XLMRobertaForMaskedLM
+from transformers import AutoTokenizer, XLMRobertaForMaskedLM, XLMRobertaModel
 
 from halfling.errors import HalflingError
 from halfling.models.shapes import Dimensions
@@ -128,3 +128,43 @@ def test_frozen_words_are_the_teachers_turned_to_the_students_width(settings, te
     embeddings_from(expected, taught_by)
     assert torch.equal(student.get_input_embeddings().weight, expected.get_input_embeddings().weight)
     assert torch.equal(student.lm_head.decoder.weight, student.get_input_embeddings().weight)
+
+
+@pytest.fixture
+def headless(tmp_path, teacher):
+    """The teacher without its language-model head, of which is known what it was made of."""
+    model = XLMRobertaForMaskedLM.from_pretrained(teacher)
+    model.config.origin = {"model": "some/where", "note": "weights of some/where (MIT licence)"}
+    model.config.layer_norm_eps = 1e-12
+    folder = tmp_path / "headless"
+    model.roberta.save_pretrained(folder)
+    AutoTokenizer.from_pretrained(teacher).save_pretrained(folder)
+    return folder
+
+
+def test_a_teacher_without_a_head_gives_no_logits_and_its_student_has_no_head(settings, headless, packed, out):
+    with pytest.raises(HalflingError, match=r"headless: has no language-model head, .*: set kl_weight=0") as error:
+        distill(settings=settings(), teacher=headless, packed=packed, out=out)
+    assert "\n" not in str(error.value)
+    assert not [*out.iterdir()], "refused before anything is trained"
+    alike = Dimensions(num_layers=2, width=16, num_heads=2, max_tokens=64)
+    told = settings(epochs=2, kl_weight=0, student=alike, start="layers", learning_rate=1e-2)
+    counts = distill(settings=told, teacher=headless, packed=packed, out=out)
+    assert all(entry["loss"] == pytest.approx(entry["hidden"], abs=1e-3) for entry in counts["curve"])
+    student, info = XLMRobertaModel.from_pretrained(out / "epoch-2", add_pooling_layer=False, output_loading_info=True)
+    assert not info["missing_keys"]
+    assert not info["unexpected_keys"]
+    assert student.config.layer_norm_eps == 1e-12, "copied layers keep theirs"
+    assert student.config.origin == counts["origin"]
+    assert counts["origin"] == {
+        "model": "some/where",
+        "note": "distilled from weights of some/where (MIT licence)",
+    }
+    begun = XLMRobertaModel.from_pretrained(headless, add_pooling_layer=False)
+    assert not torch.equal(student.embeddings.word_embeddings.weight, begun.embeddings.word_embeddings.weight)
+
+
+def test_logits_that_weigh_nothing_are_not_computed(settings, teacher, packed, out, monkeypatch):
+    monkeypatch.setattr("halfling.training.distiller.output_layer_kl", lambda *_: pytest.fail("computed"))
+    counts = distill(settings=settings(epochs=1, kl_weight=0), teacher=teacher, packed=packed, out=out)
+    assert counts["steps"] == 2

@@ -4,8 +4,8 @@ from transformers import (
     AutoModelForSequenceClassification,
     AutoModelForTokenClassification,
     AutoTokenizer,
-    BertConfig,
-    BertForMaskedLM,
+    RobertaConfig,
+    RobertaForMaskedLM,
 )
 
 from halfling.errors import HalflingError
@@ -154,11 +154,11 @@ def test_a_task_without_training_data_is_one_line(train, tasks):
 
 
 def test_an_encoder_of_another_architecture_is_one_line(tasks, tmp_path, tiny_tokenizer):
-    config = BertConfig(vocab_size=42, hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=8)
-    BertForMaskedLM(config).save_pretrained(tmp_path / "bert")
-    tiny_tokenizer.save_pretrained(tmp_path / "bert")
-    with pytest.raises(HalflingError, match=r"bert: a bert model: halfling reads XLM-R's .*xlm-roberta\)$"):
-        finetune(settings=settings(), encoder=tmp_path / "bert", task=tasks["pairs"], out=tmp_path / "out")
+    shape = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 8}
+    RobertaForMaskedLM(RobertaConfig(vocab_size=42, **shape)).save_pretrained(tmp_path / "other")
+    tiny_tokenizer.save_pretrained(tmp_path / "other")
+    with pytest.raises(HalflingError, match=r"other: a roberta model: halfling reads XLM-R's .*xlm-roberta\)"):
+        finetune(settings=settings(), encoder=tmp_path / "other", task=tasks["pairs"], out=tmp_path / "out")
 
 
 def test_a_model_never_holds_out_again_what_it_learned(tmp_path):

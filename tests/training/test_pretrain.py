@@ -1,6 +1,8 @@
+import json
+
 import pytest
 import torch
-from transformers import AutoTokenizer, XLMRobertaForMaskedLM
+from transformers import AutoTokenizer, XLMRobertaForMaskedLM, XLMRobertaModel
 
 from halfling.errors import HalflingError
 from halfling.models.shapes import Dimensions
@@ -126,3 +128,38 @@ def test_a_teacher_of_another_vocabulary_names_the_setting_to_change(build, writ
     model.save_pretrained(source)
     with pytest.raises(HalflingError, match=r"has 50 pieces, the corpus was tokenised with 42: set tokenizer\.source"):
         build(source=str(source), epochs=0)
+
+
+@pytest.fixture
+def headless(tmp_path, tiny_config, tiny_tokenizer):
+    """An encoder of BERT's layout without a language-model head."""
+    from transformers import BertConfig, BertModel, set_seed
+
+    set_seed(0)
+    folder = tmp_path / "bert"
+    settings = tiny_config.to_dict() | {"max_position_embeddings": 64, "vocab_size": len(tiny_tokenizer) + 3}
+    names = ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "vocab_size")
+    config = BertConfig(**{name: settings[name] for name in (*names, "max_position_embeddings")})
+    BertModel(config).save_pretrained(folder)
+    tiny_tokenizer.save_pretrained(folder)
+    return folder
+
+
+def test_a_teacher_without_a_head_is_written_without_one_and_says_what_it_was(build, headless, tmp_path):
+    counts = build(source=str(headless), epochs=0)
+    teacher, info = XLMRobertaModel.from_pretrained(tmp_path / "out", add_pooling_layer=False, output_loading_info=True)
+    assert not info["missing_keys"]
+    assert counts["parameters"] == teacher.num_parameters()
+    assert counts["origin"] == teacher.config.origin
+    assert "converted from BERT's layout" in counts["origin"]["note"]
+    config = json.loads((tmp_path / "out" / "config.json").read_text())
+    assert config["architectures"] == ["XLMRobertaModel"]
+    assert (tmp_path / "out" / "tokenizer.json").is_file()
+
+
+def test_a_teacher_without_a_head_is_not_trained_on_words(build, headless):
+    with pytest.raises(
+        HalflingError, match=r"bert has no language-model head to train with: set teacher.epochs=0"
+    ) as e:
+        build(source=str(headless), epochs=1)
+    assert "\n" not in str(e.value)

@@ -9,7 +9,7 @@ from torch.utils.data import default_collate
 
 from halfling.errors import HalflingError
 from halfling.files import write_text
-from halfling.models.load import load_model, load_tokenizer
+from halfling.models.load import load_masked_lm, load_tokenizer
 from halfling.models.masked_lm import PackedMaskedLM
 from halfling.models.shapes import require_room
 from halfling.records import Counts, MaskedLoss, Progress, Seed, Settings, json_lines, silent
@@ -36,12 +36,16 @@ def measure_masked_lm(
     Nothing here knows what a model was trained on: hold a chunk out by training on fewer epochs than chunks.
 
     Returns:
-        The mean of the languages' losses, in nats per masked token, and the number of languages.
+        The mean of the languages' losses, in nats per masked token, and the number of languages. A model without a
+        language-model head is `left_out`, and no line is written.
 
     Raises:
         HalflingError: The model or the chunk cannot be read, or they do not fit each other.
     """
-    network, words = load_model(PackedMaskedLM, model), load_tokenizer(model)
+    (network, has_head), words = load_masked_lm(PackedMaskedLM, model), load_tokenizer(model)
+    if not has_head:
+        write_text(out / "masked_lm.jsonl", "")
+        return {"languages": 0, "left_out": f"{settings.model} has no language-model head: it predicts no words"}
     summary = PackedSummary.read(packed / "corpus.json")
     if summary.vocab_size != network.config.vocab_size:
         raise HalflingError(

@@ -1,5 +1,6 @@
 """Quality of models on a task in every language, as they are served, with the arithmetic that their exits saved."""
 
+import json
 from collections import Counter
 from pathlib import Path
 from statistics import fmean
@@ -10,7 +11,7 @@ from halfling.cost.flops import gmacs_linear
 from halfling.errors import HalflingError
 from halfling.evaluate.runtime import load_runtime, mean_gflops
 from halfling.files import write_text
-from halfling.records import Counts, Progress, Quality, Seed, Settings, json_lines, silent
+from halfling.records import Counts, NamedOrigin, Origin, Progress, Quality, Seed, Settings, json_lines, silent
 from halfling.tasks.examples import dev_examples
 from halfling.tasks.of_model import task_of
 from halfling.tasks.score import score
@@ -40,7 +41,8 @@ def measure_quality(
 
     Each line of `quality.jsonl` is a `records.Quality`. A folder that `halfling export` wrote answers in the
     engine, a model's own folder in PyTorch. `gflops` is the mean over examples at their real lengths, every exit that
-    was computed counted; `gmacs_linear` is the thesis's convention at the mean exit layer.
+    was computed counted; `gmacs_linear` is the thesis's convention at the mean exit layer. What a converted model was
+    made of is said in `origins.jsonl`, a `records.NamedOrigin` a line.
 
     Args:
         models: Name in the results (what follows a `/` in it tells variants of one model apart) -> folder.
@@ -80,10 +82,24 @@ def measure_quality(
             )
     progress(len(lines), len(lines), "")
     write_text(out / "quality.jsonl", json_lines(lines))
+    if origins := _origins(models):
+        write_text(out / "origins.jsonl", json_lines(origins))
     return {
         f"{line.model} {line.runtime} {line.precision}{' exits' * line.exits}, {line.language}": round(line.score, 4)
         for line in lines
     }
+
+
+def _origins(models: dict[str, Path]) -> list[NamedOrigin]:
+    """Return what converted models were made of, as their configurations say."""
+    found: dict[str, NamedOrigin] = {}
+    for name, folder in models.items():
+        path = folder / "config.json"
+        said = json.loads(path.read_text(encoding="utf-8")).get("origin") if path.is_file() else None
+        if said:
+            bare = name.partition("/")[0]
+            found[bare] = NamedOrigin(name=bare, origin=Origin.model_validate(said))
+    return list(found.values())
 
 
 def measured_task(folder: Path, given: Task | None, labels: tuple[str, ...]) -> Task:

@@ -3,8 +3,9 @@
 A folder's own code is never run (`trust_remote_code=False`; unsaid, transformers asks on standard input).
 """
 
+import json
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, cast
 
 from huggingface_hub import snapshot_download
 from torch import Tensor
@@ -19,33 +20,52 @@ from transformers.utils import logging
 
 from halfling.errors import HalflingError
 from halfling.files import sha256
+from halfling.models.convert import bert, four_bit
+from halfling.models.convert.package import PREFIX, origin_in, packaged
+from halfling.models.convert.vocabulary import read_vocabulary
+from halfling.models.early_exit import XLMRobertaEarlyExitConfig
+
+_XLM_R = "xlm-roberta"
+_HEAD = "lm_head."
 
 
-def fetched(place: str) -> Path:
-    """Return a model's folder: one here, or one of the hub, brought into its cache.
+def fetched(place: str, what: Literal["model", "tokenizer"] = "model") -> Path:
+    """Return a model's folder: one here, or one of the hub, brought into its cache; or the file of `package:NAME`.
 
     A name of two parts is a hub id where no folder here begins as it does: a mistyped path asks nobody.
 
+    Args:
+        place: A folder, a file, a hub id or `package:NAME`.
+        what: Of the hub, what is brought: of a tokenizer no weights.
+
     Raises:
-        HalflingError: The hub has no such model, or cannot be reached.
+        HalflingError: The hub has no such model or cannot be reached, or the package is not installed.
     """
+    if place.startswith(PREFIX):
+        return packaged(place)
     folder = Path(place)
     if folder.exists() or len(folder.parts) != 2 or place[0] in "./~" or Path(folder.parts[0]).exists():
         return folder
+    weights = ["model*.safetensors"] if what == "model" else []
     try:
-        return Path(snapshot_download(place, allow_patterns=["*.json", "*.model", "model*.safetensors"]))
+        return Path(snapshot_download(place, allow_patterns=["*.json", "*.model", "vocab.txt", *weights]))
     except Exception as error:
-        raise _unreadable(place, "model", error) from error
+        raise _unreadable(place, what, error) from error
 
 
 def load_tokenizer(source: str | Path) -> PreTrainedTokenizerBase:
-    """Return the tokenizer of a hub id or folder.
+    """Return the tokenizer of a hub id, folder or `package:NAME`; of a model in BERT's layout XLM-R's.
 
     Raises:
-        HalflingError: There is none, or it cannot be reached.
+        HalflingError: There is none, it cannot be reached, or a model in BERT's layout has another vocabulary.
     """
+    folder = fetched(str(source), "tokenizer")
+    if four_bit.is_four_bit(folder):
+        return four_bit.read_tokenizer(folder)
+    if (settings := _settings(folder)).get("model_type") == bert.KIND:
+        return read_vocabulary(folder, int(settings.get("max_position_embeddings", 512)))
     try:
-        tokenizer = AutoTokenizer.from_pretrained(str(source), trust_remote_code=False)
+        tokenizer = AutoTokenizer.from_pretrained(str(folder), trust_remote_code=False)
     except Exception as error:
         raise _unreadable(source, "tokenizer", error) from error
     # How it was found is no property of it: saved along, it would make the same stage's bytes differ off line.
@@ -55,11 +75,13 @@ def load_tokenizer(source: str | Path) -> PreTrainedTokenizerBase:
 
 
 def load_model(model_class: Any, source: str | Path, *, new: tuple[str, ...] = (), **options: Any) -> PreTrainedModel:
-    """Return `model_class.from_pretrained(source)` in float32, from safetensors.
+    """Return a model of class `model_class` in float32, from safetensors or a package's file.
+
+    An encoder in BERT's layout with XLM-R's vocabulary is converted (`models.convert`).
 
     Args:
         model_class: A model class of transformers or of ours.
-        source: A hub id or folder.
+        source: A hub id, a folder, `package:NAME` or the file that it stands for.
         new: Prefixes of weights that the source need not hold: they start at random.
         options: For `from_pretrained`.
 
@@ -67,15 +89,52 @@ def load_model(model_class: Any, source: str | Path, *, new: tuple[str, ...] = (
         HalflingError: There is no such model, its files are damaged, or other weights are missing: a classifier
             at random would be scored like a trained one.
     """
+    return _load(model_class, source, new, options)[0]
+
+
+def load_masked_lm(model_class: type[XLMRobertaForMaskedLM], source: str | Path) -> tuple[XLMRobertaForMaskedLM, bool]:
+    """Return a model as `load_model`, and whether its source has a language-model head: without one it is at random.
+
+    Raises:
+        HalflingError: As `load_model`; or the head is there in part.
+    """
+    model, untrained = _load(model_class, source, (_HEAD,), {})
+    absent = sorted(name for name in untrained if name != "lm_head.decoder.weight")  # the word embeddings, tied
+    # A decoder's bias is the head's own under a second name.
+    whole = {name for name in model.state_dict() if name.startswith(_HEAD)} - {f"{_HEAD}decoder.weight"}
+    if absent and {*absent} | {f"{_HEAD}decoder.bias"} != whole:
+        raise HalflingError(f"{source}: its language-model head holds no {absent[0]}: name another folder")
+    return cast(XLMRobertaForMaskedLM, model), not absent
+
+
+def _load(
+    model_class: Any, source: str | Path, new: tuple[str, ...], options: dict[str, Any]
+) -> tuple[PreTrainedModel, set[str]]:
+    """Return the model, and the names of its weights that start at random."""
+    place = fetched(str(source))
+    kind = _settings(place).get("model_type", _XLM_R)
+    given: dict[str, Any] = {}
+    if found := _converted(place):
+        kind = _XLM_R
+        settings = found.config.to_dict() | {
+            name: options.pop(name) for name in ("id2label", "label2id", "num_labels") if name in options
+        }
+        given = {"config": model_class.config_class(**settings), "state_dict": found.weights}
+    if kind not in (_XLM_R, XLMRobertaEarlyExitConfig.model_type):
+        raise HalflingError(
+            f"{source}: a {kind} model: halfling reads XLM-R's architecture (model_type {_XLM_R}), and BERT's with "
+            "XLM-R's vocabulary"
+        )
     before = logging.get_verbosity()
     logging.set_verbosity_error()  # a fresh classifier on a pretrained encoder is the plan, not a warning
     try:
-        model, found = model_class.from_pretrained(
-            str(source),
+        model, loaded = model_class.from_pretrained(
+            None if given else str(place),
             dtype="float32",
             use_safetensors=True,
             trust_remote_code=False,
             output_loading_info=True,
+            **given,
             **options,
         )
     except Exception as error:
@@ -83,18 +142,38 @@ def load_model(model_class: Any, source: str | Path, *, new: tuple[str, ...] = (
     finally:
         logging.set_verbosity(before)
     vars(model.config).pop("auto_map", None)  # of a folder with code of its own, which a copy of the model would lack
-    untrained = {*found["missing_keys"], *(key for key, *_ in found["mismatched_keys"])}
+    untrained = {*loaded["missing_keys"], *(key for key, *_ in loaded["mismatched_keys"])}
     if absent := sorted(key for key in untrained if not key.startswith(new)):
-        kind = model_class.config_class.get_config_dict(str(source))[0].get("model_type")
-        if kind not in ("xlm-roberta", model_class.config_class.model_type):
-            raise HalflingError(
-                f"{source}: a {kind} model: halfling reads XLM-R's architecture (model_type xlm-roberta)"
-            )
         raise HalflingError(
             f"{source}: holds no trained {absent[0]} (and {len(absent) - 1} more) for {model_class.__name__}: "
             "train it for this task first, or name another folder"
         )
-    return model
+    return model, untrained
+
+
+def _converted(place: Path) -> bert.Converted | None:
+    """Return the model at a place in XLM-R's layout if it has another."""
+    if four_bit.is_four_bit(place):
+        return four_bit.read_four_bit(place, origin_in(place))
+    if (settings := _settings(place)).get("model_type") != bert.KIND:
+        return None
+    tokenizer = read_vocabulary(place, 0)  # first: another vocabulary is refused before weights are read
+    return bert.read_bert(place, settings, len(tokenizer))
+
+
+def _settings(folder: Path) -> dict[str, Any]:
+    """Return what a folder's `config.json` says; nothing where there is none that can be read."""
+    try:
+        said = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return said if isinstance(said, dict) else {}
+
+
+def origin_of(model: PreTrainedModel) -> dict[str, Any]:
+    """Return `origin`, what a converted model was made of, for a manifest; nothing of any other."""
+    said = getattr(model.config, "origin", None)
+    return {"origin": said} if said else {}
 
 
 def weights_sha256(folder: Path) -> str:
@@ -110,16 +189,24 @@ def weights_sha256(folder: Path) -> str:
 
 
 def save_masked_lm(
-    config: XLMRobertaConfig, state: dict[str, Tensor], tokenizer: PreTrainedTokenizerBase, out: Path
+    config: XLMRobertaConfig,
+    state: dict[str, Tensor],
+    tokenizer: PreTrainedTokenizerBase,
+    out: Path,
+    *,
+    has_head: bool = True,
 ) -> None:
-    """Write a plain `XLMRobertaForMaskedLM` with its tokenizer: what else `config` and `state` hold is left behind."""
-    settings = XLMRobertaConfig().to_dict().keys()
+    """Write a plain `XLMRobertaForMaskedLM` with its tokenizer: what else `config` and `state` hold is left behind.
+
+    Without a trained language-model head it is a plain `XLMRobertaModel`.
+    """
+    settings = {*XLMRobertaConfig().to_dict(), "origin"}
     plain = XLMRobertaForMaskedLM(
         XLMRobertaConfig(**{name: value for name, value in config.to_dict().items() if name in settings})
     )
     known = plain.state_dict().keys()
     plain.load_state_dict({name: weight for name, weight in state.items() if name in known})
-    plain.save_pretrained(out)
+    (plain if has_head else plain.roberta).save_pretrained(out)
     tokenizer.save_pretrained(out)
 
 

@@ -115,4 +115,7 @@ def shape_at(folder: str) -> EncoderShape:
         raise HalflingError(
             f"{folder}: neither a known shape ({', '.join(SHAPES)}) nor a folder with a model's config.json"
         )
-    return shape_of(XLMRobertaConfig.from_pretrained(folder))
+    shape = shape_of(XLMRobertaConfig.from_pretrained(folder))
+    # BERT counts positions from 0: such an encoder is converted where it is loaded (`models.convert`).
+    kind = XLMRobertaConfig.get_config_dict(folder)[0].get("model_type")
+    return shape.model_copy(update={"max_tokens": shape.max_tokens + FIRST_POSITION}) if kind == "bert" else shape

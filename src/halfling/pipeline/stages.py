@@ -49,7 +49,8 @@ class Kind:
     def stage(self, name: str, settings: Settings, out: Path, inputs: Mapping[str, Input]) -> Stage:
         """Return a stage of this kind.
 
-        A setting that names a folder here (`source`) becomes an input, so that the folder's content counts.
+        A setting that names a folder here (`source`) becomes an input, so that the folder's content counts; so does
+        the file of a package that is installed.
         """
         named = {}
         for role in self._named_by_settings:
@@ -57,6 +58,8 @@ class Kind:
             # A folder that is called as the default, "scratch", is not meant.
             if value != self.settings.model_fields[role].default and Path(value).is_dir():
                 named[role] = Path(value)
+            elif value.startswith("package:"):
+                named[role] = _packaged(value)
         return Stage(name, self.work, settings, out, {**inputs, **named})
 
     @cached_property
@@ -156,6 +159,12 @@ KINDS = {
     )
 }
 """By name, as data flows."""
+
+
+def _packaged(value: str) -> Path:
+    from halfling.models.convert.package import packaged  # torch takes seconds
+
+    return packaged(value)
 
 
 def place(value: str) -> Path | str:

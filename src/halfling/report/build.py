@@ -54,14 +54,15 @@ def build_report(*, settings: ReportSettings, out: Path, progress: Progress = si
     headlines = [headline(own, costs[task], settings.teacher, settings.exit_suffix) for task, own in by_task.items()]
     told = [line for line in headlines if line is not None]
     table = csv_text(rows)
+    note = _note(settings, found)
     files = {
         "results.csv": table,
         "results.jsonl": json_lines(rows),
-        "table.md": _markdown(settings, told, sections),
+        "table.md": _markdown(settings, note, told, sections),
         **{f"{plot.name}.svg": plot.svg for section in sections for plot in section.plots},
         "index.html": render_page(
             title=settings.title,
-            note=settings.note,
+            note=note,
             headlines=told,
             sections=sections,
             results=_all_rows(rows),
@@ -124,8 +125,18 @@ def _section(
     )
 
 
-def _markdown(settings: ReportSettings, headlines: Sequence[Headline], sections: Sequence[Section]) -> str:
-    parts = [f"# {settings.title}\n", *([f"{settings.note}\n"] if settings.note else [])]
+def _note(settings: ReportSettings, found: Findings) -> str:
+    """Return the settings' note, and what the models were made of where that was converted."""
+    names: dict[str, list[str]] = {}
+    for line in found.origins:
+        here = names.setdefault(line.origin.note, [])
+        here += [] if line.name in here else [line.name]
+    made = [f"{', '.join(each)}: {note}." for note, each in names.items()]
+    return " ".join([*([settings.note] if settings.note else []), *made])
+
+
+def _markdown(settings: ReportSettings, note: str, headlines: Sequence[Headline], sections: Sequence[Section]) -> str:
+    parts = [f"# {settings.title}\n", *([f"{note}\n"] if note else [])]
     for line in headlines:
         figures = "\n".join(f"- **{figure.number}** {figure.meaning}" for figure in line.figures)
         parts += [f"**{line.task}**\n", f"{figures}\n", f"{line.compared}\n"]

@@ -8,7 +8,7 @@ from typing import Any
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
-from halfling.records import Manifest, MaskedLoss, Quality
+from halfling.records import Manifest, MaskedLoss, Origin, Quality
 from halfling.report import tables
 from halfling.report.summary import mean
 from halfling.report.tables import Table
@@ -19,6 +19,7 @@ PIPELINES = {
     "ForMaskedLM": "fill-mask",
     "ForTokenClassification": "token-classification",
     "ForSequenceClassification": "text-classification",
+    "Model": "feature-extraction",
 }
 """The hub's name of what a model is for, by the end of its architecture's name."""
 
@@ -43,8 +44,11 @@ def card_text(
         losses: Of this model on held-out text. The languages of both are the card's.
     """
     pipeline = next(tag for kind, tag in PIPELINES.items() if config["architectures"][0].endswith(kind))
+    is_encoder = pipeline in ("fill-mask", "feature-extraction")
     source = manifest.settings.get("source", "scratch")
-    is_hub_id = source != "scratch" and not Path(source).exists()
+    is_hub_id = source != "scratch" and ":" not in source and not Path(source).exists()
+    origin = Origin.model_validate(config["origin"]) if config.get("origin") else None
+    made_of = origin.model if origin and "/" in origin.model else None
     # The hub knows languages, not the scripts that CC100 tells apart after `_` or `-`.
     languages = {line.language for line in losses} | {line.language for line in qualities}
     data = ModelCardData(
@@ -53,10 +57,10 @@ def card_text(
         pipeline_tag=pipeline,
         language=sorted({code.replace("-", "_").split("_")[0] for code in languages}) or None,
         tags=["xlm-roberta", "halfling", *(["early-exit"] if "exit_layers" in config else [])],
-        base_model=base_model or (source if is_hub_id else None),
-        # Scores of a masked language model are of others that were fine-tuned from it.
-        model_name=title if qualities and pipeline != "fill-mask" else None,
-        eval_results=_results(qualities, pipeline) if qualities and pipeline != "fill-mask" else None,
+        base_model=base_model or made_of or (source if is_hub_id else None),
+        # Scores of an encoder are of others that were fine-tuned from it.
+        model_name=title if qualities and not is_encoder else None,
+        eval_results=_results(qualities, pipeline) if qualities and not is_encoder else None,
     )
     shown = [_shape(config, manifest), _settings(manifest), _curve(manifest)]
     shown += [_quality(qualities, task) for task in sorted({line.task for line in qualities})]
@@ -66,6 +70,7 @@ def card_text(
         template_path=str(Path(__file__).with_name("card.md")),
         title=title,
         notes=notes.strip(),
+        origin=origin.note if origin else "",
         pipeline=pipeline,
         config=config,
         tables=[tables.markdown(table).strip() for table in shown if table.rows],

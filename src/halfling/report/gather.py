@@ -6,13 +6,14 @@ from typing import NamedTuple
 
 from halfling.errors import HalflingError
 from halfling.exits.policy import Calibration
-from halfling.records import Case, Cost, MaskedLoss, Quality, Record, Result
+from halfling.records import Case, Cost, MaskedLoss, NamedOrigin, Quality, Record, Result
 
-CALIBRATION_FILE = "exit_policy.json"
+CALIBRATION_FILE, ORIGINS_FILE = "exit_policy.json", "origins.jsonl"
 _LINES: dict[str, tuple[str, type[Record]]] = {
     "quality.jsonl": ("qualities", Quality),
     "costs.jsonl": ("costs", Cost),
     "masked_lm.jsonl": ("masked_losses", MaskedLoss),
+    ORIGINS_FILE: ("origins", NamedOrigin),
 }
 """By file: where in `Findings` its lines go, and what each is."""
 
@@ -23,6 +24,7 @@ class Findings(NamedTuple):
     qualities: list[Quality]
     costs: list[Cost]
     masked_losses: list[MaskedLoss]
+    origins: list[NamedOrigin]
     calibrations: dict[str, Calibration]
     """By the role's last word: the input `calibrate student-intents-0` is `student-intents-0`."""
 
@@ -34,11 +36,11 @@ def gather(inputs: Mapping[str, Path]) -> Findings:
         HalflingError: A folder holds none of the four files, a file holds something else, or two
             calibrations have one name.
     """
-    found = Findings([], [], [], {})
+    found = Findings([], [], [], [], {})
     for role, folder in inputs.items():
         there = [name for name in (*_LINES, CALIBRATION_FILE) if (folder / name).exists()]
         if not there:
-            names = f"{', '.join(_LINES)} or {CALIBRATION_FILE}"
+            names = f"{', '.join(name for name in _LINES if name != ORIGINS_FILE)} or {CALIBRATION_FILE}"
             raise HalflingError(f"{folder}: holds no {names}: run the evaluation first, or leave {role} out")
         for file, (field, kind) in _LINES.items():
             if file in there:

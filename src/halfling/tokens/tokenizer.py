@@ -19,9 +19,10 @@ from halfling.corpus.store import (
 )
 from halfling.errors import HalflingError
 from halfling.models import load
+from halfling.models.pieces import as_xlm_roberta
 from halfling.records import Counts, Progress, Seed, Settings, silent
 from halfling.tokens.encode import load_tokenizer
-from halfling.tokens.unigram import as_xlm_roberta, train_unigram
+from halfling.tokens.unigram import train_unigram
 
 SENTENCEPIECE_FILE = "sentencepiece.bpe.model"  # XLM-R's name for it, though its kind is Unigram
 

@@ -25,12 +25,15 @@ from halfling.training.trainer import BatchMeanTrainer
 
 
 class TeacherTargets(NamedTuple):
-    """What the teacher says of a batch: features at masked positions, states at mapped layers, its output layer."""
+    """What the teacher says of a batch: features at masked positions, states at mapped layers, its output layer.
 
-    features: Float[Tensor, "masked width"]
+    Where logits weigh nothing, states alone.
+    """
+
+    features: Float[Tensor, "masked width"] | None
     hidden_states: tuple[Float[Tensor, "batch tokens width"], ...]
-    pieces: Float[Tensor, "vocab width"]
-    bias: Float[Tensor, " vocab"]
+    pieces: Float[Tensor, "vocab width"] | None = None
+    bias: Float[Tensor, " vocab"] | None = None
 
 
 class DistilledMaskedLM(XLMRobertaForMaskedLM):
@@ -56,13 +59,19 @@ class DistilledMaskedLM(XLMRobertaForMaskedLM):
         temperature: float = 1.0,
         **_: Any,
     ) -> dict[str, Tensor]:
-        """Return the parts of the loss: `hidden` (mean over mapped layers) and `kl` (nats, at `temperature`)."""
+        """Return the parts of the loss: `hidden` (mean over mapped layers) and `kl` (nats, at `temperature`).
+
+        `kl` is 0 where the teacher gives no features.
+        """
         masked = masked_features(self, input_ids, sequence_ids, labels, hidden_states=True)
         keep = sequence_ids > 0
         gaps = [
             hidden_state_loss(self.projections[str(student)](masked.hidden_states[student]), teacher_state, keep)
             for (student, _), teacher_state in zip(self.layer_pairs, targets.hidden_states, strict=True)
         ]
+        hidden = torch.stack(gaps).mean()
+        if targets.features is None:
+            return {"hidden": hidden, "kl": torch.zeros_like(hidden)}
         kl = output_layer_kl(
             masked.features,
             self.lm_head.decoder.weight,
@@ -72,7 +81,7 @@ class DistilledMaskedLM(XLMRobertaForMaskedLM):
             targets.bias,
             temperature,
         )
-        return {"hidden": torch.stack(gaps).mean(), "kl": kl}
+        return {"hidden": hidden, "kl": kl}
 
 
 class DistillationTrainer(BatchMeanTrainer):
@@ -106,13 +115,11 @@ class DistillationTrainer(BatchMeanTrainer):
         # The Trainer sets autocast for the student alone; without it the larger of the two would run in float32.
         with torch.no_grad(), self.accelerator.autocast():
             masked = masked_features(self.teacher, **inputs, hidden_states=True)
+        states = tuple(masked.hidden_states[theirs] for _, theirs in self.model.layer_pairs)
+        if not self.weights["kl"]:  # the output layer would be most of the arithmetic
+            return TeacherTargets(None, states)
         decoder = self.teacher.lm_head.decoder
-        return TeacherTargets(
-            masked.features,
-            tuple(masked.hidden_states[theirs] for _, theirs in self.model.layer_pairs),
-            decoder.weight,
-            decoder.bias,
-        )
+        return TeacherTargets(masked.features, states, decoder.weight, decoder.bias)
 
     def compute_loss(
         self,
@@ -138,10 +145,12 @@ class DistillationTrainer(BatchMeanTrainer):
 
 
 class SaveAfterEpochs(TrainerCallback):
-    """Writes the student as a plain `XLMRobertaForMaskedLM` to `out/epoch-{e}` where epoch e ends."""
+    """Writes the student as `save_masked_lm` does to `out/epoch-{e}` where epoch e ends."""
 
-    def __init__(self, trainer: DistillationTrainer, out: Path, epoch_at_step: dict[int, int]) -> None:
-        self.trainer, self.out, self.epoch_at_step = trainer, out, epoch_at_step
+    def __init__(
+        self, trainer: DistillationTrainer, out: Path, epoch_at_step: dict[int, int], *, has_head: bool = True
+    ) -> None:
+        self.trainer, self.out, self.epoch_at_step, self.has_head = trainer, out, epoch_at_step, has_head
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """Save when the step just done was an epoch's last."""
@@ -152,4 +161,6 @@ class SaveAfterEpochs(TrainerCallback):
         if not state.is_world_process_zero:
             return
         with whole_folder(self.out / f"epoch-{epoch}") as folder:
-            save_masked_lm(self.trainer.model.config, weights, self.trainer.processing_class, folder)
+            save_masked_lm(
+                self.trainer.model.config, weights, self.trainer.processing_class, folder, has_head=self.has_head
+            )

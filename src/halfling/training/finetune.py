@@ -8,7 +8,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, set_seed
 
 from halfling.errors import HalflingError
 from halfling.models.classifier import PLAIN, load_classifier, read_checkpoint
-from halfling.models.load import load_model, load_tokenizer
+from halfling.models.load import load_model, load_tokenizer, origin_of
 from halfling.models.shapes import require_room
 from halfling.records import Counts, Progress, silent
 from halfling.tasks.examples import understood
@@ -57,7 +57,7 @@ def finetune(
     """Write ENCODER, fine-tuned on a task, as a plain Hugging Face classifier with its tokenizer and its task.
 
     Args:
-        encoder: A folder with an XLM-R (a masked language model) and its tokenizer.
+        encoder: A folder with an XLM-R and its tokenizer, or an encoder of BERT's layout with XLM-R's vocabulary.
         task: Labelled data.
         teacher: A model fine-tuned for the same task, to imitate with `soft_share`.
         packed: A packed corpus, of the same tokenizer, to imitate the teacher on with `text_sequences`.
@@ -78,7 +78,7 @@ def finetune(
     model.get_input_embeddings().weight.requires_grad_(not settings.freeze_embeddings)
     tokenizer = load_tokenizer(encoder)
     imitation = _imitation(whole, settings, model, tokenizer, teacher, packed)
-    return train_on_labels(model, tokenizer, whole, settings, out, progress, **imitation)
+    return train_on_labels(model, tokenizer, whole, settings, out, progress, **imitation) | origin_of(model)
 
 
 def _imitation(

