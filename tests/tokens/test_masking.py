@@ -112,3 +112,9 @@ def test_a_budget_of_tokens_is_kept_in_every_epoch(packed):
 def test_a_chunk_too_small_for_one_step_is_named(packed):
     with pytest.raises(HalflingError, match=r"chunk-1: 6 blocks do not fill one step of 7: .*lower batch_size"):
         read(packed, blocks_per_step=7)
+
+
+def test_a_share_of_0_masks_nothing(packed, chunks):
+    item = read(packed, mask_share=0.0)[0]
+    assert MASK not in item["input_ids"].tolist()
+    assert {*item["labels"].tolist()} == {-100}

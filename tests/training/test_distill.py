@@ -168,3 +168,9 @@ def test_logits_that_weigh_nothing_are_not_computed(settings, teacher, packed, o
     monkeypatch.setattr("halfling.training.distiller.output_layer_kl", lambda *_: pytest.fail("computed"))
     counts = distill(settings=settings(epochs=1, kl_weight=0), teacher=teacher, packed=packed, out=out)
     assert counts["steps"] == 2
+
+
+def test_logits_without_masked_positions_are_refused(settings):
+    with pytest.raises(ValueError, match="mask_share 0 leaves no masked position for kl_weight"):
+        settings(mask_share=0.0)
+    assert settings(mask_share=0.0, kl_weight=0.0).mask_share == 0

@@ -158,3 +158,12 @@ def test_every_weight_that_matters_gets_a_gradient(student, targets):
     sum(student(IDS, SEQUENCES, LABELS, targets).values()).backward()
     without = {name for name, weight in student.named_parameters() if weight.grad is None}
     assert without == set()
+
+
+def test_states_of_equal_width_are_compared_as_they_are():
+    student = DistilledMaskedLM(
+        config_for(Dimensions(num_layers=2, width=16, num_heads=2, max_tokens=64).with_vocabulary(42)),
+        [(1, 2), (2, 4)],
+        16,
+    )
+    assert not len(student.projections)

@@ -107,7 +107,10 @@ class MaskedBlocks(Dataset[dict[str, Tensor]]):
 def mask_block(
     block: Block, random: np.random.Generator, *, mask_share: float, mask_id: int, vocab_size: int
 ) -> dict[str, Tensor]:
-    """Return a block as a masked language model reads it: `input_ids`, `sequence_ids` and `labels`, each [tokens]."""
+    """Return a block as a masked language model reads it: `input_ids`, `sequence_ids` and `labels`, each [tokens].
+
+    A `mask_share` of 0 masks nothing; of any other at least one token is masked.
+    """
     ids = block.input_ids.astype(np.int64)
     sequence_ids = np.zeros(len(ids), dtype=np.int64)
     sequence_ids[block.starts] = 1
@@ -115,7 +118,7 @@ def mask_block(
     sequence_ids[ids == PAD] = 0
     # `<s>`, `</s>` and padding (ids below 3) teach nothing when masked; unknown pieces have no meaning to guess.
     candidates = np.flatnonzero(ids > UNKNOWN)
-    chosen = random.permutation(candidates)[: max(1, round(mask_share * len(candidates)))]
+    chosen = random.permutation(candidates)[: max(1, round(mask_share * len(candidates))) if mask_share else 0]
     labels = np.full(len(ids), _IGNORED, dtype=np.int64)
     labels[chosen] = ids[chosen]
     fate = random.random(len(chosen))

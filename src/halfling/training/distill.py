@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch.utils.data import default_collate
 from transformers import XLMRobertaConfig, XLMRobertaForMaskedLM, set_seed
 
@@ -34,8 +34,17 @@ class DistillSettings(MaskedTraining):
     kl_weight: float = Field(
         1.0, ge=0, description="of the Kullback-Leibler divergence at masked positions; 0 of a teacher without a head"
     )
+    mask_share: float = Field(
+        0.15, ge=0, lt=1, description="of the tokens of a block; 0 where hidden states alone are learned from"
+    )
     temperature: float = Field(1.0, gt=0, description="of both sides of the divergence")
     dropout: float = Field(0.1, ge=0, lt=1)
+
+    @model_validator(mode="after")
+    def _logits_are_those_of_masked_positions(self) -> "DistillSettings":
+        if self.kl_weight and not self.mask_share:
+            raise ValueError("mask_share 0 leaves no masked position for kl_weight: set one of them otherwise")
+        return self
 
 
 def distill(

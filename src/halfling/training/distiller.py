@@ -39,14 +39,19 @@ class TeacherTargets(NamedTuple):
 class DistilledMaskedLM(XLMRobertaForMaskedLM):
     """A student and its projections in one model, so that a checkpoint holds both and distribution wraps both.
 
-    Each layer pair (student layer, teacher layer) has a projection to `teacher_width`.
+    Each layer pair (student layer, teacher layer) has a projection to `teacher_width`, where the student's is another:
+    at equal width it would only blur what is compared.
     """
 
     def __init__(self, config: XLMRobertaConfig, layer_pairs: Sequence[LayerPair], teacher_width: int) -> None:
         super().__init__(config)
         self.layer_pairs = tuple(layer_pairs)
         self.projections = nn.ModuleDict(
-            {str(student): nn.Linear(config.hidden_size, teacher_width) for student, _ in layer_pairs}
+            {
+                str(student): nn.Linear(config.hidden_size, teacher_width)
+                for student, _ in layer_pairs
+                if config.hidden_size != teacher_width
+            }
         )
         self.post_init()
 
@@ -66,7 +71,7 @@ class DistilledMaskedLM(XLMRobertaForMaskedLM):
         masked = masked_features(self, input_ids, sequence_ids, labels, hidden_states=True)
         keep = sequence_ids > 0
         gaps = [
-            hidden_state_loss(self.projections[str(student)](masked.hidden_states[student]), teacher_state, keep)
+            hidden_state_loss(self._projected(student, masked.hidden_states[student]), teacher_state, keep)
             for (student, _), teacher_state in zip(self.layer_pairs, targets.hidden_states, strict=True)
         ]
         hidden = torch.stack(gaps).mean()
@@ -82,6 +87,11 @@ class DistilledMaskedLM(XLMRobertaForMaskedLM):
             temperature,
         )
         return {"hidden": hidden, "kl": kl}
+
+    def _projected(self, layer: int, states: Float[Tensor, "batch tokens width"]) -> Float[Tensor, "batch tokens wide"]:
+        name = str(layer)
+        projected: Tensor = self.projections[name](states) if name in self.projections else states
+        return projected
 
 
 class DistillationTrainer(BatchMeanTrainer):
