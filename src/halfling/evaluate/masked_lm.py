@@ -41,7 +41,8 @@ def measure_masked_lm(
     Raises:
         HalflingError: The model or the chunk cannot be read, or they do not fit each other.
     """
-    network, words = load_model(PackedMaskedLM, model), load_tokenizer(model)
+    network = load_model(PackedMaskedLM, model)
+    words = load_tokenizer(model, network)
     summary = PackedSummary.read(packed / "corpus.json")
     if summary.vocab_size != network.config.vocab_size:
         raise HalflingError(

@@ -4,7 +4,6 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import NamedTuple
 
-from halfling.errors import HalflingError
 from halfling.export.trained import Trained
 from halfling.models.load import load_tokenizer
 from halfling.tasks.encode import encode
@@ -33,12 +32,7 @@ def sentences(trained: Trained, model: Path, task: Task) -> Sentences:
     Raises:
         HalflingError: The data or the tokenizer cannot be read, or the tokenizer is another model's.
     """
-    tokenizer = load_tokenizer(model)
-    if len(tokenizer) > trained.shape.vocab_size:
-        raise HalflingError(
-            f"{model}: its tokenizer has {len(tokenizer)} pieces, the model {trained.shape.vocab_size}: "
-            "save the model with its own tokenizer"
-        )
+    tokenizer = load_tokenizer(model, trained.network)
     each = dev_examples(task, task.source_languages, _NUM_SENTENCES)
     # In turns, so that a part of them holds every language.
     turns = zip_longest(*each.values())

@@ -10,6 +10,7 @@ from huggingface_hub import snapshot_download
 from torch import Tensor
 from transformers import (
     AutoTokenizer,
+    PreTrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
     XLMRobertaConfig,
@@ -19,6 +20,7 @@ from transformers.utils import logging
 
 from halfling.errors import HalflingError
 from halfling.files import sha256
+from halfling.models.trusted import require_config, require_finite, require_fit
 
 
 def fetched(place: str) -> Path:
@@ -38,16 +40,24 @@ def fetched(place: str) -> Path:
         raise _unreadable(place, "model", error) from error
 
 
-def load_tokenizer(source: str | Path) -> PreTrainedTokenizerBase:
+def load_tokenizer(source: str | Path, model: PreTrainedModel | None = None) -> PreTrainedTokenizerBase:
     """Return the tokenizer of a hub id or folder.
 
+    Args:
+        source: A hub id or folder.
+        model: Who will read its ids.
+
     Raises:
-        HalflingError: There is none, or it cannot be reached.
+        HalflingError: There is none, it cannot be reached, or it is not the model's.
     """
     try:
         tokenizer = AutoTokenizer.from_pretrained(str(source), trust_remote_code=False)
     except Exception as error:
         raise _unreadable(source, "tokenizer", error) from error
+    if len(tokenizer) <= len({*tokenizer.all_special_tokens}):  # what transformers makes up where there are no files
+        raise HalflingError(f"{source}: holds no tokenizer (no tokenizer.json): save the model with its tokenizer")
+    if model is not None:
+        require_fit(source, tokenizer, model.config)
     # How it was found is no property of it: saved along, it would make the same stage's bytes differ off line.
     for name in ("local_files_only", "is_local"):
         tokenizer.init_kwargs.pop(name, None)
@@ -64,9 +74,15 @@ def load_model(model_class: Any, source: str | Path, *, new: tuple[str, ...] = (
         options: For `from_pretrained`.
 
     Raises:
-        HalflingError: There is no such model, its files are damaged, or other weights are missing: a classifier
-            at random would be scored like a trained one.
+        HalflingError: There is no such model, its files are damaged, its numbers are none or contradict each other, or
+            other weights are missing: a classifier at random would be scored like a trained one.
     """
+    try:
+        if not (said := PreTrainedConfig.get_config_dict(str(source))[0]):
+            raise OSError("it holds no config.json")
+    except Exception as error:
+        raise _unreadable(source, "model", error) from error
+    require_config(source, said)
     before = logging.get_verbosity()
     logging.set_verbosity_error()  # a fresh classifier on a pretrained encoder is the plan, not a warning
     try:
@@ -76,6 +92,7 @@ def load_model(model_class: Any, source: str | Path, *, new: tuple[str, ...] = (
             use_safetensors=True,
             trust_remote_code=False,
             output_loading_info=True,
+            ignore_mismatched_sizes=True,  # named below; transformers' own error names none
             **options,
         )
     except Exception as error:
@@ -83,17 +100,18 @@ def load_model(model_class: Any, source: str | Path, *, new: tuple[str, ...] = (
     finally:
         logging.set_verbosity(before)
     vars(model.config).pop("auto_map", None)  # of a folder with code of its own, which a copy of the model would lack
-    untrained = {*found["missing_keys"], *(key for key, *_ in found["mismatched_keys"])}
-    if absent := sorted(key for key in untrained if not key.startswith(new)):
-        kind = model_class.config_class.get_config_dict(str(source))[0].get("model_type")
-        if kind not in ("xlm-roberta", model_class.config_class.model_type):
+    for key, its, asked in sorted(found["mismatched_keys"]):
+        if not key.startswith(new):
             raise HalflingError(
-                f"{source}: a {kind} model: halfling reads XLM-R's architecture (model_type xlm-roberta)"
+                f"{source}: its {key} is {[*its]}, and config.json asks for {[*asked]}: "
+                "restore the folder as it was saved"
             )
+    if absent := sorted(key for key in found["missing_keys"] if not key.startswith(new)):
         raise HalflingError(
             f"{source}: holds no trained {absent[0]} (and {len(absent) - 1} more) for {model_class.__name__}: "
             "train it for this task first, or name another folder"
         )
+    require_finite(source, model.state_dict(), "its training diverged, or the file is damaged: name another folder")
     return model
 
 

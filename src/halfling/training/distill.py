@@ -48,7 +48,7 @@ def distill(
         HalflingError: Teacher, student, layer map or corpus do not fit each other.
     """
     model = load_model(XLMRobertaForMaskedLM, teacher)
-    words = load_tokenizer(teacher)
+    words = load_tokenizer(teacher, model)
     shape = resolve_shape(settings.student, model.config.vocab_size)
     set_seed(settings.seed)
     config = config_for(shape, dropout=settings.dropout)
