@@ -93,7 +93,8 @@ def require_fit(source: str | Path, tokenizer: PreTrainedTokenizerBase, config: 
     A table may have a few rows more than the tokenizer has pieces, as published ones do, and none less.
 
     Raises:
-        HalflingError: It has more pieces than the model has rows, or far fewer, or other special ids.
+        HalflingError: It has more pieces than the model has rows, or far fewer, or other special ids, or it cuts long
+            texts at their beginning.
     """
     pieces, rows = len(tokenizer), config.vocab_size
     if pieces > rows or rows > -(-pieces // _SPARE_ROWS) * _SPARE_ROWS:
@@ -106,6 +107,8 @@ def require_fit(source: str | Path, tokenizer: PreTrainedTokenizerBase, config: 
             raise HalflingError(
                 f"{source}: its tokenizer's {name} is {its}, the model's {said}: save the model with its own tokenizer"
             )
+    if tokenizer.truncation_side != "right":
+        raise HalflingError(f"{source}: its tokenizer cuts the beginning of long texts: set truncation_side to right")
 
 
 def _stored_shapes(folder: Path) -> dict[str, list[int]]:
