@@ -16,6 +16,7 @@ from halfling.files import digest
 from halfling.fingerprint import reading
 from halfling.records import Manifest, Settings
 from halfling.stage import Stage, View, run_stage, run_stages, state, states
+from halfling.tasks import Task
 
 
 class WordSettings(Settings):
@@ -28,6 +29,10 @@ class Seen(View):
 
     def __init__(self):
         self.ends = []
+        self.reasons = []
+
+    def made_anew(self, stage, why):
+        self.reasons.append((stage.name, *why))
 
     def end(self, stage, how, seconds):
         self.ends.append((stage.name, how))
@@ -83,6 +88,28 @@ def test_changed_content_of_an_input_makes_what_depends_on_it_again(tmp_path):
     assert ends(*stages) == ["skipped", "skipped"]  # its content counts, not its age
     source.write_text("after!")
     assert ends(*stages) == ["done", "skipped"]
+
+
+def test_what_changed_since_a_folder_was_made_is_said_before_it_is_made_again(tmp_path, monkeypatch):
+    source, more = tmp_path / "source.txt", {"source": tmp_path / "source.txt"}
+    source.write_text("before")
+
+    def reasons(**inputs):
+        seen = Seen()
+        run_stage(stage(tmp_path / "one", **inputs), seen)
+        return seen.reasons
+
+    assert reasons(**more) == []
+    assert reasons(**more) == []
+    assert reasons(word="bye", **more) == [("one", 'word was "hello" and is "bye"')]
+    source.write_text("after")
+    assert reasons(word="x" * 60, **more) == [("one", f'word was "bye" and is "{"x" * 36}...', "another source")]
+    (tmp_path / "one/word.txt").write_text("edited")
+    assert reasons(word="x" * 60, **more) == [("one", "its files were edited")]
+    assert reasons(word="x" * 60) == [("one", "another source")]
+    monkeypatch.setattr("halfling.__version__", "99.0")
+    (said,) = reasons(word="x" * 60)
+    assert said[1].endswith(" and is 99.0")
 
 
 def test_the_same_result_from_changed_settings_leaves_what_depends_on_it(tmp_path):
@@ -329,6 +356,14 @@ def test_the_manifest_says_what_was_made_from_what(tmp_path):
 def test_an_input_that_is_not_there_is_named_with_its_role_before_anything_is_written(tmp_path):
     with pytest.raises(HalflingError, match=r"one: no source at .*nowhere: run the stage that makes it"):
         run_stage(stage(tmp_path / "runs/one", source=tmp_path / "nowhere"))
+    assert not (tmp_path / "runs").exists()
+
+
+def test_labelled_data_that_are_not_there_are_named_with_the_option_that_says_them(tmp_path):
+    task = Task(train={"en": str(tmp_path / "nowhere.csv")})
+    said = r"^one: no labelled data at .*nowhere.csv: name a file that is there \(--train, --dev\)$"
+    with pytest.raises(HalflingError, match=said):
+        run_stage(stage(tmp_path / "runs/one", task=task))
     assert not (tmp_path / "runs").exists()
 
 

@@ -36,7 +36,7 @@ Reads = Callable[[Any, Path], Iterable[Path]]
 
 _W = TypeVar("_W", bound=Callable[..., Counts])
 
-_VERSIONS = ("halfling", "torch", "transformers", "datasets", "tokenizers", "sentencepiece", "pyarrow", "numpy")
+_VERSIONS = ("torch", "transformers", "datasets", "tokenizers", "sentencepiece", "pyarrow", "numpy")
 _TICK = 0.02
 """Seconds; what is written so much later has another time in every file system."""
 
@@ -111,6 +111,23 @@ def fingerprint(stage: str, settings: Settings, inputs: Mapping[str, str]) -> st
     return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
 
 
+def changes(manifest: Manifest, settings: Settings, inputs: Mapping[str, str]) -> list[str]:
+    """Return what is no longer so since a manifest was written: release, settings, inputs; else the folder's files."""
+    now = settings.model_dump(mode="json")
+    names = [name for name in {**manifest.settings, **now} if manifest.settings.get(name) != now.get(name)]
+    found = [f"{name} was {_short(manifest.settings.get(name))} and is {_short(now.get(name))}" for name in names]
+    roles = {**manifest.inputs, **inputs}
+    found += [f"another {role}" for role in roles if manifest.inputs.get(role) != inputs.get(role)]
+    if (version := manifest.versions.get("halfling", halfling.__version__)) != halfling.__version__:
+        found.append(f"halfling was {version} and is {halfling.__version__}")
+    return found or ["its files were edited"]
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 40 else f"{text[:37]}..."
+
+
 def manifest_of(folder: Path) -> Manifest | None:
     """Return the manifest of a folder that a stage made; None of others, whatever their `manifest.json` is."""
     try:
@@ -179,7 +196,7 @@ def _stamp(files: Iterable[Path]) -> str:
 
 
 def _versions() -> dict[str, str]:
-    found = {"python": ".".join(map(str, sys.version_info[:3]))}
+    found = {"python": ".".join(map(str, sys.version_info[:3])), "halfling": halfling.__version__}
     for package in _VERSIONS:
         try:
             found[package] = metadata.version(package)

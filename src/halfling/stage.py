@@ -12,7 +12,7 @@ from typing import Literal
 from halfling.errors import HalflingError
 from halfling.files import beside
 from halfling.fingerprint import Input as Input
-from halfling.fingerprint import added, contents, fingerprint, finished, manifest_of, paths_in, seal
+from halfling.fingerprint import added, changes, contents, fingerprint, finished, manifest_of, paths_in, seal
 from halfling.folders import alone, begin, begun, put
 from halfling.records import Counts, Manifest, Progress, Settings, silent
 
@@ -45,6 +45,9 @@ class View:
     def start(self, stage: Stage) -> Progress:
         """Show that a stage begins, and return what it reports its progress to."""
         return silent
+
+    def made_anew(self, stage: Stage, why: Sequence[str]) -> None:
+        """Say what changed since a finished folder was made, before it is made again."""
 
     def end(self, stage: Stage, how: Literal["done", "skipped"], seconds: float) -> None:
         """Show that a stage is over."""
@@ -90,7 +93,11 @@ def run_stage(stage: Stage, view: View | None = None) -> Manifest:
         # What another try left is not needed then.
         partial = begin(aside, "" if skipped else wanted)
         # Killed between the manifest and the renaming: the work is whole.
-        manifest = skipped or finished(partial, wanted) or _make(stage, partial, inputs, wanted, progress)
+        manifest = skipped or finished(partial, wanted)
+        if not manifest:
+            if before := manifest_of(out):
+                watch.made_anew(stage, changes(before, stage.settings, inputs))
+            manifest = _make(stage, partial, inputs, wanted, progress)
         if not skipped:
             put(out, aside, added(out))
     watch.end(stage, "skipped" if skipped else "done", time.monotonic() - began)
@@ -162,6 +169,8 @@ def _missing(stage: Stage, made_before: Sequence[Path] = ()) -> tuple[str, Path]
 def _refuse_missing(stage: Stage, made_before: Sequence[Path] = ()) -> None:
     if missing := _missing(stage, made_before):
         role, path = missing
+        if role == "data":  # the user's own
+            raise HalflingError(f"{stage.name}: no labelled data at {path}: name a file that is there (--train, --dev)")
         raise HalflingError(f"{stage.name}: no {role} at {path}: run the stage that makes it, or mend the path")
 
 

@@ -161,7 +161,7 @@ def test_an_export_onto_something_else(error, write_tagger, tmp_path):
 def test_a_model_without_tokenizer_or_with_damaged_weights(error, write_tagger, tmp_path):
     model = write_tagger(tmp_path / "model")
     (model / "tokenizer.json").rename(tmp_path / "tokenizer.json")
-    assert error("export", model, tmp_path / "out").startswith(f"{model}: no ")
+    assert error("export", model, tmp_path / "out").startswith(f"{model}: holds no tokenizer")
     (tmp_path / "tokenizer.json").rename(model / "tokenizer.json")
     weights = model / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:1000])
@@ -221,6 +221,6 @@ def test_a_flipped_byte_in_the_middle_of_a_huge_file(error, exported, monkeypatc
 def test_a_missing_file_and_a_folder_of_later_times(error, exported):
     (exported / "positions.npy").unlink()
     assert error("predict", exported, "Anna") == f"{exported}/positions.npy: missing: export the model again"
-    later = (exported / "engine.json").read_text().replace('"format": 1', '"format": 2')
+    later = (exported / "engine.json").read_text().replace('"format": 2', '"format": 3')
     (exported / "engine.json").write_text(later)
     assert error("predict", exported, "Anna").startswith(f"{exported}/engine.json: not a Exported (format: ")

@@ -153,3 +153,12 @@ def test_brackets_in_a_folders_name_are_shown_as_they_are(halfling, tmp_path):
     said = halfling("sample", tmp_path / "[red]a[0]", "lines=20", "train_sentences=10", "dev_sentences=4")
     assert said.status == 0
     assert said.err.startswith("[1/1] [red]a[0] ")
+
+
+def test_a_folder_made_anew_says_which_setting_changed(halfling, tmp_path):
+    out = tmp_path / "out[bold]"
+    for lines in (4, 4, 5):
+        said = halfling("sample", out, f"lines={lines}", "train_sentences=2", "dev_sentences=2")
+        assert said.status == 0, said
+        assert ("made anew: lines was 4 and is 5" in said.err) == (lines == 5)
+    assert "out[bold]" in said.err

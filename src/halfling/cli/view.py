@@ -1,5 +1,6 @@
 """The live view of stages: bars in a terminal, a line for each stage elsewhere."""
 
+from collections.abc import Sequence
 from typing import Literal
 
 from rich.console import Console
@@ -53,6 +54,11 @@ class LiveView(View):
             self.bars.update(task, completed=done, total=total, note=note)
 
         return progress
+
+    def made_anew(self, stage: Stage, why: Sequence[str]) -> None:
+        """Show what changed since the folder was made."""
+        more = f" and {len(why) - 3} more" if why[3:] else ""
+        console.print(f"{self._title(stage)}  made anew: {'; '.join(why[:3])}{more}", markup=False, soft_wrap=True)
 
     def end(self, stage: Stage, how: Literal["done", "skipped"], seconds: float) -> None:
         """Show that a stage is over."""

@@ -204,5 +204,7 @@ def _words(text: Any, number: int) -> tuple[list[str], list[tuple[int, int]]]:
 
 
 def _softmax(logits: Float32[np.ndarray, "*batch classes"]) -> Float32[np.ndarray, "*batch classes"]:
+    if not np.isfinite(logits).all():
+        raise HalflingError("predict: the model answers with what is no number: train it again, or export another")
     powers = np.exp(logits - logits.max(axis=-1, keepdims=True))
     return powers / powers.sum(axis=-1, keepdims=True)

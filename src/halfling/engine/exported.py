@@ -21,7 +21,7 @@ Precision = Literal["float32", "int8"]
 class Exported(Record):
     """What an exported model's folder holds; the file is `engine.json`."""
 
-    format: Literal[1] = Field(description="of the folder; another number is another layout")
+    format: Literal[2] = Field(description="of the folder; another number is another layout")
     kind: Literal["sequence", "token"] = Field(description="one answer for a text, or one for each of its words")
     labels: tuple[str, ...] = Field(min_length=2, description="names of the classes, in the order of their numbers")
     shape: EncoderShape

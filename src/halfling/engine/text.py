@@ -6,13 +6,17 @@ from pathlib import Path
 
 import numpy as np
 
+from halfling.engine.normalization import Normalizer
 from halfling.errors import HalflingError
 from halfling.tasks.encode import Encoded
 
 BOS, PAD, EOS, UNK = 0, 1, 2, 3
 """XLM-R's special ids."""
 
-SENTENCEPIECE_FILE, TOKENIZERS_FILE = "sentencepiece.bpe.model", "tokenizer.json"
+SENTENCEPIECE_FILE, NORMALIZATION_FILE = "sentencepiece.bpe.model", "normalization.model"
+"""SentencePiece's pieces, which take text as it comes, and the table that it is normalised by before."""
+
+TOKENIZERS_FILE = "tokenizer.json"
 
 
 Pieces = Callable[[Sequence[str]], list[list[int]]]
@@ -22,23 +26,27 @@ Pieces = Callable[[Sequence[str]], list[list[int]]]
 class SentencePieces:
     """SentencePiece, whose ids are one lower than XLM-R's (fairseq put `<pad>` in front)."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, folder: Path) -> None:
         import sentencepiece
 
+        path = folder / SENTENCEPIECE_FILE
         try:
             self.processor = sentencepiece.SentencePieceProcessor(model_file=str(path))
         except (OSError, RuntimeError) as error:
             raise HalflingError(f"{path}: no SentencePiece model ({error}): export the model again") from error
+        self.normalize = Normalizer(folder / NORMALIZATION_FILE)
 
     def __call__(self, texts: Sequence[str]) -> list[list[int]]:
         """Return XLM-R's ids of each text, without special tokens."""
-        return [[UNK if piece == 0 else piece + 1 for piece in ids] for ids in self.processor.encode(list(texts))]
+        normal = [self.normalize(text) for text in texts]
+        return [[UNK if piece == 0 else piece + 1 for piece in ids] for ids in self.processor.encode(normal)]
 
 
 class TokenizersPieces:
     """The `tokenizers` library, which reads every `tokenizer.json` and needs four times the memory."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, folder: Path) -> None:
+        path = folder / TOKENIZERS_FILE
         try:
             import tokenizers
         except ImportError as error:
@@ -60,9 +68,7 @@ class TokenizersPieces:
 
 def load_pieces(folder: Path, kind: str) -> Pieces:
     """Return the tokenizer of an exported model."""
-    if kind == "sentencepiece":
-        return SentencePieces(folder / SENTENCEPIECE_FILE)
-    return TokenizersPieces(folder / TOKENIZERS_FILE)
+    return SentencePieces(folder) if kind == "sentencepiece" else TokenizersPieces(folder)
 
 
 def require_characters(text: str, number: int) -> None:

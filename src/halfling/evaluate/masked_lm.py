@@ -42,10 +42,11 @@ def measure_masked_lm(
     Raises:
         HalflingError: The model or the chunk cannot be read, or they do not fit each other.
     """
-    (network, has_head), words = load_masked_lm(PackedMaskedLM, model), load_tokenizer(model)
+    network, has_head = load_masked_lm(PackedMaskedLM, model)
     if not has_head:
         write_text(out / "masked_lm.jsonl", "")
         return {"languages": 0, "left_out": f"{settings.model} has no language-model head: it predicts no words"}
+    words = load_tokenizer(model, network)
     summary = PackedSummary.read(packed / "corpus.json")
     if summary.vocab_size != network.config.vocab_size:
         raise HalflingError(

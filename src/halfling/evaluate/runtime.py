@@ -81,7 +81,7 @@ class Transformers(Runtime):
 
         found = read_checkpoint(folder)
         self.network = load_classifier(folder).to("cuda" if torch.cuda.is_available() else "cpu").eval()
-        self.tokenizer = load_tokenizer(folder)
+        self.tokenizer = load_tokenizer(folder, self.network)
         self.labels, self.shape = found.labels, shape_of(self.network.config)
         self.head = Head(kind=found.head, num_classes=len(self.labels))
 

@@ -1,44 +1,101 @@
-"""A SentencePiece model out of a `tokenizer.json`, so that the engine needs a quarter of the memory for its words."""
+"""The tokenizer of an export: what transformers reads with, in the smallest form that gives the same ids."""
 
 import base64
 import json
 from pathlib import Path
 from typing import Any
 
+from transformers import PreTrainedTokenizerBase
+
+from halfling.engine.text import (
+    NORMALIZATION_FILE,
+    SENTENCEPIECE_FILE,
+    TOKENIZERS_FILE,
+    SentencePieces,
+    TokenizersPieces,
+)
 from halfling.errors import HalflingError
+from halfling.export.probes import Probes
+from halfling.files import write_text
+from halfling.tokens.encode import keys_by_parts
 
-_NUM_XLM_R_SPECIALS = 4  # <s> <pad> </s> <unk>; <mask> comes last
+_SPECIALS = ["<s>", "<pad>", "</s>", "<unk>"]
+_MASK = "<mask>"  # the last piece
 
 
-def sentencepiece_model(tokenizer: Path) -> bytes:
-    """Return the SentencePiece model of which a `tokenizer.json` of XLM-R's layout is the image.
+def write_tokenizer(tokenizer: PreTrainedTokenizerBase, model: Path, out: Path, probes: Probes) -> str:
+    """Write a model's tokenizer for the engine and return its kind, "sentencepiece" or "tokenizers".
 
-    Piece n here is id n + 1 there, from the first real piece on (fairseq put `<pad>` in front).
+    SentencePiece needs a quarter of the memory. It is taken where it gives the ids that transformers gives for every
+    probe, else the `tokenizers` library with what transformers loaded.
 
     Raises:
-        HalflingError: The file is not a Unigram tokenizer in XLM-R's layout.
+        HalflingError: Neither gives these ids, or transformers does not load what `tokenizer.json` says.
     """
-    try:
-        content: dict[str, Any] = json.loads(tokenizer.read_text(encoding="utf-8"))
-        vocabulary = content["model"]["vocab"]
-        steps = content["normalizer"].get("normalizers", [content["normalizer"]])
-        (map_,) = (base64.b64decode(each["precompiled_charsmap"]) for each in steps if each["type"] == "Precompiled")
-        names = [piece for piece, _ in vocabulary[:_NUM_XLM_R_SPECIALS]]
-    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
-        raise HalflingError(f"{tokenizer}: not a Unigram tokenizer ({error})") from error
-    if names != ["<s>", "<pad>", "</s>", "<unk>"] or vocabulary[-1][0] != "<mask>":
-        raise HalflingError(f"{tokenizer}: not XLM-R's layout: its first pieces are {', '.join(map(str, names))}")
+    parts = _as_loaded(tokenizer)
+    write_text(out / TOKENIZERS_FILE, json.dumps(parts, ensure_ascii=False))
+    whole = TokenizersPieces(out)
+    if _write_sentencepiece(parts, out):
+        if probes.difference(SentencePieces(out)) is None:
+            (out / TOKENIZERS_FILE).unlink()
+            return "sentencepiece"
+        for name in (SENTENCEPIECE_FILE, NORMALIZATION_FILE):
+            (out / name).unlink()
+    found = probes.difference(whole)
+    said = (
+        f"of {found.text[:40]!r} transformers makes {found.wanted[:12]}, the engine {found.given[:12]}" if found else ""
+    )
+    if not said and (model / TOKENIZERS_FILE).is_file():
+        own = TokenizersPieces(model)
+        strange = next((text for text in probes.texts if own([text]) != whole([text])), None)
+        if strange is not None:
+            said = (
+                f"transformers loads it as {type(tokenizer).__name__} and cuts {strange[:40]!r} otherwise than it says"
+            )
+    if said:
+        (out / TOKENIZERS_FILE).unlink()
+        raise HalflingError(
+            f"{model / TOKENIZERS_FILE}: cannot be exported: {said}: use a tokenizer that frames text as XLM-R's"
+        )
+    return "tokenizers"
+
+
+def _as_loaded(tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
+    """Return what a `tokenizer.json` of the tokenizer as it is would hold, without truncation and padding."""
+    parts: dict[str, Any] = json.loads(tokenizer.backend_tokenizer.to_str())
+    return parts | {"truncation": None, "padding": None}
+
+
+def _write_sentencepiece(parts: dict[str, Any], out: Path) -> bool:
+    """Write a SentencePiece model of the same pieces, and its table apart; False where the tokenizer is another kind.
+
+    Piece n here is id n + 1 there, from the first real piece on (fairseq put `<pad>` in front). The table is applied by
+    `engine.normalization`: SentencePiece itself replaces longer matches than `tokenizers`.
+    """
+    if keys_by_parts(parts) is None or {token["content"] for token in parts["added_tokens"]} - {*_SPECIALS, _MASK}:
+        return False
+    vocabulary = parts["model"]["vocab"]
+    normalizer = parts["normalizer"] or {}
+    steps = normalizer.get("normalizers", [normalizer])
+    tables = [base64.b64decode(step["precompiled_charsmap"]) for step in steps if step.get("type") == "Precompiled"]
+    if [piece for piece, _ in vocabulary[:4]] != _SPECIALS or vocabulary[-1][0] != _MASK or not tables:
+        return False
     try:
         from sentencepiece.sentencepiece_model_pb2 import ModelProto  # it wants protobuf, which predicting does without
-    except (ImportError, TypeError) as error:  # TypeError: another library brought the same messages
-        raise HalflingError(f"{tokenizer}: SentencePiece's format is not to be had ({error})") from error
+    except (ImportError, TypeError):  # TypeError: another library brought the same messages
+        return False
 
-    model = ModelProto()
-    kinds = ModelProto.SentencePiece
+    model, kinds = ModelProto(), ModelProto.SentencePiece
     for special, kind in (("<unk>", kinds.UNKNOWN), ("<s>", kinds.CONTROL), ("</s>", kinds.CONTROL)):
         model.pieces.add(piece=special, score=0.0, type=kind)
-    for piece, score in vocabulary[_NUM_XLM_R_SPECIALS:-1]:
+    for piece, score in vocabulary[4:-1]:
         model.pieces.add(piece=piece, score=score, type=kinds.NORMAL)
-    model.normalizer_spec.name = "nmt_nfkc"
-    model.normalizer_spec.precompiled_charsmap = map_
-    return model.SerializeToString()
+    model.normalizer_spec.name = "identity"
+    (out / SENTENCEPIECE_FILE).write_bytes(model.SerializeToString())
+    table = ModelProto()
+    table.normalizer_spec.name = "nmt_nfkc"
+    table.normalizer_spec.precompiled_charsmap = tables[0]
+    for flag in ("add_dummy_prefix", "remove_extra_whitespaces", "escape_whitespaces"):
+        setattr(table.normalizer_spec, flag, False)
+    (out / NORMALIZATION_FILE).write_bytes(table.SerializeToString())
+    return True

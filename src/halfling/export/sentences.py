@@ -1,12 +1,9 @@
 """Sentences of the task's own dev splits, that an export is scaled and checked on."""
 
 from itertools import zip_longest
-from pathlib import Path
 from typing import NamedTuple
 
-from halfling.errors import HalflingError
 from halfling.export.trained import Trained
-from halfling.models.load import load_tokenizer
 from halfling.tasks.encode import encode
 from halfling.tasks.examples import Example, TaggedExample, dev_examples
 from halfling.tasks.task import Task
@@ -27,24 +24,18 @@ class Sentences(NamedTuple):
     texts: list[str]
 
 
-def sentences(trained: Trained, model: Path, task: Task) -> Sentences:
+def sentences(trained: Trained, task: Task) -> Sentences:
     """Return dev sentences of a task.
 
     Raises:
-        HalflingError: The data or the tokenizer cannot be read, or the tokenizer is another model's.
+        HalflingError: The data cannot be read.
     """
-    tokenizer = load_tokenizer(model)
-    if len(tokenizer) > trained.shape.vocab_size:
-        raise HalflingError(
-            f"{model}: its tokenizer has {len(tokenizer)} pieces, the model {trained.shape.vocab_size}: "
-            "save the model with its own tokenizer"
-        )
     each = dev_examples(task, task.source_languages, _NUM_SENTENCES)
     # In turns, so that a part of them holds every language.
     turns = zip_longest(*each.values())
     own = [one for turn in turns for one in turn if one is not None][:_NUM_SENTENCES]
     others = [one for some in dev_examples(task, task.languages, _A_LANGUAGE).values() for one in some]
-    encoded = encode(own, tokenizer, trained.shape.max_tokens)
+    encoded = encode(own, trained.tokenizer, trained.shape.max_tokens)
     return Sentences([one.ids.tolist() for one in encoded], [text for one in (*own, *others) for text in _texts(one)])
 
 

@@ -5,21 +5,22 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
-from transformers import PreTrainedModel, XLMRobertaConfig
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, XLMRobertaConfig
 
 from halfling.errors import HalflingError
 from halfling.exits.policy import Calibration, ExitPolicy
 from halfling.models.classifier import Head, load_classifier, read_checkpoint
-from halfling.models.load import weights_sha256
+from halfling.models.load import load_tokenizer, weights_sha256
 from halfling.models.shapes import shape_of
 from halfling.records import EncoderShape
 
 
 @dataclass(frozen=True)
 class Trained:
-    """A trained classifier, its class names in the order of their numbers, and where inputs exit."""
+    """A trained classifier, its tokenizer, its class names in the order of their numbers, and where inputs exit."""
 
     network: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
     kind: Head
     labels: tuple[str, ...]
     policy: ExitPolicy
@@ -43,10 +44,11 @@ def load_trained(model: Path, policy: Path | None) -> Trained:
     """Return the model of a folder, with the policy of a calibration's folder, or the one stored in it, or no exits.
 
     Raises:
-        HalflingError: A folder cannot be read, or the policy was made for another model.
+        HalflingError: A folder cannot be read, or its tokenizer or the policy was made for another model.
     """
     found = read_checkpoint(model)
     network = load_classifier(model).eval()
+    tokenizer = load_tokenizer(model, network)
     last = found.exit_layers[-1]
     stored = getattr(network.config, "exit_policy", None)
     nobody = ExitPolicy(layers=(last,), thresholds=())
@@ -66,4 +68,4 @@ def load_trained(model: Path, policy: Path | None) -> Trained:
             f"{place}: its policy, with exits {list(chosen.layers)}, was made for another model than {model}, "
             f"with exits {list(found.exit_layers)}: calibrate this model"
         )
-    return Trained(network, found.head, found.labels, chosen if chosen.is_early else nobody)
+    return Trained(network, tokenizer, found.head, found.labels, chosen if chosen.is_early else nobody)

@@ -2,7 +2,6 @@
 
 import math
 import shutil
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,10 +10,10 @@ from pydantic import Field, model_validator
 from halfling.engine.backends import MODULES
 from halfling.engine.embeddings import write_embeddings
 from halfling.engine.exported import EXPORTED, BackendName, Exported, Precision, checksum_of, segment_name
-from halfling.engine.text import SENTENCEPIECE_FILE, SentencePieces, TokenizersPieces
 from halfling.errors import HalflingError
 from halfling.export.check import agreement
-from halfling.export.pieces import sentencepiece_model
+from halfling.export.pieces import write_tokenizer
+from halfling.export.probes import Probes
 from halfling.export.sentences import Sentences, sentences
 from halfling.export.trained import Trained, load_trained
 from halfling.files import TASK_SOURCES, sha256
@@ -63,7 +62,8 @@ def export(
         difference of any logit, the share of equal labels (of words, for a tagger), and how many texts that is.
 
     Raises:
-        HalflingError: Something cannot be read, or float32 does not say what torch says.
+        HalflingError: Something cannot be read, float32 does not say what torch says, or the engine cannot tokenize as
+            transformers does.
     """
     chosen = [name for name in MODULES if name in settings.backends]
     trained = load_trained(model, policy)
@@ -71,15 +71,16 @@ def export(
     if act != "gelu" and chosen != ["torch"]:
         raise HalflingError(f"hidden_act {act}: openvino and onnx compute gelu only: export for torch")
     whole = task_of(model, task)
-    examples = sentences(trained, model, whole)
-    tokenizer = _write_tokenizer(model, out, examples.texts)
+    examples = sentences(trained, whole)
+    probes = Probes(trained.tokenizer, trained.kind, trained.shape.max_tokens, examples.texts)
+    tokenizer = write_tokenizer(trained.tokenizer, model, out, probes)
     weights = {name: weight.numpy() for name, weight in trained.network.state_dict().items()}
     embeddings = "roberta.embeddings."
     positions = weights[f"{embeddings}position_embeddings.weight"][trained.network.config.pad_token_id + 1 :]
     positions = positions + weights[f"{embeddings}token_type_embeddings.weight"][0]
     write_embeddings(out, weights[f"{embeddings}word_embeddings.weight"], positions, settings.precision)
     exported = Exported(
-        format=1,
+        format=2,
         kind=trained.kind,
         labels=trained.labels,
         shape=trained.shape,
@@ -149,19 +150,3 @@ def _write_segments(
                     node.set_friendly_name(f"{node.get_type_name()}_{number}")
             openvino.save_model(read, out / "openvino" / f"{segment}.xml", compress_to_fp16=False)
     progress(len(exported.segments), len(exported.segments), "")
-
-
-def _write_tokenizer(model: Path, out: Path, texts: Sequence[str]) -> str:
-    """Write SentencePiece's model when it cuts `texts` as `tokenizer.json` does, else that; return which."""
-    source = model / "tokenizer.json"
-    if not source.is_file():
-        raise HalflingError(f"{model}: no tokenizer.json: save the model with its tokenizer")
-    try:
-        (out / SENTENCEPIECE_FILE).write_bytes(sentencepiece_model(source))
-        if SentencePieces(out / SENTENCEPIECE_FILE)(texts) == TokenizersPieces(source)(texts):
-            return "sentencepiece"
-    except HalflingError:
-        pass
-    (out / SENTENCEPIECE_FILE).unlink(missing_ok=True)
-    shutil.copyfile(source, out / source.name)
-    return "tokenizers"

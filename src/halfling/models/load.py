@@ -11,6 +11,7 @@ from huggingface_hub import snapshot_download
 from torch import Tensor
 from transformers import (
     AutoTokenizer,
+    PreTrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
     XLMRobertaConfig,
@@ -23,9 +24,8 @@ from halfling.files import sha256
 from halfling.models.convert import bert, four_bit
 from halfling.models.convert.package import PREFIX, origin_in, packaged
 from halfling.models.convert.vocabulary import read_vocabulary
-from halfling.models.early_exit import XLMRobertaEarlyExitConfig
+from halfling.models.trusted import require_config, require_finite, require_fit
 
-_XLM_R = "xlm-roberta"
 _HEAD = "lm_head."
 
 
@@ -53,11 +53,16 @@ def fetched(place: str, what: Literal["model", "tokenizer"] = "model") -> Path:
         raise _unreadable(place, what, error) from error
 
 
-def load_tokenizer(source: str | Path) -> PreTrainedTokenizerBase:
+def load_tokenizer(source: str | Path, model: PreTrainedModel | None = None) -> PreTrainedTokenizerBase:
     """Return the tokenizer of a hub id, folder or `package:NAME`; of a model in BERT's layout XLM-R's.
 
+    Args:
+        source: A hub id or folder.
+        model: Who will read its ids.
+
     Raises:
-        HalflingError: There is none, it cannot be reached, or a model in BERT's layout has another vocabulary.
+        HalflingError: There is none, it cannot be reached, it is not the model's, or a model in BERT's layout has another
+            vocabulary.
     """
     folder = fetched(str(source), "tokenizer")
     if four_bit.is_four_bit(folder):
@@ -68,6 +73,10 @@ def load_tokenizer(source: str | Path) -> PreTrainedTokenizerBase:
         tokenizer = AutoTokenizer.from_pretrained(str(folder), trust_remote_code=False)
     except Exception as error:
         raise _unreadable(source, "tokenizer", error) from error
+    if len(tokenizer) <= len({*tokenizer.all_special_tokens}):  # what transformers makes up where there are no files
+        raise HalflingError(f"{source}: holds no tokenizer (no tokenizer.json): save the model with its tokenizer")
+    if model is not None:
+        require_fit(source, tokenizer, model.config)
     # How it was found is no property of it: saved along, it would make the same stage's bytes differ off line.
     for name in ("local_files_only", "is_local"):
         tokenizer.init_kwargs.pop(name, None)
@@ -86,8 +95,8 @@ def load_model(model_class: Any, source: str | Path, *, new: tuple[str, ...] = (
         options: For `from_pretrained`.
 
     Raises:
-        HalflingError: There is no such model, its files are damaged, or other weights are missing: a classifier
-            at random would be scored like a trained one.
+        HalflingError: There is no such model, its files are damaged, its numbers are none or contradict each other, or
+            other weights are missing: a classifier at random would be scored like a trained one.
     """
     return _load(model_class, source, new, options)[0]
 
@@ -112,19 +121,19 @@ def _load(
 ) -> tuple[PreTrainedModel, set[str]]:
     """Return the model, and the names of its weights that start at random."""
     place = fetched(str(source))
-    kind = _settings(place).get("model_type", _XLM_R)
     given: dict[str, Any] = {}
     if found := _converted(place):
-        kind = _XLM_R
         settings = found.config.to_dict() | {
             name: options.pop(name) for name in ("id2label", "label2id", "num_labels") if name in options
         }
         given = {"config": model_class.config_class(**settings), "state_dict": found.weights}
-    if kind not in (_XLM_R, XLMRobertaEarlyExitConfig.model_type):
-        raise HalflingError(
-            f"{source}: a {kind} model: halfling reads XLM-R's architecture (model_type {_XLM_R}), and BERT's with "
-            "XLM-R's vocabulary"
-        )
+    else:
+        try:
+            if not (said := PreTrainedConfig.get_config_dict(str(place))[0]):
+                raise OSError("it holds no config.json")
+        except Exception as error:
+            raise _unreadable(source, "model", error) from error
+        require_config(source, said)
     before = logging.get_verbosity()
     logging.set_verbosity_error()  # a fresh classifier on a pretrained encoder is the plan, not a warning
     try:
@@ -134,6 +143,7 @@ def _load(
             use_safetensors=True,
             trust_remote_code=False,
             output_loading_info=True,
+            ignore_mismatched_sizes=True,  # named below; transformers' own error names none
             **given,
             **options,
         )
@@ -142,12 +152,19 @@ def _load(
     finally:
         logging.set_verbosity(before)
     vars(model.config).pop("auto_map", None)  # of a folder with code of its own, which a copy of the model would lack
+    for key, its, asked in sorted(loaded["mismatched_keys"]):
+        if not key.startswith(new):
+            raise HalflingError(
+                f"{source}: its {key} is {[*its]}, and config.json asks for {[*asked]}: "
+                "restore the folder as it was saved"
+            )
     untrained = {*loaded["missing_keys"], *(key for key, *_ in loaded["mismatched_keys"])}
     if absent := sorted(key for key in untrained if not key.startswith(new)):
         raise HalflingError(
             f"{source}: holds no trained {absent[0]} (and {len(absent) - 1} more) for {model_class.__name__}: "
             "train it for this task first, or name another folder"
         )
+    require_finite(source, model.state_dict(), "its training diverged, or the file is damaged: name another folder")
     return model, untrained
 
 

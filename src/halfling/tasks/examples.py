@@ -245,6 +245,12 @@ def _require(text: Any, column: str, where: str) -> None:
 
 
 def _label(value: Any, column: str, where: str) -> str:
-    if value is None or value == "" or value in (-1, -100) or isinstance(value, float):
-        raise HalflingError(f"{where}: no {column}: {value!r} is no label, this split is not for evaluation")
-    return str(value)
+    """Return the name of a label; a number that stands for none, or what is neither name nor number, is refused."""
+    if isinstance(value, str) and value.strip():
+        return value
+    if type(value) is int and value not in (-1, -100):
+        return str(value)
+    # `true` is "True" in one library and "true" in the next, 1.0 is "1" in another file.
+    named_otherwise = isinstance(value, bool | float) and value == value
+    why = "write names or whole numbers" if named_otherwise else "label every example, or name another split"
+    raise HalflingError(f"{where}: no {column}: {value!r} is no label: {why}"[:300])

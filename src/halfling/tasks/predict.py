@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedModel
 
+from halfling.errors import HalflingError
 from halfling.exits.policy import ExitPolicy
 from halfling.tasks.encode import Encoded
 from halfling.tasks.score import Answer
@@ -53,6 +54,9 @@ def predict(
         batch_size: Examples at a time; it changes speed, not answers.
         policy: Where an early-exit model's inputs exit; the model's own when absent.
         all_exits: Compute and return every exit's logits, for calibration; nobody exits early.
+
+    Raises:
+        HalflingError: An answer is no number: the weights are too large to compute with.
     """
     longest_first = sorted(range(len(encoded)), key=lambda n: -len(encoded[n].ids))
     logits: dict[int, list[np.ndarray]] = {}
@@ -63,6 +67,11 @@ def predict(
         for start in range(0, len(longest_first), batch_size):
             numbers = longest_first[start : start + batch_size]
             per_exit, exit_layers = _answer(model, [encoded[number] for number in numbers], policy, all_exits)
+            if not all(bool(torch.isfinite(one).all()) for one in per_exit):
+                raise HalflingError(
+                    f"{model.config.name_or_path}: answers with what is no number, as its weights are too large: "
+                    "train it again with a lower learning_rate, or name another folder"
+                )
             for row, number in enumerate(numbers):
                 picked = encoded[number].picked
                 logits[number] = [(one[row][picked] if one.dim() == 3 else one[row][None]).numpy() for one in per_exit]

@@ -57,7 +57,7 @@ def read_rows(source: str, task: Task) -> Rows:
         return _hub(source)
     path = Path(source)
     if not path.is_file():
-        raise HalflingError(f"{path}: no such file: does the data folder hold this language and split?")
+        raise HalflingError(f"{path}: no such file: name one that is there with --train or --dev")
     name = path.name.removesuffix(path.suffix) if path.suffix in _OPENERS else path.name
     format_ = task.format or _ENDINGS.get(Path(name).suffix)
     if format_ in ("csv", "tsv") and task.kind == "tagging":

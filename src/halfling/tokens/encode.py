@@ -84,7 +84,7 @@ class TextEncoder:
         self._mask = tokenizer.get_vocab_size() - 1
         self._huge = ThreadPoolExecutor(1)
         parts = json.loads(tokenizer.to_str())
-        keys = _keys_by_parts(parts)
+        keys = keys_by_parts(parts)
         self.by_word = False
         if keys is None:
             return
@@ -187,8 +187,12 @@ def _offsets(lists: pa.ListArray) -> pa.Int32Array:
     return pc.subtract(lists.offsets, lists.offsets[0])
 
 
-def _keys_by_parts(parts: dict[str, Any]) -> Keys | None:
-    """Return what the tokenizer's normaliser rewrites, or None where a part of it is not XLM-R's."""
+def keys_by_parts(parts: dict[str, Any]) -> Keys | None:
+    """Return what a tokenizer's normaliser rewrites, or None where a part of it is not XLM-R's.
+
+    Args:
+        parts: What its `tokenizer.json` holds.
+    """
     model = parts["model"]
     if model["type"] != "Unigram" or model.get("byte_fallback") or model["unk_id"] != UNKNOWN:
         return None

@@ -7,14 +7,10 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Int64, UInt32
 
+from halfling.tokens.graphemes import JOINS_AFTER, JOINS_BEFORE
 from halfling.tokens.viterbi import codepoints
 
 _NUM_CODEPOINTS = 0x110000
-# Unicode's Grapheme_Cluster_Break: what joins the character before it without being a mark (Extend, SpacingMark) ...
-_JOINS_BEFORE = {0x0E33, 0x0EB3, 0x200C, 0x200D, 0xFF9E, 0xFF9F, *range(0x1F3FB, 0x1F400), *range(0xE0020, 0xE0080)}
-# ... and what joins the character after it (Prepend).
-_JOINS_AFTER = {*range(0x0600, 0x0606), 0x06DD, 0x070F, 0x0890, 0x0891, 0x08E2, 0x0D4E, 0x110BD, 0x110CD}
-_JOINS_AFTER |= {0x111C2, 0x111C3, 0x113D1, 0x1193F, 0x11941, 0x11A3A, *range(0x11A84, 0x11A8A), 0x11D46, 0x11F02}
 
 
 class Keys(NamedTuple):
@@ -108,8 +104,8 @@ def hostile_borders(keys: Keys) -> str:
     not rewritten, so where the mark is not either, both stay as they are. U+000B is deleted, not a border.
     """
     rewritten = np.flatnonzero(keys.alone | keys.first).tolist()
-    before = [code for code in rewritten if unicodedata.category(chr(code))[0] == "M" or code in _JOINS_BEFORE]
-    after = [code for code in rewritten if code in _JOINS_AFTER]
+    before = [code for code in rewritten if unicodedata.category(chr(code))[0] == "M" or code in JOINS_BEFORE]
+    after = [code for code in rewritten if code in JOINS_AFTER]
     return "|".join(["\v", *(f" {_any_of(before)}" for _ in before[:1]), *(f"{_any_of(after)} " for _ in after[:1])])
 
 

@@ -66,7 +66,7 @@ def distill(
             f"{teacher}: has no language-model head, so its logits mean nothing: set kl_weight=0 to distil from hidden "
             "states"
         )
-    words = load_tokenizer(teacher)
+    words = load_tokenizer(teacher, model)
     shape = resolve_shape(settings.student, model.config.vocab_size)
     set_seed(settings.seed)
     config = config_for(shape, dropout=settings.dropout)

@@ -135,7 +135,7 @@ def train_exits(
     require_text(settings.text_sequences, packed, whole)
     plain = load_classifier(finetuned)
     require_room(plain.config, settings.max_tokens, finetuned)
-    tokenizer = load_tokenizer(finetuned)
+    tokenizer = load_tokenizer(finetuned, plain)
     two_stage = settings.method == "two_stage"
     try:
         layers = list(settings.layers or range(1, plain.config.num_hidden_layers + 1))

@@ -76,7 +76,7 @@ def finetune(
     whole = whole.model_copy(update={"held_out": whole.held})
     model = _fresh_classifier(whole, encoder, settings)
     model.get_input_embeddings().weight.requires_grad_(not settings.freeze_embeddings)
-    tokenizer = load_tokenizer(encoder)
+    tokenizer = load_tokenizer(encoder, model)
     imitation = _imitation(whole, settings, model, tokenizer, teacher, packed)
     return train_on_labels(model, tokenizer, whole, settings, out, progress, **imitation) | origin_of(model)
 
@@ -140,10 +140,9 @@ def _fresh_classifier(task: Task, encoder: Path, settings: FinetuneSettings) -> 
     model = load_model(
         PLAIN[task.head],
         encoder,
-        new=("classifier",),
+        new=("classifier",),  # one with other classes included
         id2label=names,
         label2id={name: number for number, name in names.items()},
-        ignore_mismatched_sizes=True,  # of a classifier with other classes; anything else is refused
     )
     require_room(model.config, settings.max_tokens, encoder)
     if settings.from_scratch:

@@ -63,6 +63,8 @@ def train_on_labels(
     # Before anything is written: a refused run leaves nothing.
     arguments = training_arguments(out, settings)
     split = [read_examples(task, "train", language)[: settings.max_train_examples] for language in task.train]
+    for language in task.dev:  # a label that training has not, or a missing file, is said now, not hours later
+        read_examples(task, "dev", language)
     # Saved before its first use: encoding leaves its truncation setting in the tokenizer.
     tokenizer.save_pretrained(out)
     rows: list[dict[str, Any]] = []

@@ -2,8 +2,10 @@
 
 `transformers.Trainer` resumes weights, optimizer, schedule and random states. Added here: a checkpoint counts once a
 marker file lies in it, written last, so a process killed while it saved leaves nothing that could be taken for whole.
+And training that diverged is an error: transformers would log the last good loss and end well.
 """
 
+import math
 import os
 import shutil
 from pathlib import Path
@@ -11,6 +13,7 @@ from typing import Any, Literal
 
 import torch
 from pydantic import Field
+from torch import Tensor
 from transformers import (
     PrinterCallback,
     Trainer,
@@ -24,10 +27,14 @@ from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK,
 
 from halfling.errors import HalflingError
 from halfling.files import made_for
+from halfling.models.trusted import require_finite
 from halfling.records import Progress, Seed, Settings
 
 _FOLDER = "checkpoints"
 _MARKER = "complete"
+
+_LARGEST_LOSS = 1e6
+"""A guess has a cross-entropy of 12 nats at most, hidden states differ by some hundreds: this is neither."""
 
 Precision = Literal["auto", "float32", "bfloat16"]
 """Of matrix products in training; weights and sums stay in float32. `auto`: bfloat16 where a GPU has it.
@@ -79,6 +86,7 @@ def training_arguments(out: Path, settings: TrainingSettings, **more: Any) -> Tr
         save_steps=settings.save_steps,
         save_total_limit=2,
         logging_steps=25,
+        logging_nan_inf_filter=False,  # BatchMeanTrainer refuses them
         train_sampling_strategy="sequential",
         remove_unused_columns=False,
         label_names=["labels"],
@@ -132,11 +140,47 @@ class BatchMeanTrainer(Trainer):
 
     Without this, the Trainer takes a model with `**kwargs` to have divided by `num_items_in_batch` itself, and
     eight batches of one would train with eight times the loss of one batch of eight.
+
+    Training that diverges is refused where it does.
     """
 
     def __init__(self, **arguments: Any) -> None:
         super().__init__(**arguments)
         self.model_accepts_loss_kwargs = False
+
+    def training_step(self, *given: Any, **more: Any) -> Tensor:
+        """Return the loss of a batch, its gradients added.
+
+        Raises:
+            HalflingError: It is no number, or beyond reason.
+        """
+        loss = super().training_step(*given, **more)
+        self._require("loss", float(loss) * self.args.gradient_accumulation_steps)
+        return loss
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Log, once the gradients' norm is known to be a number. One that is none meets the next step as its loss."""
+        self._require("gradient norm", logs.get("grad_norm", 0.0), math.inf)
+        super().log(logs, start_time)
+
+    def require_learned(self) -> None:
+        """Refuse what the last step may have done, which no loss has seen yet.
+
+        Raises:
+            HalflingError: A weight is no number, or the loss with these weights is none.
+        """
+        rate = f"training diverged: set learning_rate={self.args.learning_rate:g} lower"
+        require_finite("training", self.model.state_dict(), rate)
+        batch = self._prepare_inputs(next(iter(self.get_train_dataloader())))
+        with torch.no_grad(), self.compute_loss_context_manager():
+            self._require("loss", float(self.compute_loss(self.model, batch)))
+
+    def _require(self, what: str, value: float, most: float = _LARGEST_LOSS) -> None:
+        if not math.isfinite(value) or value > most:
+            raise HalflingError(
+                f"training: a {what} of {value:g} after step {self.state.global_step}: it diverged: "
+                f"set learning_rate={self.args.learning_rate:g} lower"
+            )
 
 
 def last_complete(folder: Path) -> Path | None:
@@ -148,7 +192,7 @@ def last_complete(folder: Path) -> Path | None:
     return next((path for path in reversed(found) if path.exists()), None)
 
 
-def train_resumably(trainer: Trainer, progress: Progress) -> list[dict[str, float]]:
+def train_resumably(trainer: BatchMeanTrainer, progress: Progress) -> list[dict[str, float]]:
     """Train from the newest complete checkpoint, or from the start.
 
     The last checkpoint is kept: until the caller has saved its result, it is all there is of hours of work.
@@ -156,6 +200,9 @@ def train_resumably(trainer: Trainer, progress: Progress) -> list[dict[str, floa
 
     Returns:
         The training curve: a dictionary for every 25 steps with `step`, `loss` and what else was logged.
+
+    Raises:
+        HalflingError: It diverged.
     """
     folder = Path(trainer.args.output_dir)
     trainer.remove_callback(PrinterCallback)
@@ -163,6 +210,7 @@ def train_resumably(trainer: Trainer, progress: Progress) -> list[dict[str, floa
     set_seed(trainer.args.seed)
     checkpoint = last_complete(folder)
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    trainer.require_learned()
     return [entry for entry in trainer.state.log_history if "loss" in entry]
 
 
