@@ -1,21 +1,18 @@
 """Rows of labelled data, by column, from files and from data sets of the Hugging Face hub."""
 
-import bz2
 import csv
-import gzip
-import lzma
-import shutil
 import tempfile
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from halfling.compressed import CorruptError, unpacked
 from halfling.errors import HalflingError
 from halfling.tasks.conll import read_conll
 from halfling.tasks.task import Format, Task
 
-_OPENERS: dict[str, Any] = {".xz": lzma.open, ".gz": gzip.open, ".bz2": bz2.open}
+_PACKED = (".xz", ".gz", ".bz2")
 _ENDINGS: dict[str, Format] = {
     ".csv": "csv",
     ".tsv": "tsv",
@@ -58,7 +55,7 @@ def read_rows(source: str, task: Task) -> Rows:
     path = Path(source)
     if not path.is_file():
         raise HalflingError(f"{path}: no such file: does the data folder hold this language and split?")
-    name = path.name.removesuffix(path.suffix) if path.suffix in _OPENERS else path.name
+    name = path.name.removesuffix(path.suffix) if path.suffix in _PACKED else path.name
     format_ = task.format or _ENDINGS.get(Path(name).suffix)
     if format_ in ("csv", "tsv") and task.kind == "tagging":
         format_ = "conll"
@@ -121,15 +118,15 @@ def _table(plain: Path, where: str, format_: Format, task: Task, scratch: Path) 
 
 def _decompressed(path: Path, scratch: Path) -> Path:
     """Return a file of the same content without compression."""
-    if path.suffix not in _OPENERS:
+    if path.suffix not in _PACKED:
         return path
     plain = scratch / path.stem
     try:
-        with _OPENERS[path.suffix](path, "rb") as packed, plain.open("wb") as file:
-            shutil.copyfileobj(packed, file)
+        with path.open("rb", buffering=0) as packed, plain.open("wb") as file:
+            file.writelines(unpacked(packed, path.suffix))
     except EOFError as error:
         raise HalflingError(f"{path}: truncated: fetch the file again") from error
-    except (lzma.LZMAError, OSError) as error:
+    except CorruptError as error:
         raise HalflingError(f"{path}: broken, or not an {path.suffix[1:]} file ({error})") from error
     if plain.stat().st_size == 0:
         raise HalflingError(f"{path}: empty: expected labelled examples")

@@ -1,6 +1,5 @@
 """CC100's host, or another of its form: `{address}/{code}.txt.xz`."""
 
-import lzma
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -9,8 +8,9 @@ from urllib.parse import urlsplit
 import httpx2
 
 from halfling import __version__, languages
+from halfling.compressed import unpacked
 from halfling.corpus.sources import SourceSettings
-from halfling.corpus.sources.cc100 import DamagedFileError, blocks_of, parse_documents
+from halfling.corpus.sources.cc100 import DamagedFileError, parse_documents
 from halfling.corpus.sources.download import Download
 from halfling.errors import HalflingError
 
@@ -43,10 +43,9 @@ class HttpSource:
                 timeout=_TIMEOUT_SECONDS, follow_redirects=True, headers={"User-Agent": f"halfling/{__version__}"}
             ) as client,
             Download(self.place(code), self.cache / f"{code}.txt.xz", client, whole=self.sampled) as raw,
-            lzma.LZMAFile(raw) as file,  # type: ignore[arg-type]  # any file that reads
         ):
             try:
-                yield from parse_documents(blocks_of(file), self.place(code))
+                yield from parse_documents(unpacked(raw, ".xz"), self.place(code))
             except DamagedFileError:
                 self.forget(code)  # another try begins with a fresh copy
                 raise
