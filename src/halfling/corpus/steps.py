@@ -61,6 +61,7 @@ class Ingested(Record):
     exhausted: bool = Field(description="there is no more in the source")
     dropped: dict[str, int] = Field(description="reason -> documents")
     dropped_lines: dict[str, int] = Field(description="reason -> lines taken out of documents that stay")
+    mended: dict[str, int] = Field(description="change -> documents in which it was made, copies included")
     num_loss_runs: int
 
 
@@ -141,10 +142,7 @@ def _ingest(job: Job, code: str, quota: int) -> Ingested:
 def _found(language: Ingest) -> Ingested:
     """Count what can be drawn."""
     state, distinct = language.state, Deduplicated(language)
-    dropped = Counter[str]()
-    for level, reasons in state.dropped.items():
-        if level >= state.level:
-            dropped.update(reasons)
+    dropped = state.sums(state.dropped)
     lines = Counter({"repeated": state.total(state.repeated_lines)})
     available = 0
     for part in distinct.sizes():
@@ -158,6 +156,7 @@ def _found(language: Ingest) -> Ingested:
         exhausted=state.ended and state.level == 0,
         dropped={reason: number for reason, number in sorted(dropped.items()) if number},
         dropped_lines={reason: number for reason, number in sorted(lines.items()) if number},
+        mended=dict(sorted(state.sums(state.mended).items())),
         num_loss_runs=distinct.num_loss_runs,
     )
 
