@@ -18,6 +18,7 @@ from halfling.tasks.task import Task
 
 QUOTES = "‘’“”‚„‹›«»"
 LETTERS = [chr(code) for code in (*range(0xC0, 0x120), *range(0x120, 0x1F00, 19)) if chr(code).isalpha()]
+LETTERS = [letter for letter in LETTERS if unicodedata.is_normalized("NFC", letter)]
 """Of Latin-1, every one: mojibake is made of those; some of each other script."""
 
 
@@ -72,7 +73,7 @@ def test_no_letter_before_a_quotation_mark_is_changed(mark):
         text
         for letter in LETTERS
         for text in places(letter, mark)
-        if mend(text) != (unicodedata.normalize("NFC", text), ())
+        if mend(text) != (text, ())
     ]
     assert not changed
 
