@@ -12,7 +12,7 @@ from halfling.corpus.executors import ExecutorSettings, Workers
 from halfling.corpus.quota import QuotaSettings, quotas
 from halfling.corpus.sources import open_source
 from halfling.corpus.sources.folder import text_files
-from halfling.corpus.steps import Ingested, Job, Split, StepSettings, ingest, split
+from halfling.corpus.steps import Ingested, Job, Split, StepSettings, ingest, require_open_files, split
 from halfling.files import sha256
 from halfling.fingerprint import reading
 from halfling.records import Counts, Progress, silent
@@ -39,8 +39,9 @@ def build_corpus(*, settings: CorpusSettings, source: Path | str, out: Path, pro
         reason, documents mended by change), `documents` and `bytes` in all, `sha256` by path.
 
     Raises:
-        HalflingError: A source is missing, damaged or empty, or cleaning leaves nothing of a language.
+        HalflingError: There are more chunks than files may be open, a source is missing, damaged or empty, or cleaning leaves nothing of a language.
     """
+    require_open_files(settings.chunks)
     place = open_source(source, settings, settings.languages, out / "fetched")
     job = Job(place, out, settings)
     with Workers(job, settings) as workers:

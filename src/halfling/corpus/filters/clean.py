@@ -30,8 +30,8 @@ from halfling.records import Settings
 class CleanSettings(Settings):
     """What a document must be like to stay. Shares are 0..1."""
 
-    min_characters: int = Field(16, ge=1, description="shorter documents are dropped")
-    max_characters: int = Field(1_000_000, ge=1, description="longer documents are dropped")
+    min_characters: int = Field(16, ge=1, le=2**31, description="shorter documents are dropped")
+    max_characters: int = Field(1_000_000, ge=1, le=2**31, description="longer documents are dropped")
     min_script_share: float = Field(
         0.5, ge=0, le=1, description="of a document's letters, in its language's scripts; 0 asks nothing"
     )
@@ -42,7 +42,7 @@ class CleanSettings(Settings):
         0.1, ge=0, le=1, description="bytes after LZ4 / before; less is repetition; 0 asks nothing"
     )
     once_bytes: int = Field(
-        48, ge=1, description="a line this long stays only once in its language; shorter ones may repeat"
+        48, ge=1, le=2**31, description="a line this long stays only once in its language; shorter ones may repeat"
     )
 
     @model_validator(mode="after")

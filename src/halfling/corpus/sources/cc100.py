@@ -7,6 +7,7 @@ from typing import BinaryIO
 
 from halfling.compressed import CorruptError, unpacked
 from halfling.errors import HalflingError
+from halfling.files import no_text
 
 _BLOCK = 2**16
 _BLOCK_AHEAD = 2**20
@@ -41,7 +42,7 @@ def parse_documents(blocks: Iterator[bytes], where: str) -> Iterator[str]:
 
     Raises:
         DamagedFileError: The file is truncated, corrupt, not UTF-8, or holds no document.
-        HalflingError: A document is longer than any page, so the file is of another format.
+        HalflingError: It is no UTF-8 in lines, or a document is longer than any page: the file is of another format.
     """
     number = 0
     any_found = False
@@ -49,6 +50,8 @@ def parse_documents(blocks: Iterator[bytes], where: str) -> Iterator[str]:
     waiting = ""
     try:
         for block in blocks:
+            if not number and not begun and (problem := no_text(block)):
+                raise HalflingError(f"{where}: {problem}")
             # Lines are cut at b"\n" alone: text mode would also cut at a stray carriage return.
             whole, ended, begun = (begun + block).rpartition(b"\n")
             if ended:
