@@ -346,7 +346,7 @@ resource.setrlimit(resource.RLIMIT_NOFILE, (100, 100))
 from pathlib import Path
 from halfling.corpus import ingest
 from halfling.corpus.build import CorpusSettings, build_corpus
-ingest.RUN_BYTES, ingest._BATCH_CHARACTERS = 60, 60  # as many runs as a large corpus has
+ingest.RUN_BYTES, ingest._BATCH_CHARACTERS, ingest._MIN_PARTS = 60, 60, 4  # as many runs as a large corpus has
 folder = Path({str(tmp_path)!r})
 build_corpus(settings=CorpusSettings(chunks=36, workers=1), source=folder, out=folder / "out")
 """

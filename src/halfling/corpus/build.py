@@ -39,7 +39,8 @@ def build_corpus(*, settings: CorpusSettings, source: Path | str, out: Path, pro
         reason, documents mended by change), `documents` and `bytes` in all, `sha256` by path.
 
     Raises:
-        HalflingError: There are more chunks than files may be open, a source is missing, damaged or empty, or cleaning leaves nothing of a language.
+        HalflingError: More chunks than files may be open, a source that is missing, damaged or empty, or cleaning
+            leaves nothing of a language.
     """
     require_open_files(settings.chunks)
     place = open_source(source, settings, settings.languages, out / "fetched")

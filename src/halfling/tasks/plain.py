@@ -46,12 +46,12 @@ def plain_file(path: Path, scratch: Path) -> Path:
 
 
 def require_text(plain: Path, path: Path, *, json: bool, carriage_returns: bool) -> None:
-    """Refuse what is no UTF-8 text in lines, or holds half a character, which one reader of JSON drops in silence.
+    r"""Refuse what is no UTF-8 text in lines, or holds half a character, which one reader of JSON drops in silence.
 
     Args:
         plain: The file without compression.
         path: As the user named it, for messages.
-        json: Whether characters may be written as `\\ud83d`.
+        json: Whether characters may be written as `\ud83d`.
         carriage_returns: Whether these alone may end lines.
 
     Raises:

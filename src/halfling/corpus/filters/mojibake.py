@@ -70,12 +70,11 @@ def _runs(line: str) -> list[list[re.Match[str]]]:
 
 def _reads_clean(line: str, found: re.Match[str]) -> bool:
     """Return whether a sequence may be a letter and the punctuation behind it."""
-    letter, *marks = found[0]
+    letter, mark = found[0][0], found[0][1:]
     begin, end = found.span()
     before, after = line[max(0, begin - 1) : begin], line[end : end + 1]
     if letter.islower():
-        return all(mark in _AFTER_SMALL for mark in marks)
-    (mark,) = marks
+        return all(each in _AFTER_SMALL for each in mark)
     if letter.isupper() and (before.islower() or before.isdecimal()):
         return False  # "coÃ»t", "1920Ã—1080"
     if mark in _QUOTES:  # of a word in capitals, or of a letter that is quoted itself: a suffix may follow
