@@ -15,6 +15,8 @@ _SEQUENCE = re.compile(
 _QUOTES = "‘’“”‚„‹›«»"
 _AFTER_CAPITAL = "…–—†‡•™€\xa0\xad"
 """What may also follow a word in capitals."""
+_AFTER_CAPITALS = "¹²³°©®"
+"""What may follow a word in capitals too, where the misread letter would be a small one: "JOSÉ²" is not "JOSɲ"."""
 _AFTER_SMALL = _QUOTES + "…–—•™\xa0\xad"
 """What may follow a small letter; "â€" begins nearly every sign of punctuation that was misread, "â†" an arrow."""
 _WORD = 40
@@ -82,6 +84,9 @@ def _reads_clean(line: str, found: re.Match[str]) -> bool:
         return not after.isalnum() or mark == "’" or (inside and after.islower())
     if mark == "…":
         return not after.isalnum() or (before.isupper() and after.islower())
+    if mark in _AFTER_CAPITALS:
+        meant = f"{letter}{mark}".encode("latin-1").decode("utf-8")
+        return line[max(0, begin - 2) : begin].isupper() and meant.islower() and not after.isalnum()
     if not before.isupper() or mark not in _AFTER_CAPITAL:
         return False
     if mark == "\xa0" and letter == "Â":  # a misread no-break space, unless the word has other such letters
