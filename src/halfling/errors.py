@@ -1,5 +1,25 @@
-"""The one error that users see: a line that says what, where and what to do."""
+"""The one error that users see: a line that says what, where and what to do, and no password."""
+
+import re
+
+_ADDRESS = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]+:/+\S+")
+_USER = re.compile(
+    # All before the last @ of the host's part; with a "/" in the password what follows the colon is no port.
+    r"(?<=:/)(?P<slashes>/*)(?:[^\s/?#]*@|[^\s/?#@\[\]]*:(?!\d+(?:[/?#\s]|$))[^\s@]*@)"
+)
+_QUERY = re.compile(r"([?#])[^\s'\"<>)\]]+?(?=[:.,;]?(?:[\s'\"<>)\]]|$))")
+
+
+def without_secrets(text: str) -> str:
+    """Return a text whose addresses hold neither a user with a password nor a query: it may be a token."""
+    return _ADDRESS.sub(lambda found: _QUERY.sub(r"\1***", _USER.sub(r"\g<slashes>", found[0])), text)
 
 
 class HalflingError(Exception):
-    """Something the user can mend. The command line prints it as one line and exits with status 1."""
+    """Something the user can mend. The command line prints it as one line and exits with status 1.
+
+    Whatever it was made of, its message is `without_secrets`: a library's reason may hold an address too.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(without_secrets(message))

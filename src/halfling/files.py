@@ -81,6 +81,25 @@ def names_in(folder: Path) -> list[str]:
     ]
 
 
+def no_text(head: bytes, *, carriage_returns: bool = False) -> str | None:
+    """Return why the first bytes of a file are no UTF-8 in lines, for messages; None when they may be.
+
+    UTF-16 without its mark decodes as UTF-8 with zeros in it, and lines that end in a carriage return alone are one
+    line: both would be read, as something else.
+
+    Args:
+        head: Some kilobytes.
+        carriage_returns: Whether they may end lines.
+    """
+    end = head.find(b"\n")
+    beside = head[max(0, end - 1) : end + 2] if end >= 0 else b""
+    if head.startswith((b"\xff\xfe", b"\xfe\xff")) or b"\0" in beside or head.count(b"\0") * 4 > len(head):
+        return "UTF-16 or binary, not UTF-8: convert the file to UTF-8"
+    if end < 0 and b"\r" in head and not carriage_returns:
+        return "lines end in carriage returns alone: end them in line feeds"
+    return None
+
+
 def sha256(path: Path) -> str:
     """Return the SHA-256 of a file's every byte, in hexadecimal."""
     with path.open("rb") as content:

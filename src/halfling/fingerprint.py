@@ -3,7 +3,6 @@
 import hashlib
 import json
 import os
-import re
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -12,7 +11,7 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import halfling
-from halfling.errors import HalflingError
+from halfling.errors import HalflingError, without_secrets
 from halfling.files import MANIFEST, TASK_SOURCES, digest, digest_of, names_in, sha256
 from halfling.records import Counts, Manifest, Settings
 
@@ -76,7 +75,7 @@ def contents(inputs: Mapping[str, Input], settings: Settings, reads: Mapping[str
             said = [value.description(), *(_made_in(path) or digest(path) for path in value.files())]
             return hashlib.sha256(json.dumps(said).encode()).hexdigest()
         if not isinstance(value, Path):
-            return re.sub("//[^/]*@", "//", value or "none")  # no password goes into a manifest
+            return without_secrets(value or "none")  # no password goes into a manifest
         if role in reads and value.is_dir():
             return digest_of(reads[role](settings, value), value)
         return _with_data(value, _made_in(value) or digest(value))

@@ -88,6 +88,7 @@ def test_a_corpus_from_a_bad_day_is_that_of_a_clean_folder_and_costs_what_its_qu
 ):
     total = 800_000
     settings = {"languages": ["sw", "tr"], "total_bytes": total, "selection": "head", "alpha": 0, "chunks": 3}
+    settings["patience_seconds"] = 600
     settings["workers"] = 1  # of two, chance would decide which of them meets a fault
     expected = build(served.folder, tmp_path / "folder", **settings)
     served.fault = bad_day(seed)
@@ -162,7 +163,7 @@ def test_no_more_connections_than_allowed(small, tmp_path, monkeypatch):
     monkeypatch.setattr(download, "_CONNECTIONS", 2)
     lists = [[] for _ in range(6)]
     sources = [source(small, tmp_path / "cache") for _ in lists]
-    small.slow = 0.02
+    small.slow = 0.2
     for code in ("sw", "tr"):  # three readers of one file would write into one copy
         (small.folder / f"{code}.txt.xz").rename(small.folder / "first.xz")
         for number in range(3):
@@ -185,8 +186,8 @@ def test_no_more_connections_than_allowed(small, tmp_path, monkeypatch):
     ("fault", "message"),
     [
         ("404", r"sw\.txt\.xz: the host answers 404 Not Found: mend the address"),
-        ("503", r"sw\.txt\.xz: the host answers 503 Service Unavailable \(8 tries\)"),
-        ("refused", r"sw\.txt\.xz: .* \(8 tries\): try again later, what was fetched is kept"),
+        ("503", r"sw\.txt\.xz: the host answers 503 Service Unavailable \(\d tries\)"),
+        ("refused", r"sw\.txt\.xz: .* tries\): try again later, .* what was fetched is kept"),
         ("truncated", r"sw\.txt\.xz: the file is truncated: it ends after \d+ bytes in the middle"),
         ("no ranges", r"sw\.txt\.xz: the host answers with the whole file where a part was asked for"),
         ("flipped", r"sw\.txt\.xz: corrupt xz after line \d+"),

@@ -4,7 +4,7 @@ import os
 import sys
 import warnings
 
-from halfling.errors import HalflingError
+from halfling.errors import HalflingError, without_secrets
 
 INTERRUPTED = 130
 """The status of a command that was stopped by Ctrl-C, as shells know it."""
@@ -37,7 +37,7 @@ def _interrupted() -> None:
 
 
 def _fail(message: str, status: int = 1) -> None:
-    print(f"error: {' '.join(message.split())}", file=sys.stderr)  # noqa: T201
+    print(f"error: {' '.join(without_secrets(message).split())}", file=sys.stderr)  # noqa: T201
     sys.exit(status)
 
 

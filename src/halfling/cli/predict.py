@@ -81,6 +81,7 @@ def _texts(file: Path | None, columns: Any, pairs: bool) -> list[Any]:
         return _rows(file, content, columns)
     if file is not None and file.suffix not in ("", ".txt"):
         raise HalflingError(f"{file}: predict reads .csv, .tsv, and .txt with a text a line: write it as one of these")
+    content = content.removeprefix("\ufeff")  # standard input's too is no part of a text
     # Not splitlines: U+2028 and its like may stand within a text.
     return _pairs(content.removesuffix("\n").split("\n"), pairs)
 

@@ -12,7 +12,7 @@ from halfling.corpus.executors import ExecutorSettings, Workers
 from halfling.corpus.quota import QuotaSettings, quotas
 from halfling.corpus.sources import open_source
 from halfling.corpus.sources.folder import text_files
-from halfling.corpus.steps import Ingested, Job, Split, StepSettings, ingest, split
+from halfling.corpus.steps import Ingested, Job, Split, StepSettings, ingest, require_open_files, split
 from halfling.files import sha256
 from halfling.fingerprint import reading
 from halfling.records import Counts, Progress, silent
@@ -36,11 +36,13 @@ def build_corpus(*, settings: CorpusSettings, source: Path | str, out: Path, pro
 
     Returns:
         `languages` (code -> source_bytes, quota_bytes, bytes and documents per chunk, dropped and dropped_lines by
-        reason), `documents` and `bytes` in all, `sha256` by path.
+        reason, documents mended by change), `documents` and `bytes` in all, `sha256` by path.
 
     Raises:
-        HalflingError: A source is missing, damaged or empty, or cleaning leaves nothing of a language.
+        HalflingError: More chunks than files may be open, a source that is missing, damaged or empty, or cleaning
+            leaves nothing of a language.
     """
+    require_open_files(settings.chunks)
     place = open_source(source, settings, settings.languages, out / "fetched")
     job = Job(place, out, settings)
     with Workers(job, settings) as workers:
@@ -55,8 +57,11 @@ def build_corpus(*, settings: CorpusSettings, source: Path | str, out: Path, pro
         "bytes": sum(sum(each.bytes) for each in written.values()),
         "languages": languages,
     }
-    dropped = sum((Counter(each["dropped"]) for each in languages.values()), Counter[str]())
-    write_card(out, _CARD, languages, "*.parquet", settings.chunks, settings, languages=languages, dropped=dropped)
+    facts = {
+        what: sum((Counter(each[what]) for each in languages.values()), Counter[str]())
+        for what in ("dropped", "mended")
+    }
+    write_card(out, _CARD, languages, "*.parquet", settings.chunks, settings, languages=languages, **facts)
     files = [out / CARD, *sorted(out.glob("*/*.parquet"))]
     counts["sha256"] = {path.relative_to(out).as_posix(): sha256(path) for path in files}
     # The last step: until here, whoever is killed finds what was written and fetches nothing again.
@@ -102,4 +107,5 @@ def _language_counts(found: Ingested, written: Split) -> dict[str, Any]:
         "documents": list(written.documents),
         "dropped": found.dropped,
         "dropped_lines": found.dropped_lines,
+        "mended": found.mended,
     }

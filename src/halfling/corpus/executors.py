@@ -32,7 +32,9 @@ class ExecutorSettings(Settings):
     executor: Literal["local", "ray", "slurm"] = Field(
         "local", exclude=True, description="who runs a language's tasks: processes of this machine, or a cluster"
     )
-    workers: int | None = Field(None, ge=1, exclude=True, description="tasks at the same time; null: one for each core")
+    workers: int | None = Field(
+        None, ge=1, le=2**16, exclude=True, description="tasks at the same time; null: one for each core"
+    )
     partition: str = Field("cpu", exclude=True, description="of Slurm")
     task_time: str = Field("24:00:00", exclude=True, description="of one language on Slurm, at most")
     environment: str = Field("", exclude=True, description='command before a Slurm task, "source .venv/bin/activate"')

@@ -49,11 +49,16 @@ class State(Record):
     kept_bytes: Counter[int] = Field(default_factory=Counter, description="level -> bytes after cleaning")
     dropped: dict[int, Counter[str]] = Field(default_factory=dict, description="level -> reason -> documents")
     repeated_lines: Counter[int] = Field(default_factory=Counter, description="level -> lines taken out")
+    mended: dict[int, Counter[str]] = Field(default_factory=dict, description="level -> change -> documents that stay")
 
     def total(self, by_level: Counter[int], level: int | None = None) -> int:
         """Return the sum of what is counted at documents of `level` and above; without, at those that may be drawn."""
         least = self.level if level is None else level
         return sum(number for each, number in by_level.items() if each >= least)
+
+    def sums(self, by_level: dict[int, Counter[str]]) -> Counter[str]:
+        """Return what is counted by name, at documents that may be drawn."""
+        return sum((counted for each, counted in by_level.items() if each >= self.level), Counter[str]())
 
 
 class Ingest:
@@ -121,6 +126,8 @@ class Ingest:
                 state.kept_bytes[level] += len(cleaned.text)
                 if cleaned.repeated:
                     state.repeated_lines[level] += cleaned.repeated
+                if cleaned.changes:
+                    state.mended.setdefault(level, Counter()).update(cleaned.changes)
         while (
             self.settings.sampled
             and state.level < _MAX_LEVEL

@@ -4,6 +4,7 @@ A 64-bit key decides a row's part: the parts follow each other as the keys do. S
 from every run, and going through the parts in order, sorting each, sorts everything (an external radix sort).
 """
 
+import resource
 from itertools import pairwise
 from pathlib import Path
 
@@ -13,8 +14,14 @@ from jaxtyping import UInt64
 
 from halfling.files import whole_file
 
-_OPEN_FILES = 128
+_MOST_OPEN = 128
 _OPTIONS = pa.ipc.IpcWriteOptions(compression=pa.Codec("lz4"))
+
+
+def open_files() -> int:
+    """Return how many runs a partition keeps open: an eighth of the files that this process may open, at most 128."""
+    allowed, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return _MOST_OPEN if allowed == resource.RLIM_INFINITY else min(_MOST_OPEN, allowed // 8)
 
 
 class Partition:
@@ -55,7 +62,7 @@ class Partition:
         if columns:
             included = [reader.schema.get_field_index(name) for name in columns]
             reader = pa.ipc.open_file(file, options=pa.ipc.IpcReadOptions(included_fields=included))
-        if len(self._readers) < _OPEN_FILES:
+        if len(self._readers) < open_files():
             self._readers[number, str(columns)] = reader
         return reader
 

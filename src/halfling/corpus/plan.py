@@ -8,6 +8,7 @@ from halfling.corpus.build import CorpusSettings
 from halfling.corpus.quota import quotas
 from halfling.corpus.sources import open_source
 from halfling.corpus.sources.folder import FolderSource
+from halfling.errors import without_secrets
 from halfling.languages import CC100
 from halfling.records import Record
 
@@ -90,7 +91,7 @@ def plan_corpus(settings: CorpusSettings, place: Path | str) -> Budget:
         for code, quota in sorted(wanted.items(), key=lambda item: (-item[1], item[0]))
     ]
     return Budget(
-        source=str(place),
+        source=without_secrets(str(place)),
         selection=settings.selection,
         languages=tuple(planned),
         quota_bytes=sum(wanted.values()),

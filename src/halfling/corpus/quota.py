@@ -16,7 +16,7 @@ def _bytes(value: Any) -> int:
     try:
         return _BYTES.validate_python(value)
     except ValidationError as error:
-        raise ValueError(f"{value!r} is not a number of bytes: write 40000000, 40MB or 27GB") from error
+        raise ValueError(f"{str(value)[:40]!r} is not a number of bytes: write 40000000, 40MB or 27GB") from error
 
 
 Bytes = Annotated[int, BeforeValidator(_bytes)]
@@ -33,7 +33,9 @@ class QuotaSettings(Settings):
         "all",
         description='"all" that the source holds, a set ("xlmr-100", "thesis-6"), or a list of CC100 codes',
     )
-    total_bytes: Bytes | None = Field(None, gt=0, description="text to take, bytes or 27GB; null for everything")
+    total_bytes: Bytes | None = Field(
+        None, gt=0, le=ENDLESS, description="text to take, bytes or 27GB; null for everything"
+    )
     alpha: float = Field(1.0, ge=0, le=10, description="each language's share follows its size to this power")
 
 

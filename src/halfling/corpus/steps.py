@@ -8,6 +8,7 @@ for each other. Nothing depends on who runs it, on which machine, in what compan
 import contextlib
 import fcntl
 import itertools
+import resource
 import shutil
 from collections import Counter
 from collections.abc import Iterator
@@ -21,6 +22,7 @@ from pydantic import Field
 from halfling.corpus.dedup import Deduplicated
 from halfling.corpus.digests import digest64
 from halfling.corpus.ingest import Ingest, IngestSettings
+from halfling.corpus.partition import open_files
 from halfling.corpus.sources import Source
 from halfling.corpus.split import Splitter
 from halfling.corpus.store import ChunkWriter, chunk_folder
@@ -32,7 +34,26 @@ from halfling.records import Record
 class StepSettings(IngestSettings):
     """What the tasks of a language are told."""
 
-    chunks: int = Field(5, ge=1, description="language-aligned parts; an epoch of distillation reads one")
+    chunks: int = Field(5, ge=1, le=10_000, description="language-aligned parts; an epoch of distillation reads one")
+
+
+_OTHER_FILES = 40
+"""That a process has open: libraries, pipes, what it was given."""
+
+
+def require_open_files(chunks: int) -> None:
+    """Refuse more chunks than a process may have open at the same time, beside the two partitions it reads.
+
+    Raises:
+        HalflingError: There are too many.
+    """
+    allowed, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = allowed - 2 * open_files() - _OTHER_FILES
+    if allowed != resource.RLIM_INFINITY and chunks > most:
+        raise HalflingError(
+            f"chunks: {chunks}, but {allowed} files may be open here (ulimit -n), enough for {max(0, most)}: "
+            "take fewer chunks, or raise the limit"
+        )
 
 
 @dataclass(frozen=True)
@@ -61,6 +82,7 @@ class Ingested(Record):
     exhausted: bool = Field(description="there is no more in the source")
     dropped: dict[str, int] = Field(description="reason -> documents")
     dropped_lines: dict[str, int] = Field(description="reason -> lines taken out of documents that stay")
+    mended: dict[str, int] = Field(description="change -> documents in which it was made, copies included")
     num_loss_runs: int
 
 
@@ -141,10 +163,7 @@ def _ingest(job: Job, code: str, quota: int) -> Ingested:
 def _found(language: Ingest) -> Ingested:
     """Count what can be drawn."""
     state, distinct = language.state, Deduplicated(language)
-    dropped = Counter[str]()
-    for level, reasons in state.dropped.items():
-        if level >= state.level:
-            dropped.update(reasons)
+    dropped = state.sums(state.dropped)
     lines = Counter({"repeated": state.total(state.repeated_lines)})
     available = 0
     for part in distinct.sizes():
@@ -158,6 +177,7 @@ def _found(language: Ingest) -> Ingested:
         exhausted=state.ended and state.level == 0,
         dropped={reason: number for reason, number in sorted(dropped.items()) if number},
         dropped_lines={reason: number for reason, number in sorted(lines.items()) if number},
+        mended=dict(sorted(state.sums(state.mended).items())),
         num_loss_runs=distinct.num_loss_runs,
     )
 

@@ -61,7 +61,7 @@ def load_tokenizer(source: str | Path, model: PreTrainedModel | None = None) -> 
         model: Who will read its ids.
 
     Raises:
-        HalflingError: There is none, it cannot be reached, it is not the model's, or a model in BERT's layout has another
+        HalflingError: There is none, it cannot be reached, it is not the model's, or BERT's layout comes with another
             vocabulary.
     """
     folder = fetched(str(source), "tokenizer")

@@ -29,7 +29,8 @@ def read_conll(plain: Path, path: Path, words: str | None, label: str | None) ->
     width, separator = 0, None
     with plain.open(encoding="utf-8-sig", newline="\n") as file:
         for number, line in enumerate([*file, "\n"], start=1):
-            line = line.rstrip("\r\n")
+            # Byte order marks also stand within a file that was joined of several.
+            line = line.rstrip("\r\n").lstrip("\ufeff")
             if not line.strip(" \t"):
                 if sentence:
                     found["words"].append([word for word, _ in sentence])

@@ -1,10 +1,6 @@
 """Rows of labelled data, by column, from files and from data sets of the Hugging Face hub."""
 
-import bz2
 import csv
-import gzip
-import lzma
-import shutil
 import tempfile
 import warnings
 from collections.abc import Mapping, Sequence
@@ -13,9 +9,9 @@ from typing import Any, NamedTuple
 
 from halfling.errors import HalflingError
 from halfling.tasks.conll import read_conll
+from halfling.tasks.plain import PACKED, plain_file, require_text
 from halfling.tasks.task import Format, Task
 
-_OPENERS: dict[str, Any] = {".xz": lzma.open, ".gz": gzip.open, ".bz2": bz2.open}
 _ENDINGS: dict[str, Format] = {
     ".csv": "csv",
     ".tsv": "tsv",
@@ -58,7 +54,7 @@ def read_rows(source: str, task: Task) -> Rows:
     path = Path(source)
     if not path.is_file():
         raise HalflingError(f"{path}: no such file: name one that is there with --train or --dev")
-    name = path.name.removesuffix(path.suffix) if path.suffix in _OPENERS else path.name
+    name = path.name.removesuffix(path.suffix) if path.suffix in PACKED else path.name
     format_ = task.format or _ENDINGS.get(Path(name).suffix)
     if format_ in ("csv", "tsv") and task.kind == "tagging":
         format_ = "conll"
@@ -67,7 +63,9 @@ def read_rows(source: str, task: Task) -> Rows:
     if path.stat().st_size == 0:
         raise HalflingError(f"{path}: empty: expected labelled examples")
     with tempfile.TemporaryDirectory() as scratch:
-        plain = _decompressed(path, Path(scratch))
+        plain = plain_file(path, Path(scratch))
+        if format_ != "parquet":
+            require_text(plain, path, json=format_ == "jsonl", carriage_returns=format_ in ("csv", "jsonl"))
         try:
             if format_ == "conll":
                 found = read_conll(plain, path, task.words, task.label)
@@ -98,7 +96,7 @@ def _table(plain: Path, where: str, format_: Format, task: Task, scratch: Path) 
         file.read(1)  # what is no text says so here, in Python's words
         file.seek(0)
         separator = "\t" if format_ == "tsv" else ","
-        head = task.columns or tuple(next(csv.reader(file, delimiter=separator), ()))
+        head = task.columns or tuple(name.lstrip("\ufeff") for name in next(csv.reader(file, delimiter=separator), ()))
     options |= {
         "sep": separator,
         "features": Features({name: Value("string") for name in head}),  # "01" is a label, not the number 1
@@ -114,26 +112,11 @@ def _table(plain: Path, where: str, format_: Format, task: Task, scratch: Path) 
     with warnings.catch_warnings():
         warnings.filterwarnings("error", "Length of header")  # a column too many, which would be dropped
         columns = Dataset.from_csv(str(plain), **options)[:]
+    # Of files that were joined: a mark within is no part of a text either.
+    columns[head[0]] = [value.lstrip("\ufeff") for value in columns[head[0]]]
     if format_ == "tsv":  # of a file with CRLF
         columns[head[-1]] = [value.removesuffix("\r") for value in columns[head[-1]]]
     return Rows(where, columns)
-
-
-def _decompressed(path: Path, scratch: Path) -> Path:
-    """Return a file of the same content without compression."""
-    if path.suffix not in _OPENERS:
-        return path
-    plain = scratch / path.stem
-    try:
-        with _OPENERS[path.suffix](path, "rb") as packed, plain.open("wb") as file:
-            shutil.copyfileobj(packed, file)
-    except EOFError as error:
-        raise HalflingError(f"{path}: truncated: fetch the file again") from error
-    except (lzma.LZMAError, OSError) as error:
-        raise HalflingError(f"{path}: broken, or not an {path.suffix[1:]} file ({error})") from error
-    if plain.stat().st_size == 0:
-        raise HalflingError(f"{path}: empty: expected labelled examples")
-    return plain
 
 
 def _hub(source: str) -> Rows:

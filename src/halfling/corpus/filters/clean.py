@@ -30,8 +30,8 @@ from halfling.records import Settings
 class CleanSettings(Settings):
     """What a document must be like to stay. Shares are 0..1."""
 
-    min_characters: int = Field(16, ge=1, description="shorter documents are dropped")
-    max_characters: int = Field(1_000_000, ge=1, description="longer documents are dropped")
+    min_characters: int = Field(16, ge=1, le=2**31, description="shorter documents are dropped")
+    max_characters: int = Field(1_000_000, ge=1, le=2**31, description="longer documents are dropped")
     min_script_share: float = Field(
         0.5, ge=0, le=1, description="of a document's letters, in its language's scripts; 0 asks nothing"
     )
@@ -42,7 +42,7 @@ class CleanSettings(Settings):
         0.1, ge=0, le=1, description="bytes after LZ4 / before; less is repetition; 0 asks nothing"
     )
     once_bytes: int = Field(
-        48, ge=1, description="a line this long stays only once in its language; shorter ones may repeat"
+        48, ge=1, le=2**31, description="a line this long stays only once in its language; shorter ones may repeat"
     )
 
     @model_validator(mode="after")
@@ -60,6 +60,7 @@ class Kept(NamedTuple):
     lines: list[int]  # digests of its long lines, all different
     line_sizes: list[int]  # their bytes
     repeated: int  # long lines that stood in it before, and were taken out
+    changes: tuple[str, ...] = ()  # what mending did, as `unicode.Mended` names it
 
 
 _MAX_ZAWGYI_SHARE = 0.01
@@ -100,19 +101,26 @@ class Cleaner:
         broken = measured.broken
         for place in np.flatnonzero(measured.composes & ~broken).tolist():
             broken[place] = not unicodedata.is_normalized("NFC", texts[place])
+        changes: dict[int, tuple[str, ...]] = {}
         if broken.any():
             places = np.flatnonzero(broken).tolist()
-            again = [mend(texts[place]) for place in places]
-            for place, text, reason in zip(places, again, self._reasons(again, self._measure(again)), strict=True):
-                mended[place], reasons[place] = text, reason
-        return [reason or self._keep(text) for text, reason in zip(mended, reasons, strict=True)]
+            again = []
+            for place in places:
+                mended[place], changes[place] = mend(texts[place])
+                again.append(mended[place])
+            for place, reason in zip(places, self._reasons(again, self._measure(again)), strict=True):
+                reasons[place] = reason
+        return [
+            reason or self._keep(text, changes.get(place, ()))
+            for place, (text, reason) in enumerate(zip(mended, reasons, strict=True))
+        ]
 
-    def _keep(self, mended: str) -> Kept | str:
+    def _keep(self, mended: str, changes: tuple[str, ...]) -> Kept | str:
         content = mended.encode()
         if is_repetition(content, self._settings.min_compressed_share):
             return "repetition"
         content, lines, repeated = without_repeated_lines(content, self._settings.once_bytes)
-        return Kept(content, digest64(content), list(map(line_digest, lines)), list(map(len, lines)), repeated)
+        return Kept(content, digest64(content), list(map(line_digest, lines)), list(map(len, lines)), repeated, changes)
 
     def _measure(self, texts: Sequence[str]) -> _Measured:
         """Look every character up once, for all documents together."""

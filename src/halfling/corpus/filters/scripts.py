@@ -7,7 +7,7 @@ import numpy as np
 import regex
 from jaxtyping import Bool, UInt8, UInt32
 
-from halfling.corpus.filters.unicode import MOJIBAKE_FIRST, MOJIBAKE_LATER
+from halfling.corpus.filters.mojibake import MOJIBAKE_FIRST, MOJIBAKE_LATER
 
 LETTER, EXPECTED, SYMBOL, SPACE, CONTROL, FIRST, LATER, COMPOSES = (1 << bit for bit in range(8))
 """Flags of a character: a letter or vowel sign of some script; one of an expected script; a digit, sign or

@@ -2,33 +2,48 @@
 
 import re
 import unicodedata
+from typing import NamedTuple
+
+from halfling.corpus.filters.mojibake import is_suspect, unmangled
 
 _SPACES = re.compile("[\t\v\f\x1c-\x1f\x85\u2028\u2029]")
 # Controls carry no text. Joiners (U+200C, U+200D) are not among them: Persian and Hindi are misspelt without.
 # A lone surrogate is half a character, and no UTF-8.
 _CONTROLS = re.compile("[\x00-\x08\r\x0e-\x1b\x7f-\x84\x86-\x9f\ufeff\ud800-\udfff]")
 
-# UTF-8 that somebody read as Latin-1 or Windows-1252: a first byte's character, then a later byte's.
-MOJIBAKE_FIRST = "".join(map(chr, range(0xC2, 0xF5)))
-MOJIBAKE_LATER = "".join(map(chr, range(0x80, 0xC0))) + "€‚ƒ„…†‡ˆ‰Š‹ŒŽ‘’“”•–—˜™š›œžŸ"
-_MOJIBAKE = re.compile(f"[{MOJIBAKE_FIRST}][{MOJIBAKE_LATER}]")
+
+class Mended(NamedTuple):
+    """A text, repaired, and what was changed in it.
+
+    Attributes:
+        text: In normal form C, without control characters, paragraphs stripped, empty ones removed.
+        changes: "mojibake", "normal_form", "controls" (taken out), "spaces" (tabs, separators and spaces at the ends
+            of paragraphs, empty paragraphs), in this order.
+    """
+
+    text: str
+    changes: tuple[str, ...]
 
 
-def mend(text: str) -> str:
-    r"""Return `text` repaired, in normal form C, without control characters, paragraphs stripped, empty ones removed.
+def mend(text: str) -> Mended:
+    r"""Return `text` repaired, and what that changed.
 
     Separators other than "\n" (tabs, U+2028 ...) become spaces, so that words stay apart. Mojibake ("Ã©" for "é")
-    is mended by ftfy (https://ftfy.readthedocs.io), line by line, and only on lines that look like it: ftfy itself
-    decides, but at 2 MB/s. Its other habits (straight quotes, ligatures, widths) are left out: they are the author's.
+    is mended line by line, where it is sure to be some (`mojibake.unmangled`). ftfy's other habits (straight quotes,
+    ligatures, widths) are left out: they are the author's.
     """
-    if not text.isascii():
-        if _MOJIBAKE.search(text):
-            import ftfy  # here: few texts need it, and a process should not wait for it
-
-            lines = text.split("\n")
-            text = "\n".join(ftfy.fix_encoding(line) if _MOJIBAKE.search(line) else line for line in lines)
-        # Controls before the normal form: two characters that one stood between may now become one.
-        text = unicodedata.normalize("NFC", _CONTROLS.sub("", _SPACES.sub(" ", text)))
-    else:
-        text = _CONTROLS.sub("", _SPACES.sub(" ", text))
-    return "\n".join(paragraph for line in text.split("\n") if (paragraph := line.strip()))
+    read = text
+    if is_suspect(text):
+        read = "\n".join(map(unmangled, text.split("\n")))
+    spaced = _SPACES.sub(" ", read)
+    # Controls before the normal form: two characters that one stood between may now become one.
+    plain = _CONTROLS.sub("", spaced)
+    composed = plain if plain.isascii() else unicodedata.normalize("NFC", plain)
+    whole = "\n".join(paragraph for line in composed.split("\n") if (paragraph := line.strip()))
+    changed = {
+        "mojibake": read != text,
+        "normal_form": composed != plain,
+        "controls": plain != spaced,
+        "spaces": spaced != read or whole != composed,
+    }
+    return Mended(whole, tuple(name for name, done in changed.items() if done))

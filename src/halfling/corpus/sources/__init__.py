@@ -18,6 +18,13 @@ class SourceSettings(Settings):
         description='"sample": every document has the same chance, whole files are read; '
         '"head": the first documents of each file, reading stops when the quota is full',
     )
+    patience_seconds: float = Field(
+        40.0,
+        ge=0.1,
+        le=86_400,
+        exclude=True,
+        description="in which a host has to bring 16 kB, pauses between tries included; else the stage ends",
+    )
 
     @property
     def sampled(self) -> bool:

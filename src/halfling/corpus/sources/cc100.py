@@ -1,19 +1,17 @@
 """CC100's format as a stream: a paragraph a line, a blank line between documents."""
 
-import io
-import lzma
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import BinaryIO
 
+from halfling.compressed import CorruptError, unpacked
 from halfling.errors import HalflingError
+from halfling.files import no_text
 
 _BLOCK = 2**16
 _BLOCK_AHEAD = 2**20
 """Bytes that a thread decompresses while those before are worked on."""
-_COMPRESSED = 2**17
-"""Bytes that it reads of the file for that, at least."""
 _LONGEST = 2**24
 """Characters of a document; Common Crawl's pages are far shorter, and a file without blank lines would fill memory."""
 
@@ -29,16 +27,10 @@ def read_documents(path: Path) -> Iterator[str]:
         HalflingError: The file is missing, truncated, corrupt, not UTF-8, or holds no document.
     """
     try:
-        yield from parse_documents(_ahead(path) if path.suffix == ".xz" else blocks_of(path.open("rb")), str(path))
+        with path.open("rb", buffering=0) as file:
+            yield from parse_documents(_ahead(file) if path.suffix == ".xz" else _blocks(file), str(path))
     except OSError as error:
         raise HalflingError(f"{path}: cannot be read ({error.strerror}): check the path") from error
-
-
-def blocks_of(file: Any) -> Iterator[bytes]:
-    """Yield the bytes of an open file in blocks, and close it."""
-    with file:
-        while block := file.read1(_BLOCK):
-            yield block
 
 
 def parse_documents(blocks: Iterator[bytes], where: str) -> Iterator[str]:
@@ -50,7 +42,7 @@ def parse_documents(blocks: Iterator[bytes], where: str) -> Iterator[str]:
 
     Raises:
         DamagedFileError: The file is truncated, corrupt, not UTF-8, or holds no document.
-        HalflingError: A document is longer than any page, so the file is of another format.
+        HalflingError: It is no UTF-8 in lines, or a document is longer than any page: the file is of another format.
     """
     number = 0
     any_found = False
@@ -58,6 +50,8 @@ def parse_documents(blocks: Iterator[bytes], where: str) -> Iterator[str]:
     waiting = ""
     try:
         for block in blocks:
+            if not number and not begun and (problem := no_text(block)):
+                raise HalflingError(f"{where}: {problem}")
             # Lines are cut at b"\n" alone: text mode would also cut at a stray carriage return.
             whole, ended, begun = (begun + block).rpartition(b"\n")
             if ended:
@@ -80,7 +74,7 @@ def parse_documents(blocks: Iterator[bytes], where: str) -> Iterator[str]:
         raise DamagedFileError(f"{where}: line {number} is not UTF-8 ({error.reason}): repair the file") from error
     except EOFError as error:
         raise DamagedFileError(f"{where}: truncated after line {number}: fetch the file again") from error
-    except lzma.LZMAError as error:
+    except CorruptError as error:
         raise DamagedFileError(f"{where}: corrupt xz after line {number} ({error}): fetch the file again") from error
     if not any_found:
         raise DamagedFileError(f"{where}: holds no document: fetch the file again, or leave the language out")
@@ -90,17 +84,16 @@ def _stripped(lines: bytes) -> str:
     return "\n".join(map(str.strip, lines.decode("utf-8").split("\n")))
 
 
-def _ahead(path: Path) -> Iterator[bytes]:
+def _blocks(file: BinaryIO) -> Iterator[bytes]:
+    while block := file.read(_BLOCK):
+        yield block
+
+
+def _ahead(file: BinaryIO) -> Iterator[bytes]:
     """Decompress in a thread, which lets go of Python's lock, one block ahead of the reader."""
-    with _LargeReads(path) as compressed, lzma.LZMAFile(compressed) as file, ThreadPoolExecutor(1) as thread:
-        waiting = thread.submit(file.read1, _BLOCK_AHEAD)
+    blocks = unpacked(file, ".xz", _BLOCK_AHEAD)
+    with ThreadPoolExecutor(1) as thread:
+        waiting = thread.submit(next, blocks, b"")
         while block := waiting.result():
-            waiting = thread.submit(file.read1, _BLOCK_AHEAD)
+            waiting = thread.submit(next, blocks, b"")
             yield block
-
-
-class _LargeReads(io.FileIO):
-    """A file for `lzma`, which asks for 8 KB, decompresses that, and would wait for Python's lock each time."""
-
-    def read(self, size: int | None = -1, /) -> bytes:
-        return super().read(size if size is None or size < 0 else max(size, _COMPRESSED))

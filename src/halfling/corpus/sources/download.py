@@ -3,7 +3,6 @@
 import fcntl
 import io
 import random
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +11,8 @@ from time import sleep
 import httpx2
 from pydantic import Field
 
+from halfling.corpus.sources.answer import AgainError, answered, part_of
+from halfling.corpus.sources.patience import LEAST_BYTES, Patience
 from halfling.errors import HalflingError
 from halfling.records import Record
 
@@ -21,10 +22,9 @@ _GROWTH = 0.03
 
 _CONNECTIONS = 4
 """At the same time, of all processes that keep copies in one folder."""
-_MAX_TRIES = 8
-"""In a row without one byte."""
-_BUSY = {408, 425, 429, 500, 502, 503, 504}
-_LONGEST_WAIT = 600.0
+_LONGEST_PAUSE = 60.0
+_LONGEST_REASON = 200
+_TAIL = 2**16
 
 
 class Copied(Record):
@@ -34,14 +34,6 @@ class Copied(Record):
     whole: bool = Field(False, description="the host said that the file ends where the copy does")
 
 
-class _AgainError(Exception):
-    """This try failed and another may not; `after` is how many seconds the host wants to be left alone."""
-
-    def __init__(self, reason: str, after: float = 0.0) -> None:
-        super().__init__(reason)
-        self.after = after
-
-
 class Download(io.RawIOBase):
     """Reads a file of a host from its copy on disk, which grows as it is read.
 
@@ -49,7 +41,9 @@ class Download(io.RawIOBase):
     ETag than the first is not taken, and xz's own checksums hold for what has none.
     """
 
-    def __init__(self, url: str, copy: Path, client: httpx2.Client, *, whole: bool) -> None:
+    def __init__(
+        self, url: str, copy: Path, client: httpx2.Client, *, whole: bool, patience_seconds: float = 40.0
+    ) -> None:
         """Open the copy, or begin one.
 
         Args:
@@ -57,8 +51,10 @@ class Download(io.RawIOBase):
             copy: Path of the copy.
             client: The connection to the host.
             whole: The file will be read to its end, so large pieces may be asked for.
+            patience_seconds: In which the host has to bring a few kilobytes.
         """
         self.url, self.copy, self.client, self.whole = url, copy, client, whole
+        self._patience = Patience(patience_seconds)
         copy.parent.mkdir(parents=True, exist_ok=True)
         self._beside = copy.with_name(copy.name + ".json")
         self._known = Copied.read(self._beside) if self._beside.exists() else None
@@ -91,77 +87,82 @@ class Download(io.RawIOBase):
         """Fetch until the copy is larger, or complete.
 
         Raises:
-            HalflingError: The host refuses, or no try of many brought anything.
+            HalflingError: The host refuses, or brings too little in the time it has.
         """
         before, failed = self._size, 0
         while self._size == before and not self._complete():
             try:
-                with self._connection():
+                with self._connection(), self._patience.watching():
                     self._fetch()
-            except (_AgainError, httpx2.TransportError) as error:
+                if self._patience.left <= 0 and not self._complete():
+                    raise httpx2.ReadTimeout("")  # what ended was cut by us
+            except (AgainError, httpx2.TransportError) as error:
                 failed += 1
-                if failed == _MAX_TRIES and self._size == before:
-                    reason = str(error) or type(error).__name__
-                    raise HalflingError(
-                        f"{self.url}: {reason} ({failed} tries): try again later, what was fetched is kept"
-                    ) from error
-                after = error.after if isinstance(error, _AgainError) else 0.0
+                after = error.after if isinstance(error, AgainError) else 0.0
                 # Not all workers at the same moment.
-                sleep(max(after, min(60.0, 2.0**failed) * random.uniform(0.5, 1.0)))
+                pause = max(after, min(_LONGEST_PAUSE, 2.0**failed) * random.uniform(0.5, 1.0))
+                if pause >= self._patience.left:
+                    raise HalflingError(
+                        f"{self.url}: {self._reason(error)} ({failed} {'try' if failed == 1 else 'tries'}): "
+                        "try again later, or with more patience_seconds; what was fetched is kept"
+                    ) from error
+                sleep(pause)
+                self._patience.left -= pause
+
+    def _reason(self, error: Exception) -> str:
+        if isinstance(error, httpx2.TransportError) and self._patience.left <= 0:
+            return f"the host brings less than {LEAST_BYTES} bytes in {self._patience.seconds:g} seconds"
+        asked = (
+            f" and asks for a pause of {error.after:g} seconds" if isinstance(error, AgainError) and error.after else ""
+        )
+        return (str(error) or type(error).__name__)[:_LONGEST_REASON] + asked
 
     def _fetch(self) -> None:
         """Ask for the next piece and write down what comes of it."""
         begin = self._size
         end = begin + (_LARGEST_PIECE if self.whole else min(_LARGEST_PIECE, max(_FIRST_PIECE, int(begin * _GROWTH))))
-        headers = {"Range": f"bytes={begin}-{end - 1}", "Accept-Encoding": "identity"}
-        try:
-            with self.client.stream("GET", self.url, headers=headers) as answer:
-                total = self._total(answer, begin)
-                if answer.status_code != 416:
-                    self._append(answer, end)
-        except (httpx2.InvalidURL, httpx2.UnsupportedProtocol, httpx2.TooManyRedirects) as error:
-            raise HalflingError(f"{self.url}: {error}: mend the address") from error
+        request = self.client.build_request(
+            "GET",
+            self.url,
+            headers={"Range": f"bytes={begin}-{end - 1}", "Accept-Encoding": "identity"},
+            timeout=max(0.1, self._patience.left),
+            extensions={"trace": self._patience.trace},
+        )
+        with answered(self.client, request) as answer:
+            part = part_of(answer, begin, end)
+            self._check_tag(answer.headers.get("ETag"))
+            total = part.total
+            # A host that knows no ranges sends the whole file, of which perhaps only the head is wanted.
+            stop = part.stop if self.whole else min(part.stop, end)
+            if answer.status_code != 416 and self._append(answer, stop) and not part.promised:
+                total = self._size  # an answer of unknown length that ended by itself
         if self._size == total and self._ends():
             self._remember(whole=True)
         elif answer.status_code == 416:
-            raise _AgainError(f"the file is truncated: it ends after {self._size} bytes in the middle of its xz stream")
+            raise AgainError(f"the file is truncated: it ends after {self._size} bytes in the middle of its xz stream")
 
-    def _append(self, answer: httpx2.Response, end: int) -> None:
+    def _append(self, answer: httpx2.Response, stop: int) -> bool:
+        """Write an answer to the copy, no further than to `stop`; return whether it ended by itself."""
         with self.copy.open("ab", buffering=0) as file:
             for data in answer.iter_raw():
-                piece = data if self.whole else data[: end - self._size]
+                piece = data[: stop - self._size]
                 file.write(piece)
                 self._size += len(piece)
+                self._patience.came(len(piece))
                 if len(piece) < len(data):
-                    break  # a host that knows no ranges would send all the rest
+                    return False  # a host that knows no ranges would send all the rest, another for ever
+        return True
 
-    def _total(self, answer: httpx2.Response, begin: int) -> int | None:
-        """Return how large the file is by an answer that may be used, one that brings the bytes from `begin` on."""
-        said = f"{answer.status_code} {answer.reason_phrase}"
-        if answer.status_code in _BUSY:
-            asked = answer.headers.get("Retry-After", "")
-            after = min(_LONGEST_WAIT, float(asked)) if asked.isdecimal() else 0.0
-            raise _AgainError(f"the host answers {said}", after)
-        if answer.status_code not in (200, 206, 416):
-            raise HalflingError(f"{self.url}: the host answers {said}: mend the address, or leave the language out")
-        etag = answer.headers.get("ETag")
-        if etag and not etag.startswith("W/"):
-            if self._known and self._known.etag not in (None, etag):
-                raise _AgainError(
+    def _check_tag(self, tag: str | None) -> None:
+        """Refuse an answer of another file than the copy's."""
+        if tag and not tag.startswith("W/"):
+            if self._known and self._known.etag not in (None, tag):
+                raise AgainError(
                     f"changed on the host since its first part was fetched: delete {self.copy.parent.parent}"
                 )
-            self._remember(etag=etag)
+            self._remember(etag=tag)
         elif self._known is None:
             self._remember()
-        if answer.status_code == 200:
-            if begin:
-                raise _AgainError("the host answers with the whole file where a part was asked for")
-            length = answer.headers.get("Content-Length", "")
-            return int(length) if length.isdecimal() else None
-        match = re.fullmatch(r"bytes (?:(\d+)-\d+|\*)/(\d+|\*)", answer.headers.get("Content-Range", ""))
-        if answer.status_code == 206 and not (match and match[1] and int(match[1]) == begin):
-            raise _AgainError("the host answers with another part than was asked for")
-        return int(match[2]) if match and match[2] != "*" else None
 
     def _ends(self) -> bool:
         """Return whether the copy ends as xz does: "YZ", then zeros or nothing.
@@ -169,8 +170,15 @@ class Download(io.RawIOBase):
         https://tukaani.org/xz/xz-file-format.txt, sections 2.1.2.4 and 2.2.
         """
         with self.copy.open("rb") as file:
-            file.seek(max(0, self._size - 1024))
-            return file.read().rstrip(b"\0").endswith(b"YZ")
+            end = self._size
+            while end > 0:
+                begin = max(0, end - _TAIL)
+                file.seek(begin)
+                if tail := file.read(end - begin).rstrip(b"\0"):
+                    file.seek(max(0, begin + len(tail) - 2))
+                    return file.read(2) == b"YZ"
+                end = begin
+        return False
 
     def _remember(self, **found: str | bool) -> None:
         known = (self._known or Copied()).model_copy(update=found)

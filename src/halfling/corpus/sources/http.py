@@ -1,6 +1,5 @@
 """CC100's host, or another of its form: `{address}/{code}.txt.xz`."""
 
-import lzma
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -9,12 +8,11 @@ from urllib.parse import urlsplit
 import httpx2
 
 from halfling import __version__, languages
+from halfling.compressed import unpacked
 from halfling.corpus.sources import SourceSettings
-from halfling.corpus.sources.cc100 import DamagedFileError, blocks_of, parse_documents
+from halfling.corpus.sources.cc100 import DamagedFileError, parse_documents
 from halfling.corpus.sources.download import Download
 from halfling.errors import HalflingError
-
-_TIMEOUT_SECONDS = 60.0
 
 
 class HttpSource:
@@ -26,27 +24,36 @@ class HttpSource:
         Raises:
             HalflingError: A language is unknown, or the address names no host.
         """
+        shown = re.sub(r"(?<=://).*@", "", address, flags=re.DOTALL)
         try:
             parts = urlsplit(address)
-            named = parts.port != 0 and re.fullmatch(r"[\w.:-]+", parts.hostname or "")
+            named = (
+                parts.port != 0 and re.fullmatch(r"[\w.:-]+", parts.hostname or "") and not re.search(r"\s", address)
+            )
         except ValueError:  # a bracket without its counterpart, a port that is no number
-            named = None
+            named = False
         if not named:
-            raise HalflingError(f"{address}: names no host: give an address like https://data.statmt.org/cc-100/")
+            raise HalflingError(f"{shown}: names no host: give an address like https://data.statmt.org/cc-100/")
+        if "?" in address or "#" in address:
+            raise HalflingError(f"{shown}: has a query or a fragment: give the address of a folder of files")
         self.address, self.cache, self.sampled = address.rstrip("/"), cache, settings.sampled
+        self.patience_seconds = settings.patience_seconds
         self.codes = tuple(sorted(languages.resolve("cc100" if wanted == "all" else wanted)))
 
     def documents(self, code: str) -> Iterator[str]:
         """Yield a language's documents, fetching what is not in the cache."""
         with (
-            httpx2.Client(
-                timeout=_TIMEOUT_SECONDS, follow_redirects=True, headers={"User-Agent": f"halfling/{__version__}"}
-            ) as client,
-            Download(self.place(code), self.cache / f"{code}.txt.xz", client, whole=self.sampled) as raw,
-            lzma.LZMAFile(raw) as file,  # type: ignore[arg-type]  # any file that reads
+            httpx2.Client(headers={"User-Agent": f"halfling/{__version__}"}) as client,
+            Download(
+                self.place(code),
+                self.cache / f"{code}.txt.xz",
+                client,
+                whole=self.sampled,
+                patience_seconds=self.patience_seconds,
+            ) as raw,
         ):
             try:
-                yield from parse_documents(blocks_of(file), self.place(code))
+                yield from parse_documents(unpacked(raw, ".xz"), self.place(code))
             except DamagedFileError:
                 self.forget(code)  # another try begins with a fresh copy
                 raise
