@@ -14,12 +14,13 @@ from halfling.errors import HalflingError
 from halfling.evaluate.masked_lm import MaskedLMSettings, measure_masked_lm
 from halfling.evaluate.quality import QualitySettings, measure_quality
 from halfling.export.write import ExportSettings, export
+from halfling.models.pieces import as_xlm_roberta
 from halfling.models.shapes import Dimensions, config_for
 from halfling.models.trusted import require_fit
 from halfling.sample.language import LANGUAGES, read_language
 from halfling.tasks.encode import encode
 from halfling.tasks.examples import TaggedExample
-from halfling.tokens.unigram import as_xlm_roberta, train_unigram
+from halfling.tokens.unigram import train_unigram
 from halfling.training.distill import DistillSettings, distill
 from halfling.training.exits import ExitsSettings, train_exits
 from halfling.training.finetune import FinetuneSettings, finetune
