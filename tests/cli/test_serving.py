@@ -171,14 +171,14 @@ def test_a_model_without_tokenizer_or_with_damaged_weights(error, write_tagger, 
 def test_a_backend_that_is_unknown_or_not_there(error, exported, tmp_path):
     model = tmp_path / "model"
     said = error("export", model, tmp_path / "out", "--backends", "onnx,tensorrt")
-    assert said == "ExportSettings: backends.1: Input should be 'openvino', 'onnx' or 'torch'"
+    assert said == "ExportSettings: backends.1: Input should be 'native', 'openvino', 'onnx' or 'torch'"
     unknown = "unknown backend 'tensorrt': choose from "
     assert error("predict", exported, "Anna", "--backend", "tensorrt").startswith(unknown)
     assert (
         error("predict", exported, "Anna", "--backend", "torch") == f"{exported}: not exported for torch but for onnx"
     )
     said = error("export", model, tmp_path / "out", "--backends", "torch", "--precision", "int8")
-    assert "torch: runs float32 only: export int8 for openvino or onnx" in said
+    assert "torch: runs float32 only: export int8 for native, openvino or onnx" in said
 
 
 def test_a_policy_that_is_not_there_or_for_another_model(error, write_tagger, tmp_path):

@@ -65,7 +65,7 @@ class CalibrateSettings(Settings):
         "measured",
         description="search by time too; none: slower than no exits may be chosen, but every run writes the same",
     )
-    engine: BackendName = Field("openvino", description="who times the exported model: openvino, onnx or torch")
+    engine: BackendName = Field("openvino", description="who times the exported model: native, openvino, onnx or torch")
     precision: Precision = Field("float32", description="of that export: float32 or int8")
     resamples: int = Field(1000, ge=100, description="of the dev split, for the drop's upper bound")
     languages: tuple[str, ...] | None = Field(
@@ -95,5 +95,7 @@ class CalibrateSettings(Settings):
         if self.latency_ms is not None and self.timing == "none":
             raise ValueError("latency_ms asks for a time: set timing=measured")
         if self.precision == "int8" and self.engine == "torch":
-            raise ValueError("precision=int8: torch runs float32 only: set engine to openvino or onnx")
+            raise ValueError("precision=int8: torch runs float32 only: set engine to native, openvino or onnx")
+        if self.precision == "float32" and self.engine == "native":
+            raise ValueError("precision=float32: native runs int8 only: set engine to openvino, onnx or torch")
         return self

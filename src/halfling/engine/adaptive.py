@@ -11,7 +11,8 @@ import numpy as np
 from jaxtyping import Float32
 
 from halfling.engine.alone import Alone
-from halfling.engine.backends import load_backend
+from halfling.engine.backends import Backend, choose_backend, load_backend, usable_cores
+from halfling.engine.backends.native import NativeLoop
 from halfling.engine.embeddings import Embeddings
 from halfling.engine.exported import Exported, read_exported
 from halfling.engine.loop import AdaptiveLoop, Answer
@@ -36,7 +37,16 @@ class AdaptiveEngine:
         self.exported = exported
         self._turn = Lock()
         self.pieces = load_pieces(folder, exported.tokenizer)
-        self.backend = load_backend(backend, folder, exported, threads, lengths)
+        chosen = choose_backend(backend, folder, exported)
+        if threads is not None and threads < 1:
+            raise HalflingError(f"threads {threads}: at least 1")
+        self.loop: AdaptiveLoop | NativeLoop
+        self.backend: Backend | None = None
+        self.alone: Alone | None = None
+        if chosen == "native":
+            self.loop = NativeLoop(folder, exported, threads or usable_cores())
+            return
+        self.backend = load_backend(chosen, folder, exported, threads, lengths)
         embed = Embeddings(folder, exported.precision)
         loop = TokenLoop if exported.policy.granularity == "token" else AdaptiveLoop
         self.loop = loop(exported, embed, self.backend)
@@ -50,7 +60,8 @@ class AdaptiveEngine:
 
         Args:
             folder: The exported model.
-            backend: "openvino", "onnx", "torch", or "auto": the first of these that is exported and installed.
+            backend: "native", "openvino", "onnx", "torch", or "auto": the first of these that is exported and
+                installed.
             threads: How many threads compute; None for as many as this process may use. In PyTorch it holds for the
                 whole process, and None leaves it as it is.
             lengths: Lengths of row (8, 16, ... 64, or every one; those above what the model reads are left out) for
@@ -96,7 +107,7 @@ class AdaptiveEngine:
             raise ValueError(f"{longest} tokens: the model reads {self.exported.shape.max_tokens} at most")
         _require_places(sequences)
         with self._turn:  # backends compute into arrays that they use again
-            if len(sequences) == 1:
+            if self.alone is not None and len(sequences) == 1:
                 answer = self.alone.answer(sequences[0], None if leave_after is None else leave_after[0])
                 if answer is not None:
                     return [answer]

@@ -14,7 +14,7 @@ from halfling.records import EncoderShape, Record
 EXPORTED = "engine.json"
 """The file that makes a folder an exported model."""
 
-BackendName = Literal["openvino", "onnx", "torch"]
+BackendName = Literal["native", "openvino", "onnx", "torch"]
 Precision = Literal["float32", "int8"]
 
 

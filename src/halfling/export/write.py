@@ -8,15 +8,18 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from halfling.engine.backends import MODULES
+from halfling.engine.backends.native import WEIGHTS
 from halfling.engine.embeddings import write_embeddings
 from halfling.engine.exported import EXPORTED, BackendName, Exported, Precision, checksum_of, segment_name
 from halfling.errors import HalflingError
 from halfling.export.check import agreement
+from halfling.export.native import write_native
 from halfling.export.pieces import write_tokenizer
 from halfling.export.probes import Probes
 from halfling.export.sentences import Sentences, sentences
 from halfling.export.trained import Trained, load_trained
 from halfling.files import TASK_SOURCES, sha256
+from halfling.models.classifier import read_checkpoint
 from halfling.records import Counts, Progress, Settings, silent
 from halfling.tasks.of_model import task_of
 from halfling.tasks.task import Task
@@ -29,14 +32,18 @@ class ExportSettings(Settings):
     """Who shall run the model, and how exactly."""
 
     backends: tuple[BackendName, ...] = Field(
-        ("openvino",), min_length=1, description="openvino, onnx or torch; they share embeddings and tokenizer"
+        ("openvino",), min_length=1, description="native, openvino, onnx or torch; all but native share embeddings"
     )
-    precision: Precision = Field("float32", description="of the linear layers: float32, or int8 with static scales")
+    precision: Precision = Field(
+        "float32", description="of the linear layers: float32, or int8; native runs int8 alone"
+    )
 
     @model_validator(mode="after")
-    def _torch_is_exact(self) -> "ExportSettings":
+    def _backends_run_it(self) -> "ExportSettings":
         if self.precision == "int8" and "torch" in self.backends:
-            raise ValueError("torch: runs float32 only: export int8 for openvino or onnx")
+            raise ValueError("torch: runs float32 only: export int8 for native, openvino or onnx")
+        if self.precision == "float32" and "native" in self.backends:
+            raise ValueError("native: runs int8 only: export float32 for openvino, onnx or torch")
         return self
 
 
@@ -69,7 +76,7 @@ def export(
     trained = load_trained(model, policy)
     act = trained.network.config.hidden_act
     if act != "gelu" and chosen != ["torch"]:
-        raise HalflingError(f"hidden_act {act}: openvino and onnx compute gelu only: export for torch")
+        raise HalflingError(f"hidden_act {act}: native, openvino and onnx compute gelu only: export for torch")
     whole = task_of(model, task)
     examples = sentences(trained, whole)
     probes = Probes(trained.tokenizer, trained.kind, trained.shape.max_tokens, examples.texts)
@@ -78,7 +85,18 @@ def export(
     embeddings = "roberta.embeddings."
     positions = weights[f"{embeddings}position_embeddings.weight"][trained.network.config.pad_token_id + 1 :]
     positions = positions + weights[f"{embeddings}token_type_embeddings.weight"][0]
-    write_embeddings(out, weights[f"{embeddings}word_embeddings.weight"], positions, settings.precision)
+    if chosen != ["native"]:
+        write_embeddings(out, weights[f"{embeddings}word_embeddings.weight"], positions, settings.precision)
+    if "native" in chosen:
+        write_native(
+            out / WEIGHTS,
+            trained.shape,
+            weights,
+            positions,
+            epsilon=trained.network.config.layer_norm_eps,
+            by_token=trained.kind == "token",
+            exit_layers=read_checkpoint(model).exit_layers,
+        )
     exported = Exported(
         format=2,
         kind=trained.kind,
@@ -131,7 +149,7 @@ def _write_segments(
 
     int8 = Int8(largest_inputs(trained, examples.ids)) if exported.precision == "int8" else None
     graph = SegmentGraph(exported.shape, weights, trained.network.config.layer_norm_eps, int8)
-    for name in {*exported.backends} - {"torch"}:
+    for name in {*exported.backends} & {"openvino", "onnx"}:
         (out / name).mkdir(exist_ok=True)
     for number, (first, last) in enumerate(exported.segments):
         progress(number, len(exported.segments), f"layers {first} to {last}")

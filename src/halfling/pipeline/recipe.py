@@ -160,6 +160,8 @@ class Recipe(Settings):
                 yield f"{section}.{name}: no such task under tasks: the nearest is {near}"
         if "int8" in self.export.precisions and "torch" in self.export.backends:
             yield "export: torch runs float32 only: leave int8 out of precisions, or torch out of backends"
+        if "float32" in self.export.precisions and "native" in self.export.backends:
+            yield "export: native runs int8 only: leave float32 out of precisions, or native out of backends"
         distill, there = self.distill, range(1, self.distill.epochs + 1)
         for epoch in sorted({*distill.save_epochs} - {*there}) if "save_epochs" in distill.model_fields_set else ():
             yield f"distill.save_epochs: epoch {epoch} outside 1..{distill.epochs}"

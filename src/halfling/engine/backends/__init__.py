@@ -1,4 +1,4 @@
-"""Who computes the segments: OpenVINO, ONNX Runtime or PyTorch, behind one small interface."""
+"""Who computes: the native engine with its own loop, or OpenVINO, ONNX Runtime or PyTorch, segment by segment."""
 
 import os
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ import numpy as np
 from halfling.engine.exported import BackendName, Exported
 from halfling.errors import HalflingError
 
-MODULES: dict[BackendName, str] = {"openvino": "openvino", "onnx": "onnxruntime", "torch": "torch"}
+MODULES: dict[BackendName, str] = {"native": "ctypes", "openvino": "openvino", "onnx": "onnxruntime", "torch": "torch"}
 """What each backend needs installed; `auto` takes the first that is."""
 EXTRAS: dict[BackendName, str] = {"openvino": "openvino", "onnx": "onnx", "torch": "train"}
 """The extra of halfling-nlp that installs it."""
@@ -66,11 +66,11 @@ class Backend(Protocol):
         """Return states of [rows, tokens, width] that hold at `target` what `hidden` holds at `source`."""
 
 
-def load_backend(name: str, folder: Path, exported: Exported, threads: int | None, lengths: Sequence[int]) -> Backend:
-    """Return a backend that is ready to run; see `AdaptiveEngine.from_pretrained`.
+def choose_backend(name: str, folder: Path, exported: Exported) -> BackendName:
+    """Return the backend of that name, or with "auto" the first that is exported and installed.
 
     Raises:
-        HalflingError: The backend was not exported, or its library is not installed.
+        HalflingError: There is none of that name, it was not exported, or its library is not installed.
     """
     if name not in ("auto", *MODULES):
         raise HalflingError(f"unknown backend {name!r}: choose from auto, {', '.join(MODULES)}")
@@ -81,8 +81,13 @@ def load_backend(name: str, folder: Path, exported: Exported, threads: int | Non
     if chosen is None:
         extras = " or ".join(f"pip install 'halfling-nlp[{EXTRAS[each]}]'" for each in wanted)
         raise HalflingError(f"{folder}: {' or '.join(wanted)} is not installed: {extras}")
-    if threads is not None and threads < 1:
-        raise HalflingError(f"threads {threads}: at least 1")
+    return chosen
+
+
+def load_backend(
+    chosen: BackendName, folder: Path, exported: Exported, threads: int | None, lengths: Sequence[int]
+) -> Backend:
+    """Return a backend of segments that is ready to run; see `AdaptiveEngine.from_pretrained`."""
     if chosen == "openvino":
         from halfling.engine.backends.openvino import OpenVinoBackend
 

@@ -1,0 +1,449 @@
+// The whole loop: sequences in, layers, exits, whoever is sure leaves, the others go on together.
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "encoder.h"
+#include "exits.h"
+#include "halfling.h"
+
+enum {
+    PART_TOKENS = 128,   // computed together by one thread: more leave the caches, fewer read weights more often
+    SHARED_TOKENS = 72,  // up to which threads share the work on all of them
+    MOST_TOGETHER = 64,  // answers whose classifiers are computed together
+    WANTED = 1,          // a token's flags: its answer is wanted
+    THERE = 2,           // it has not left
+};
+
+struct Model {
+    Weights weights;
+    const Kernels *kernels;
+    Pool *pool;
+    Room *rooms;  // one for each thread
+    pthread_mutex_t turn;
+    pid_t process;
+};
+
+// Sequences that are computed together.
+typedef struct {
+    Batch batch;
+    int32_t *numbers;  // of its sequences among all
+    int32_t *ids, *rows;
+    uint8_t *flags;  // of its tokens
+} Part;
+
+typedef struct {
+    const Model *model;
+    const Policy *policy;
+    const Questions *in;
+    const Answers *out;
+    Part *parts;
+    int32_t num_parts;
+    atomic_int next;
+    Barrier barrier;  // of threads that share one part
+    int shared, failed;
+    int32_t *order;                // sequences, the longest first
+    int32_t *before, *confirmed;   // what patience remembers: of each answer; of each sequence or token
+    float *token_logits, *token_doubts;  // where tokens leave alone
+    int32_t *token_layers;
+    void *memory;
+} Call;
+
+static const Header *header_of(const Call *call) { return call->model->weights.header; }
+
+// Writes the logits of the states in `rows` to where `to` says.
+static void classify(const Call *call, const Head *head, Room *room, const int32_t *rows, float *const *to,
+                     int32_t count) {
+    const Header *h = header_of(call);
+    const Kernels *kernels = call->model->kernels;
+    int32_t ld = state_columns(h);
+    if (h->pooled) {
+        size_t values = (size_t)h->width * (size_t)kernels->value_bytes, scales = (size_t)room->input.groups;
+        for (int32_t n = 0; n < count; n++) {
+            memcpy((char *)room->asked_input.values + n * values, (char *)room->input.values + rows[n] * values, values);
+            memcpy(room->asked_input.scales + n * scales, room->input.scales + rows[n] * scales, scales * sizeof(float));
+        }
+        kernels->product(&head->dense, count, &room->asked_input, 0, head->dense.groups, room->added, ld);
+        kernels->tanh(room->added, count * ld);
+    }
+    for (int32_t n = 0; n < count; n++) {
+        const float *state = h->pooled ? room->added + (size_t)n * ld : room->states + (size_t)rows[n] * ld;
+        kernels->logits(state, h->width, head->weights, head->bias, h->classes, to[n]);
+    }
+}
+
+// Classifies tokens, `MOST_TOGETHER` at a time.
+typedef struct {
+    const Call *call;
+    const Head *head;
+    Room *room;
+    int32_t count, rows[MOST_TOGETHER];
+    float *to[MOST_TOGETHER];
+} Classifying;
+
+static void classify_waiting(Classifying *these) {
+    classify(these->call, these->head, these->room, these->rows, these->to, these->count);
+    these->count = 0;
+}
+
+static void classify_later(Classifying *these, int32_t row, float *to) {
+    these->rows[these->count] = row;
+    these->to[these->count++] = to;
+    if (these->count == MOST_TOGETHER) classify_waiting(these);
+}
+
+static const Head *head_after(const Call *call, int32_t layer) {
+    const Header *h = header_of(call);
+    for (int32_t n = 0; n < h->exits; n++)
+        if (h->exit_layers[n] == layer) return &call->model->weights.heads[n];
+    return NULL;
+}
+
+static int leaves(const Call *call, int32_t exit, int32_t number, float unsure) {
+    const Policy *policy = call->policy;
+    if (exit == policy->exits - 1) return 1;
+    if (call->in->leave_after) return call->in->leave_after[number] <= policy->layers[exit];
+    return unsure < policy->thresholds[exit];
+}
+
+// Judges a sequence whose tokens leave together. Returns whether it leaves.
+static int judge_sequence(const Call *call, int32_t exit, int32_t number) {
+    const Questions *in = call->in;
+    int32_t first = in->picked_starts[number], answers = in->picked_starts[number + 1] - first;
+    int32_t classes = header_of(call)->classes;
+    float unsure = doubt(call->policy, call->out->logits + (int64_t)first * classes, classes, answers,
+                         call->before + first, call->confirmed + number);
+    if (!leaves(call, exit, number, unsure)) return 0;
+    call->out->exit_layers[number] = call->policy->layers[exit];
+    call->out->uncertainties[number] = unsure;
+    return 1;
+}
+
+// Judges each token of a sequence that is still there. Returns whether none whose answer is wanted remains.
+static int judge_tokens(const Call *call, int32_t exit, int32_t number, uint8_t *flags) {
+    const Questions *in = call->in;
+    int32_t first = in->starts[number], tokens = in->starts[number + 1] - first, undone = 0;
+    int32_t layer = call->policy->layers[exit], classes = header_of(call)->classes;
+    for (int32_t token = 0; token < tokens; token++) {
+        if (!(flags[token] & THERE)) continue;
+        int32_t place = first + token;
+        float unsure = doubt(call->policy, call->token_logits + (int64_t)place * classes, classes, 1,
+                             call->before + place, call->confirmed + place);
+        call->token_doubts[place] = unsure;
+        call->token_layers[place] = layer;  // the last that is written stays
+        if (leaves(call, exit, number, unsure)) flags[token] &= (uint8_t)~THERE;
+        undone |= flags[token] == (WANTED | THERE);
+    }
+    if (undone) return 0;
+    double sum = 0;
+    int32_t deepest = 0, begin = in->picked_starts[number], end = in->picked_starts[number + 1];
+    for (int32_t token = first; token < first + tokens; token++)
+        if (call->token_layers[token] > deepest) deepest = call->token_layers[token];
+    for (int32_t n = begin; n < end; n++) {
+        int32_t place = first + in->picked[n];
+        memcpy(call->out->logits + (int64_t)n * classes, call->token_logits + (int64_t)place * classes,
+               sizeof(float) * (size_t)classes);
+        sum += call->token_doubts[place];
+    }
+    call->out->exit_layers[number] = deepest;
+    call->out->uncertainties[number] = begin < end ? (float)(sum / (end - begin)) : 1;
+    return 1;
+}
+
+// Takes sequences that are done out of a part, and moves the states of the others together.
+static void compact(const Call *call, Part *part, Room *room, const uint8_t *done) {
+    Batch *batch = &part->batch;
+    size_t ld = (size_t)state_columns(header_of(call));
+    size_t values = (size_t)room->input.ld * (size_t)call->model->kernels->value_bytes;
+    size_t groups = (size_t)room->input.groups;
+    int32_t kept = 0, to = 0;
+    for (int32_t sequence = 0; sequence < batch->sequences; sequence++) {
+        int32_t from = batch->starts[sequence], end = batch->starts[sequence + 1];
+        if (done[sequence]) continue;
+        size_t rows = (size_t)(end - from);
+        if (from != to) {
+            memmove(room->states + (size_t)to * ld, room->states + (size_t)from * ld, rows * ld * sizeof(float));
+            memmove((char *)room->input.values + (size_t)to * values, (char *)room->input.values + (size_t)from * values,
+                    rows * values);
+            memmove(room->input.scales + (size_t)to * groups, room->input.scales + (size_t)from * groups,
+                    rows * groups * sizeof(float));
+            memmove(part->flags + to, part->flags + from, rows);
+        }
+        part->numbers[kept] = part->numbers[sequence];
+        batch->starts[kept++] = to;
+        to += end - from;
+    }
+    batch->starts[kept] = to;
+    batch->sequences = kept;
+    batch->tokens = to;
+}
+
+// Classifies after a layer and lets leave whoever is sure. `done` has room for the part's sequences.
+static void judge(const Call *call, Part *part, Room *room, int32_t exit) {
+    const Questions *in = call->in;
+    Batch *batch = &part->batch;
+    int32_t classes = header_of(call)->classes, gone = 0;
+    Classifying these = {.call = call, .head = head_after(call, call->policy->layers[exit]), .room = room};
+    uint8_t *done = (uint8_t *)part->rows;  // it is made anew for the next layer
+    for (int32_t sequence = 0; sequence < batch->sequences; sequence++) {
+        int32_t number = part->numbers[sequence], row = batch->starts[sequence];
+        if (call->policy->by_token) {
+            for (; row < batch->starts[sequence + 1]; row++)
+                if (part->flags[row] & THERE)
+                    classify_later(&these, row, call->token_logits + (int64_t)classes * (in->starts[number] + row - batch->starts[sequence]));
+        } else
+            for (int32_t n = in->picked_starts[number]; n < in->picked_starts[number + 1]; n++)
+                classify_later(&these, row + in->picked[n], call->out->logits + (int64_t)n * classes);
+    }
+    classify_waiting(&these);
+    for (int32_t sequence = 0; sequence < batch->sequences; sequence++) {
+        int32_t number = part->numbers[sequence];
+        done[sequence] = (uint8_t)(call->policy->by_token
+                                       ? judge_tokens(call, exit, number, part->flags + batch->starts[sequence])
+                                       : judge_sequence(call, exit, number));
+        gone += done[sequence];
+    }
+    if (gone) compact(call, part, room, done);
+}
+
+// Lists the tokens whose states the next layer changes: those that have not left, and in the last layer of them
+// those alone whose answers are wanted.
+static void ask(const Call *call, Part *part, int last) {
+    Batch *batch = &part->batch;
+    uint8_t needed = (uint8_t)((last ? WANTED : 0) | (call->policy->by_token ? THERE : 0));
+    int32_t asked = 0;
+    for (int32_t sequence = 0; sequence < batch->sequences; sequence++) {
+        batch->asked_starts[sequence] = asked;
+        for (int32_t row = batch->starts[sequence]; row < batch->starts[sequence + 1]; row++)
+            if ((part->flags[row] & needed) == needed) part->rows[asked++] = row;
+    }
+    batch->asked_starts[batch->sequences] = asked;
+    batch->rows = asked == batch->tokens ? NULL : part->rows;
+    batch->asked = asked;
+}
+
+static void compute_part(const Call *call, Part *part, Room *room, Member member) {
+    const Weights *weights = &call->model->weights;
+    const Kernels *kernels = call->model->kernels;
+    int32_t exit = 0, layers = weights->header->layers;
+    embed(weights, kernels, member, &part->batch, room, part->ids);
+    for (int32_t layer = 1; part->batch.sequences; layer++) {
+        if (layer == 1 || layer == layers) {
+            if (!member.index) ask(call, part, layer == layers);
+            barrier_wait(member.barrier);
+        }
+        compute_layer(weights, kernels, member, &part->batch, room, layer - 1);
+        if (layer != call->policy->layers[exit]) continue;
+        if (!member.index) {
+            judge(call, part, room, exit);
+            if (part->batch.sequences) ask(call, part, 0);
+        }
+        barrier_wait(member.barrier);
+        exit++;
+    }
+}
+
+static void compute(void *given, int index) {
+    Call *call = given;
+    if (call->failed) return;
+    if (call->shared) {
+        compute_part(call, call->parts, &call->model->rooms[0], (Member){index, call->barrier.count, &call->barrier});
+        return;
+    }
+    Barrier alone = {.count = 1};
+    for (int32_t next; (next = atomic_fetch_add(&call->next, 1)) < call->num_parts;)
+        compute_part(call, &call->parts[next], &call->model->rooms[index], (Member){0, 1, &alone});
+}
+
+typedef struct {
+    int32_t tokens, number;
+} Length;
+
+static int longer(const void *left, const void *right) {
+    const Length *one = left, *two = right;
+    return one->tokens != two->tokens ? (one->tokens < two->tokens) - (one->tokens > two->tokens)
+                                      : (one->number > two->number) - (one->number < two->number);
+}
+
+// Deals sequences, the longest first, out to parts that hold about as much each.
+static void deal(Call *call, Length *lengths, int threads) {
+    const Questions *in = call->in;
+    int32_t total = in->starts[in->sequences];
+    for (int32_t n = 0; n < in->sequences; n++) lengths[n] = (Length){in->starts[n + 1] - in->starts[n], n};
+    qsort(lengths, (size_t)in->sequences, sizeof *lengths, longer);
+    int32_t parts = (total + PART_TOKENS - 1) / PART_TOKENS;
+    parts = (parts + threads - 1) / threads * threads;
+    if (parts > in->sequences) parts = in->sequences;
+    // Threads that take a part each would wait for one that has more than its share.
+    call->shared = threads > 1 && (total <= SHARED_TOKENS || parts < threads ||
+                                   (parts == threads && lengths[0].tokens * 4 > total / threads * 5));
+    if (call->shared) parts = 1;
+    call->num_parts = parts;
+    int32_t *numbers = call->order;
+    for (int32_t part = 0; part < parts; part++) {
+        call->parts[part].numbers = numbers;
+        // There and back: 0 1 2, 2 1 0, 0 1 2.
+        for (int32_t turn = 0;; turn++) {
+            int32_t place = turn * parts + (turn % 2 ? parts - 1 - part : part);
+            if (turn * parts >= in->sequences) break;
+            if (place < in->sequences) *numbers++ = lengths[place].number;
+        }
+        call->parts[part].batch.sequences = (int32_t)(numbers - call->parts[part].numbers);
+    }
+}
+
+static void fill(Call *call, int32_t *ids, int32_t *rows, uint8_t *flags, int32_t *starts) {
+    const Questions *in = call->in;
+    for (int32_t n = 0; n < call->num_parts; n++) {
+        Part *part = &call->parts[n];
+        Batch *batch = &part->batch;
+        part->ids = ids, part->rows = rows, part->flags = flags;
+        batch->starts = starts, batch->asked_starts = starts + batch->sequences + 1;
+        starts += 2 * (batch->sequences + 1);
+        int32_t at = 0;
+        for (int32_t sequence = 0; sequence < batch->sequences; sequence++) {
+            int32_t number = part->numbers[sequence], tokens = in->starts[number + 1] - in->starts[number];
+            batch->starts[sequence] = at;
+            memcpy(ids + at, in->ids + in->starts[number], sizeof *ids * (size_t)tokens);
+            memset(flags + at, THERE, (size_t)tokens);
+            for (int32_t p = in->picked_starts[number]; p < in->picked_starts[number + 1]; p++)
+                flags[at + in->picked[p]] |= WANTED;
+            at += tokens;
+        }
+        batch->starts[batch->sequences] = batch->tokens = at;
+        ids += at, rows += at, flags += at;
+    }
+}
+
+// Lays out the work for as many threads as there are.
+static void prepare(void *given, int threads) {
+    Call *call = given;
+    const Questions *in = call->in;
+    const Policy *policy = call->policy;
+    Model *model = (Model *)call->model;
+    size_t sequences = (size_t)in->sequences, tokens = (size_t)in->starts[sequences];
+    size_t picked = (size_t)in->picked_starts[sequences], classes = (size_t)header_of(call)->classes;
+    size_t alone = policy->by_token ? tokens : 0, answers = policy->by_token ? tokens : picked;
+    size_t ints = sequences + 2 * tokens + 4 * sequences + answers + (policy->by_token ? tokens : sequences);
+    size_t bytes = sequences * (sizeof(Part) + sizeof(Length)) + sizeof(int32_t) * (ints + alone) +
+                   sizeof(float) * alone * (classes + 1) + tokens;
+    char *at = call->memory = calloc(1, bytes + 1);
+    if (!at) {
+        call->failed = 1;
+        return;
+    }
+    call->parts = (Part *)at, at += sequences * sizeof(Part);
+    Length *lengths = (Length *)at;
+    at += sequences * sizeof(Length);
+    int32_t *next = (int32_t *)at;
+    call->order = next, next += sequences;
+    int32_t *ids = next, *rows = ids + tokens, *starts = rows + tokens;
+    next = starts + 4 * sequences;
+    call->before = next, next += answers;
+    call->confirmed = next, next += policy->by_token ? tokens : sequences;
+    call->token_layers = next, next += alone;
+    call->token_logits = (float *)next;
+    call->token_doubts = call->token_logits + alone * classes;
+    memset(call->before, -1, answers * sizeof(int32_t));
+    deal(call, lengths, threads);
+    fill(call, ids, rows, (uint8_t *)(call->token_doubts + alone), starts);
+    call->barrier = (Barrier){.count = threads};
+    int32_t most = 0;
+    for (int32_t n = 0; n < call->num_parts; n++)
+        if (call->parts[n].batch.tokens > most) most = call->parts[n].batch.tokens;
+    for (int n = 0; n < (call->shared ? 1 : threads); n++)
+        if (!room_for(&model->rooms[n], &model->weights, model->kernels, most, call->shared ? threads : 1))
+            call->failed = 1;
+}
+
+static int rises(const int32_t *starts, int32_t count) {
+    if (starts[0]) return 0;
+    for (int32_t n = 0; n < count; n++)
+        if (starts[n + 1] < starts[n]) return 0;
+    return 1;
+}
+
+static const char *wrong_questions(const Header *h, const Questions *in) {
+    if (in->sequences < 0 || !rises(in->starts, in->sequences) || !rises(in->picked_starts, in->sequences))
+        return "sequences do not follow each other";
+    for (int32_t n = 0; n < in->sequences; n++) {
+        int32_t tokens = in->starts[n + 1] - in->starts[n];
+        if (!tokens) return "a sequence without tokens";
+        if (tokens > h->positions) return "a sequence is longer than the model reads";
+        for (int32_t p = in->picked_starts[n]; p < in->picked_starts[n + 1]; p++)
+            if (in->picked[p] < 0 || in->picked[p] >= tokens) return "a place picked lies outside its sequence";
+    }
+    for (int32_t n = 0; n < in->starts[in->sequences]; n++)
+        if (in->ids[n] < 0 || in->ids[n] >= h->vocabulary) return "an id is none of the vocabulary";
+    return NULL;
+}
+
+static const char *wrong_policy(const Header *h, const Policy *policy) {
+    int32_t exit = 0;
+    for (int32_t n = 0; n < policy->exits; n++, exit++) {
+        while (exit < h->exits && h->exit_layers[exit] != policy->layers[n]) exit++;
+        if (exit >= h->exits) return "the policy names a layer without a classifier";
+    }
+    if (policy->exits < 1 || policy->layers[policy->exits - 1] != h->layers) return "the policy's last exit is not last";
+    if (policy->criterion < ENTROPY || policy->criterion > PATIENCE) return "unknown criterion";
+    if (policy->criterion == PATIENCE && policy->patience < 1) return "patience without a number";
+    if (policy->by_token && !h->by_token) return "tokens of a classifier do not leave alone";
+    return NULL;
+}
+
+static void begin_in_process(Model *model) {
+    pthread_mutex_init(&model->turn, NULL);
+    model->process = getpid();
+}
+
+const char *halfling_answer(Model *model, const Policy *policy, const Questions *in, const Answers *out) {
+    const Header *h = model->weights.header;
+    const char *wrong = wrong_policy(h, policy);
+    if (!wrong) wrong = wrong_questions(h, in);
+    if (wrong || !in->sequences) return wrong;
+    // After a fork, whoever held the lock is not here.
+    if (model->process != getpid()) begin_in_process(model);
+    pthread_mutex_lock(&model->turn);
+    Call call = {.model = model, .policy = policy, .in = in, .out = out};
+    pool_run(model->pool, pool_threads(model->pool), prepare, compute, &call);
+    pthread_mutex_unlock(&model->turn);
+    if (policy->by_token && out->token_layers && !call.failed)
+        memcpy(out->token_layers, call.token_layers, sizeof(int32_t) * (size_t)in->starts[in->sequences]);
+    free(call.memory);
+    return call.failed ? "no memory" : NULL;
+}
+
+Model *halfling_open(const char *path, int32_t threads, const char *variant, const char **wrong) {
+    Model *model = calloc(1, sizeof *model);
+    if (!model) return *wrong = "no memory", NULL;
+    model->kernels = halfling_kernels(variant);
+    *wrong = model->kernels ? weights_open(&model->weights, path) : "this processor does not run that variant";
+    if (!*wrong) {
+        model->pool = pool_new(threads);
+        model->rooms = calloc((size_t)(threads > 1 ? threads : 1), sizeof *model->rooms);
+        if (!model->pool || !model->rooms) *wrong = "no memory";
+    }
+    begin_in_process(model);
+    if (*wrong) return halfling_close(model), NULL;
+    return model;
+}
+
+void halfling_close(Model *model) {
+    if (!model) return;
+    for (int n = 0; model->rooms && n < pool_threads(model->pool); n++) room_free(&model->rooms[n]);
+    pool_free(model->pool);
+    free(model->rooms);
+    weights_close(&model->weights);
+    free(model);
+}
+
+void halfling_sizes(const Model *model, Sizes *sizes) {
+    const Header *h = model->weights.header;
+    *sizes = (Sizes){h->by_token, h->layers, h->width, h->heads, h->vocabulary, h->positions, h->classes};
+}
+
+const char *halfling_model_variant(const Model *model) { return model->kernels->name; }
+
+const char *halfling_variant(int32_t number) { return kernels_name(number); }
+
+int32_t halfling_abi(void) { return ABI; }

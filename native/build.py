@@ -1,0 +1,109 @@
+"""Builds the library by the compiler of the package `ziglang`: nothing of the system is needed.
+
+python native/build.py [target]      for instance aarch64-linux-gnu.2.17; this machine's when absent
+"""
+
+import importlib.util
+import os
+import platform
+import subprocess
+import sys
+import sysconfig
+import tempfile
+from pathlib import Path
+
+HERE = Path(__file__).parent
+LIBRARY = HERE.parent / "src" / "halfling" / "engine" / "backends" / "libhalfling.so.1"
+
+_COMMON = ("variants.c", "folder.c", "pool.c", "encoder.c", "exits.c", "answer.c")
+_VARIANTS = {
+    "x86_64": {
+        "halfling_avx512": "x86_64_v4+avx512vnni",
+        "halfling_avxvnni": "x86_64_v3+avxvnni",
+        "halfling_avx2": "x86_64_v3",
+        "halfling_plain": "x86_64",
+    },
+    "aarch64": {"halfling_dot": "generic+dotprod", "halfling_plain": "generic"},
+}
+"""Processor -> table of kernels -> what it is compiled for. `variants.c` knows the same tables."""
+
+_FLAGS = (
+    "-std=gnu11",
+    "-O3",
+    "-g0",
+    "-fPIC",
+    "-fvisibility=hidden",
+    "-Wall",
+    "-Wextra",
+    "-Werror",
+    # Products are fused where the source says so, and nowhere else: every variant rounds alike.
+    "-ffp-contract=off",
+    "-fno-sanitize=all",
+    "-mprefer-vector-width=512",
+)
+
+
+def this_target() -> str:
+    """Return the target of this machine; on Linux a C library of 2014 is enough."""
+    machine = {"AMD64": "x86_64", "arm64": "aarch64"}.get(platform.machine(), platform.machine())
+    if sys.platform == "darwin":
+        return f"{machine}-macos.11.0"
+    libc = "musl" if "musl" in (sysconfig.get_config_var("HOST_GNU_TYPE") or "") else "gnu.2.17"
+    return f"{machine}-linux-{libc}"
+
+
+def platform_tag(target: str) -> str:
+    """Return the tag of a wheel that holds the library for a target."""
+    machine, system = target.split("-", 1)
+    if system.startswith("macos"):
+        return f"macosx_11_0_{'arm64' if machine == 'aarch64' else machine}"
+    return f"{'musllinux_1_1' if 'musl' in system else 'manylinux_2_17'}_{machine}"
+
+
+def is_stale(library: Path = LIBRARY) -> bool:
+    """Return whether a source is newer than the library."""
+    sources = [*HERE.glob("*.[ch]"), Path(__file__)]
+    return not library.exists() or library.stat().st_mtime < max(source.stat().st_mtime for source in sources)
+
+
+def build(library: Path = LIBRARY, target: str | None = None, flags: tuple[str, ...] = ()) -> None:
+    """Compile the library for a target.
+
+    Raises:
+        RuntimeError: The compiler is missing, or refuses.
+    """
+    if importlib.util.find_spec("ziglang") is None:
+        raise RuntimeError("the compiler is missing: pip install ziglang")
+    target = target or this_target()
+    with tempfile.TemporaryDirectory() as scratch:
+        objects = []
+
+        def compiled(source: str, name: str, *more: str) -> None:
+            objects.append(str(Path(scratch, f"{name}.o")))
+            _compiler(scratch, "-target", target, *_FLAGS, *flags, *more, "-c", str(HERE / source), "-o", objects[-1])
+
+        for source in _COMMON:
+            compiled(source, source)
+        machine = target.split("-")[0]
+        for table, processor in _VARIANTS.get(machine, {"halfling_plain": "baseline"}).items():
+            compiled("kernels.c", table, f"-mcpu={processor}", f"-DTABLE={table}")
+        made = Path(scratch, library.name)
+        _compiler(scratch, "-target", target, "-shared", *flags, *objects, "-lm", "-lpthread", "-o", str(made))
+        # Whole or absent, for those who load it meanwhile.
+        partial = library.with_name(f"{library.name}.{os.getpid()}")
+        partial.write_bytes(made.read_bytes())
+        partial.replace(library)
+
+
+def _compiler(scratch: str, *arguments: str) -> None:
+    # What the compiler keeps for next time would lie about in folders that are not ours.
+    places = {"ZIG_LOCAL_CACHE_DIR": scratch}
+    done = subprocess.run(
+        [sys.executable, "-m", "ziglang", "cc", *arguments], env=os.environ | places, capture_output=True, text=True
+    )
+    if done.returncode:
+        raise RuntimeError(f"ziglang: {(done.stderr or done.stdout).strip()}")
+
+
+if __name__ == "__main__":
+    build(target=sys.argv[1] if sys.argv[1:] else None)

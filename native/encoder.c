@@ -1,0 +1,252 @@
+#include "encoder.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+enum { LINE = 64 };
+
+// Columns in memory of queries, and of keys and values. A line more than there are: of rows that lie a power of two
+// apart the first-level cache holds few.
+static int32_t query_columns(const Header *h) { return head_columns(h) + LANES; }
+static int32_t key_columns(const Header *h) { return 2 * head_columns(h) + LANES; }
+
+// Returns where the next array of `bytes` lies, and counts it; with `memory` NULL it counts only.
+static void *take(char *memory, size_t *used, size_t bytes) {
+    char *found = memory ? memory + *used : NULL;
+    *used += (bytes + LINE - 1) / LINE * LINE;
+    return found;
+}
+
+static Quantised take_quantised(char *memory, size_t *used, size_t rows, int32_t columns, int32_t group,
+                                int32_t value_bytes) {
+    Quantised found = {NULL, NULL, columns, group, columns / group};
+    found.values = take(memory, used, rows * (size_t)columns * (size_t)value_bytes);
+    found.scales = take(memory, used, sizeof(float) * rows * (size_t)found.groups);
+    return found;
+}
+
+static size_t lay_out(Room *room, char *memory, const Header *h, int32_t value_bytes) {
+    size_t rows = (size_t)room->tokens, used = 0;
+    int32_t threads = room->threads;
+    size_t states = sizeof(float) * rows * (size_t)state_columns(h);
+    // Several threads compute the inner layer whole before it is narrowed, one thread group by group.
+    int32_t inner = threads > 1 ? h->inner : h->inner_group, context = h->heads * h->depth;
+    room->states = take(memory, &used, states);
+    room->input = take_quantised(memory, &used, rows, h->width, h->group, value_bytes);
+    room->asking = take(memory, &used, states);
+    room->asked_input = take_quantised(memory, &used, rows, h->width, h->group, value_bytes);
+    room->queries = take(memory, &used, sizeof(float) * rows * (size_t)query_columns(h));
+    room->keys_values = take(memory, &used, sizeof(float) * rows * (size_t)key_columns(h));
+    room->context = take(memory, &used, sizeof(float) * rows * (size_t)context);
+    room->quantised_context = take_quantised(memory, &used, rows, context, context, value_bytes);
+    room->added = take(memory, &used, states);
+    room->inner = take(memory, &used, sizeof(float) * rows * (size_t)inner);
+    room->quantised_inner = take_quantised(memory, &used, rows, inner, h->inner_group, value_bytes);
+    room->attention = take(memory, &used, sizeof(float *) * (size_t)threads);
+    for (int32_t n = 0; n < threads; n++) {
+        float *own = take(memory, &used, sizeof(float) * attend_room(h->positions, h->depth));
+        if (memory) room->attention[n] = own;
+    }
+    return used;
+}
+
+int room_for(Room *room, const Weights *weights, const Kernels *kernels, int32_t tokens, int32_t threads) {
+    if (room->memory && room->tokens >= tokens && room->threads >= threads) return 1;
+    Room wanted = {.tokens = (tokens + 63) / 64 * 64, .threads = threads};
+    size_t bytes = lay_out(&wanted, NULL, weights->header, kernels->value_bytes);
+    room_free(room);
+    wanted.memory = aligned_alloc(LINE, bytes);
+    if (!wanted.memory) return 0;
+    lay_out(&wanted, wanted.memory, weights->header, kernels->value_bytes);
+    *room = wanted;
+    return 1;
+}
+
+void room_free(Room *room) {
+    free(room->memory);
+    *room = (Room){0};
+}
+
+typedef struct {
+    int32_t first, last;
+} Range;
+
+// This member's part of `total` things.
+static Range share(Member member, int32_t total) {
+    return (Range){(int32_t)((int64_t)total * member.index / member.count),
+                   (int32_t)((int64_t)total * (member.index + 1) / member.count)};
+}
+
+static Range overlap(Range one, int32_t first, int32_t last) {
+    Range found = {one.first > first ? one.first : first, one.last < last ? one.last : last};
+    if (found.last < found.first) found.last = found.first;
+    return (Range){found.first - first, found.last - first};
+}
+
+// The rows from `first` on.
+static Quantised rows_of(const Quantised *whole, int32_t first, int32_t value_bytes) {
+    Quantised found = *whole;
+    found.values = (char *)whole->values + (size_t)first * (size_t)whole->ld * (size_t)value_bytes;
+    found.scales += (size_t)first * (size_t)whole->groups;
+    return found;
+}
+
+// Columns of a product, counted in panels, of all groups.
+static void multiply(const Kernels *kernels, const Linear *matrix, Range panels, int32_t rows, const Quantised *in,
+                     float *out, int32_t ld) {
+    if (panels.first == panels.last) return;
+    Linear part = part_of(matrix, panels.first, panels.last);
+    kernels->product(&part, rows, in, 0, matrix->groups, out + panels.first * PANEL, ld);
+}
+
+// What a step of a layer needs.
+typedef struct {
+    const Weights *weights;
+    const Kernels *kernels;
+    Member member;
+    const Batch *batch;
+    Room *room;
+    const Layer *layer;
+    float *states;    // that the layer changes
+    Quantised input;  // the same in 8 bits
+    int32_t asked, ld;
+} Step;
+
+static void norm_and_quantise(const Step *step, const float *norm, const float *added, Range rows) {
+    const Header *h = step->weights->header;
+    float *states = step->states + (size_t)rows.first * step->ld;
+    Quantised out = rows_of(&step->input, rows.first, step->kernels->value_bytes);
+    if (added) added += (size_t)rows.first * step->ld;
+    step->kernels->norm(states, added, step->ld, rows.last - rows.first, h->width, norm, h->epsilon);
+    step->kernels->quantise(states, step->ld, rows.last - rows.first, norm + 2 * h->width, &out);
+}
+
+// Copies asked rows between the batch's states and an array of their own.
+static void copy_asked(const Step *step, Range rows, int back) {
+    Room *room = step->room;
+    size_t state = sizeof(float) * (size_t)step->ld, values = (size_t)room->input.ld * (size_t)step->kernels->value_bytes,
+           scales = sizeof(float) * (size_t)room->input.groups;
+    for (int32_t row = rows.first; row < rows.last; row++) {
+        size_t there = (size_t)step->batch->rows[row], here = (size_t)row;
+        void *whole[] = {(char *)room->states + there * state, (char *)room->input.values + there * values,
+                         (char *)room->input.scales + there * scales};
+        void *own[] = {(char *)room->asking + here * state, (char *)room->asked_input.values + here * values,
+                       (char *)room->asked_input.scales + here * scales};
+        size_t bytes[] = {state, values, scales};
+        for (int n = 0; n < 3; n++) memcpy(back ? whole[n] : own[n], back ? own[n] : whole[n], bytes[n]);
+    }
+}
+
+static void project(const Step *step) {
+    const Header *h = step->weights->header;
+    int32_t panels = head_columns(h) / PANEL;
+    const Linear *matrix = &step->layer->projections;
+    Range own = share(step->member, 3 * panels);
+    Linear queries = part_of(matrix, 0, panels), others = part_of(matrix, panels, 3 * panels);
+    multiply(step->kernels, &queries, overlap(own, 0, panels), step->asked, &step->input, step->room->queries,
+             query_columns(h));
+    multiply(step->kernels, &others, overlap(own, panels, 3 * panels), step->batch->tokens, &step->room->input,
+             step->room->keys_values, key_columns(h));
+}
+
+static void attend(const Step *step) {
+    const Header *h = step->weights->header;
+    const Batch *batch = step->batch;
+    int32_t depth = h->depth, context = h->heads * depth, ld_queries = query_columns(h), ld = key_columns(h);
+    Range own = share(step->member, batch->sequences * h->heads);
+    for (int32_t unit = own.first; unit < own.last; unit++) {
+        int32_t sequence = unit / h->heads, column = unit % h->heads * depth;
+        int32_t first = batch->starts[sequence], tokens = batch->starts[sequence + 1] - first;
+        int32_t asks = batch->asked_starts[sequence], asked = batch->asked_starts[sequence + 1] - asks;
+        const float *keys = step->room->keys_values + (size_t)first * ld + column;
+        step->kernels->attend(step->room->queries + (size_t)asks * ld_queries + column, ld_queries, asked, keys,
+                              keys + head_columns(h), ld, tokens, depth,
+                              step->room->context + (size_t)asks * context + column, context,
+                              step->room->attention[step->member.index]);
+    }
+}
+
+// The inner layer of one thread: a group of its channels at a time, so that these stay in the caches.
+static void feed_forward_alone(const Step *step) {
+    const Layer *layer = step->layer;
+    int32_t columns = step->weights->header->inner_group;
+    Room *room = step->room;
+    Quantised inner = room->quantised_inner;
+    inner.ld = columns;
+    inner.groups = 1;
+    for (int32_t group = 0; group < layer->down.groups; group++) {
+        Linear up = part_of(&layer->up, group * columns / PANEL, (group + 1) * columns / PANEL);
+        step->kernels->product(&up, step->asked, &step->input, 0, up.groups, room->inner, columns);
+        step->kernels->gelu(room->inner, columns, step->asked, columns);
+        step->kernels->quantise(room->inner, columns, step->asked, NULL, &inner);
+        step->kernels->product(&layer->down, step->asked, &inner, group, group + 1, room->added, step->ld);
+    }
+}
+
+static void feed_forward_together(const Step *step) {
+    const Layer *layer = step->layer;
+    const Kernels *kernels = step->kernels;
+    int32_t columns = layer->up.outputs;
+    Room *room = step->room;
+    Range panels = share(step->member, columns / PANEL), rows = share(step->member, step->asked);
+    multiply(kernels, &layer->up, panels, step->asked, &step->input, room->inner, columns);
+    kernels->gelu(room->inner + panels.first * PANEL, columns, step->asked, (panels.last - panels.first) * PANEL);
+    barrier_wait(step->member.barrier);
+    Quantised own = rows_of(&room->quantised_inner, rows.first, kernels->value_bytes);
+    kernels->quantise(room->inner + (size_t)rows.first * columns, columns, rows.last - rows.first, NULL, &own);
+    barrier_wait(step->member.barrier);
+    multiply(kernels, &layer->down, share(step->member, step->ld / PANEL), step->asked, &room->quantised_inner,
+             room->added, step->ld);
+    barrier_wait(step->member.barrier);
+}
+
+void compute_layer(const Weights *weights, const Kernels *kernels, Member member, const Batch *batch, Room *room,
+                   int32_t number) {
+    const Layer *layer = &weights->layers[number];
+    Step step = {weights,      kernels,     member,        batch,                      room, layer,
+                 room->states, room->input, batch->tokens, state_columns(weights->header)};
+    Range rows = share(member, batch->rows ? batch->asked : batch->tokens);
+    if (batch->rows) {
+        step.states = room->asking;
+        step.input = room->asked_input;
+        step.asked = batch->asked;
+        copy_asked(&step, rows, 0);
+        barrier_wait(member.barrier);
+    }
+    project(&step);
+    barrier_wait(member.barrier);
+    attend(&step);
+    barrier_wait(member.barrier);
+    Quantised context = rows_of(&room->quantised_context, rows.first, kernels->value_bytes);
+    int32_t columns = room->quantised_context.ld;
+    kernels->quantise(room->context + (size_t)rows.first * columns, columns, rows.last - rows.first, NULL, &context);
+    barrier_wait(member.barrier);
+    multiply(kernels, &layer->attended, share(member, step.ld / PANEL), step.asked, &room->quantised_context,
+             room->added, step.ld);
+    barrier_wait(member.barrier);
+    norm_and_quantise(&step, layer->attention_norm, room->added, rows);
+    barrier_wait(member.barrier);
+    member.count > 1 ? feed_forward_together(&step) : feed_forward_alone(&step);
+    norm_and_quantise(&step, layer->output_norm, room->added, rows);
+    if (batch->rows) copy_asked(&step, rows, 1);
+    barrier_wait(member.barrier);
+}
+
+void embed(const Weights *weights, const Kernels *kernels, Member member, const Batch *batch, Room *room,
+           const int32_t *ids) {
+    const Header *h = weights->header;
+    Step step = {.weights = weights, .kernels = kernels, .member = member, .batch = batch, .room = room,
+                 .states = room->states, .input = room->input, .ld = state_columns(h)};
+    Range rows = share(member, batch->tokens);
+    for (int32_t sequence = 0; sequence < batch->sequences; sequence++) {
+        Range own = overlap(rows, batch->starts[sequence], batch->starts[sequence + 1]);
+        for (int32_t place = own.first; place < own.last; place++) {
+            int32_t row = batch->starts[sequence] + place, id = ids[row];
+            kernels->embed(weights->words + (size_t)id * h->width, weights->word_scales[id],
+                           weights->places + (size_t)place * h->width, h->width,
+                           room->states + (size_t)row * step.ld);
+        }
+    }
+    norm_and_quantise(&step, weights->norm, NULL, rows);
+    barrier_wait(member.barrier);
+}

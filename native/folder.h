@@ -1,0 +1,66 @@
+// The weights file: mapped, read-only, shared between processes.
+#ifndef HALFLING_FOLDER_H
+#define HALFLING_FOLDER_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "kernels.h"
+
+enum { MOST_LAYERS = 256, MOST_CLASSES = 65536 };
+
+// The file begins with this; sections follow in the order of `weights_open`. Little-endian.
+typedef struct {
+    char magic[8];  // "HALFLING"
+    uint32_t version, checksum;  // CRC-32 of the header and the table of sections while this field is 0
+    uint64_t bytes;              // of the whole file
+    int32_t sections;
+    int32_t by_token;      // whether every token has an answer (a tagger), or the first of a text
+    int32_t layers, width, heads, depth;  // depth of a head, filled up to LANES
+    int32_t inner, group, inner_group;    // inner width, filled up; inputs that share a scale
+    int32_t vocabulary, positions, classes;
+    int32_t exits;         // layers that have a classifier, the last included
+    int32_t pooled;        // whether classifiers begin with a dense layer and tanh
+    float epsilon;
+    int32_t exit_layers[MOST_LAYERS];  // 1-based, ascending; 0 where there are no more
+} Header;
+
+_Static_assert(sizeof(Header) == 1112, "the file's header has no other length");
+
+typedef struct {
+    uint64_t offset, bytes;
+} Section;
+
+typedef struct {
+    Linear projections, attended, up, down;
+    const float *attention_norm, *output_norm;  // [3][width]: factors, shifts, factors before quantising
+} Layer;
+
+typedef struct {
+    Linear dense;          // where classifiers are pooled
+    const float *weights;  // [classes][width]
+    const float *bias;     // [classes]
+} Head;
+
+typedef struct {
+    const Header *header;
+    const int8_t *words;  // [vocabulary][width]
+    const float *word_scales, *places, *norm;
+    Layer *layers;
+    Head *heads;  // one for each of exit_layers
+    void *mapping;
+    size_t mapped;
+} Weights;
+
+// Maps a file and checks every size and offset. Returns NULL, or what is wrong with it.
+const char *weights_open(Weights *weights, const char *path);
+void weights_close(Weights *weights);
+
+// Columns that a state takes in memory.
+static inline int32_t state_columns(const Header *header) { return (header->width + PANEL - 1) / PANEL * PANEL; }
+// Columns of queries, keys or values.
+static inline int32_t head_columns(const Header *header) {
+    return (header->heads * header->depth + PANEL - 1) / PANEL * PANEL;
+}
+
+#endif

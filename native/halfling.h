@@ -1,0 +1,48 @@
+// The library's border: what Python calls. Little of it changes from version to version, all of it with `halfling_abi`.
+#ifndef HALFLING_H
+#define HALFLING_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "exits.h"
+
+#define API __attribute__((visibility("default")))
+
+enum { ABI = 1 };
+
+typedef struct Model Model;
+
+// Sequences of token ids, one after the other.
+typedef struct {
+    int32_t sequences;
+    const int32_t *ids, *starts;             // [starts[sequences]], [sequences + 1]
+    const int32_t *picked, *picked_starts;   // places whose answers are wanted, counted within each sequence
+    const int32_t *leave_after;              // NULL, or for each the layer after which it leaves, whatever it says
+} Questions;
+
+typedef struct {
+    float *logits;         // [picked][classes], at the exit taken
+    int32_t *exit_layers;  // [sequences]: where tokens exit alone the deepest of them
+    float *uncertainties;  // [sequences]
+    int32_t *token_layers;  // [tokens], or NULL: the layer after which each exited
+} Answers;
+
+// Sizes of an opened file, for whoever compares them with what else is known.
+typedef struct {
+    int32_t by_token, layers, width, heads, vocabulary, positions, classes;
+} Sizes;
+
+API int32_t halfling_abi(void);
+// The name of a variant of the kernels that runs here, by number, the fastest first; NULL after the last.
+API const char *halfling_variant(int32_t number);
+// Returns a model, or NULL with the reason in `*wrong`. `variant` may be NULL: the fastest.
+API Model *halfling_open(const char *path, int32_t threads, const char *variant, const char **wrong);
+API void halfling_close(Model *model);
+API void halfling_sizes(const Model *model, Sizes *sizes);
+API const char *halfling_model_variant(const Model *model);
+// Answers all questions. Returns NULL, or what is wrong with them. Threads that call it take turns.
+API const char *halfling_answer(Model *model, const Policy *policy, const Questions *questions,
+                                const Answers *answers);
+
+#endif

@@ -1,0 +1,238 @@
+// One variant's kernels. This file is compiled once for each, with TABLE as the name of its table.
+#include "kernels.h"
+
+#include <math.h>
+
+#include "tiles.h"
+#include "vectors.h"
+
+// Scales, adds up and stores the integer sums of one tile.
+INLINE void finish(const Linear *matrix, int panel, int group, const int32_t *sums, const int rows,
+                   const float *scales, int ld_scales, float *out, int ld) {
+    const int32_t *offsets = matrix->offsets + (size_t)group * matrix->stride + panel * PANEL;
+    int begins = group == 0, ends = group == matrix->groups - 1;
+    for (int c = 0; c < PANEL; c += LANES) {
+        Ints offset = {};
+        if (OFFSET) memcpy(&offset, offsets + c, sizeof offset);
+        Floats factor = load(matrix->scales + panel * PANEL + c), bias = load(matrix->bias + panel * PANEL + c);
+        for (int row = 0; row < rows; row++) {
+            Ints sum;
+            memcpy(&sum, sums + row * PANEL + c, sizeof sum);
+            Floats total = __builtin_convertvector(sum + offset, Floats), scale = all(scales[row * ld_scales]);
+            total = begins ? total * scale : FMA(total, scale, load(out + row * ld + c));
+            store(out + row * ld + c, ends ? FMA(total, factor, bias) : total);
+        }
+    }
+}
+
+static void product(const Linear *matrix, int32_t rows, const Quantised *in, int32_t first, int32_t last, float *out,
+                    int32_t ld) {
+    int32_t sums[TILE_ROWS * PANEL];
+    int inputs = matrix->group;
+    for (int panel = 0; panel < matrix->outputs / PANEL; panel++)
+        for (int group = first; group < last; group++) {
+            const int8_t *weights = matrix->weights + ((size_t)panel * matrix->inputs + (size_t)group * inputs) * PANEL;
+            const Value *values = (const Value *)in->values + (size_t)(group - first) * inputs;
+            for (int row = 0; row < rows; row += TILE_ROWS) {
+                const Value *at = values + (size_t)row * in->ld;
+                const float *scales = in->scales + row * in->groups + group - first;
+                float *to = out + (size_t)row * ld + panel * PANEL;
+#define ROWS(n)                                                               \
+    tile(weights, at, in->ld, inputs, n, sums);                               \
+    finish(matrix, panel, group, sums, n, scales, in->groups, to, ld);        \
+    break
+                switch (rows - row) {
+                    case 1: ROWS(1);
+                    case 2: ROWS(2);
+                    case 3: ROWS(3);
+                    case 4: ROWS(4);
+                    case 5: ROWS(5);
+                    default: ROWS(6);
+                }
+#undef ROWS
+            }
+        }
+}
+
+INLINE Floats evened(const float *in, const float *factors) { return factors ? load(in) * load(factors) : load(in); }
+
+static void quantise(const float *in, int32_t ld, int32_t rows, const float *factors, const Quantised *out) {
+    for (int row = 0; row < rows; row++)
+        for (int group = 0; group < out->groups; group++) {
+            const float *from = in + (size_t)row * ld + group * out->group;
+            Value *to = (Value *)out->values + (size_t)row * out->ld + group * out->group;
+            const float *even = factors ? factors + group * out->group : NULL;
+            Floats most = {};
+            for (int c = 0; c < out->group; c += LANES)
+                most = largest(most, magnitude(evened(from + c, even ? even + c : NULL)));
+            float top = largest_of(most);
+            out->scales[row * out->groups + group] = top * (1 / 127.0f);
+            Floats factor = all(top > 1e-30f ? 127.0f / top : 0.0f);
+            for (int c = 0; c < out->group; c += LANES) {
+                Ints whole = (Ints)FMA(evened(from + c, even ? even + c : NULL), factor, all(ROUNDING));
+                if (sizeof(Value) == 1) {
+                    Bytes bytes = __builtin_convertvector(whole, Bytes) ^ (int8_t)(OFFSET ? -128 : 0);
+                    memcpy(to + c, &bytes, sizeof bytes);
+                } else {
+                    Words words = __builtin_convertvector(whole, Words);
+                    memcpy(to + c, &words, sizeof words);
+                }
+            }
+        }
+}
+
+// x times the normal distribution's probability of values below x: one half plus a polynomial in x squared, odd in x,
+// held to the probability at 5.25 beyond; within 1.5e-6 of the exact value.
+INLINE Floats gelu_of(Floats x) {
+    const float edge = 5.25f;
+    Floats held = smallest(largest(x, all(-edge)), all(edge));
+    Floats t = FMA(held * (2 / (edge * edge)), held, all(-1.0f));
+    Floats sum = all(0.000979945296421647f);
+    sum = FMA(sum, t, all(-0.002821704838424921f));
+    sum = FMA(sum, t, all(0.003095216117799282f));
+    sum = FMA(sum, t, all(-0.0036222264170646667f));
+    sum = FMA(sum, t, all(0.007904110476374626f));
+    sum = FMA(sum, t, all(-0.013653267174959183f));
+    sum = FMA(sum, t, all(0.018829312175512314f));
+    sum = FMA(sum, t, all(-0.024842578917741776f));
+    sum = FMA(sum, t, all(0.031967971473932266f));
+    sum = FMA(sum, t, all(-0.039782095700502396f));
+    sum = FMA(sum, t, all(0.04965047538280487f));
+    sum = FMA(sum, t, all(-0.06712634116411209f));
+    sum = FMA(sum, t, all(0.1346592903137207f));
+    return x * FMA(sum, held, all(0.5f));
+}
+
+static void gelu(float *values, int32_t ld, int32_t rows, int32_t columns) {
+    for (int row = 0; row < rows; row++)
+        for (int c = 0; c < columns; c += LANES) {
+            float *at = values + (size_t)row * ld + c;
+            store(at, gelu_of(load(at)));
+        }
+}
+
+static void norm(float *states, const float *added, int32_t ld, int32_t rows, int32_t width, const float *norm,
+                 float epsilon) {
+    for (int row = 0; row < rows; row++) {
+        float *state = states + (size_t)row * ld;
+        Floats sum = {};
+        for (int c = 0; c < width; c += LANES) {
+            Floats value = load(state + c);
+            if (added) store(state + c, value += load(added + (size_t)row * ld + c));
+            sum += value;
+        }
+        float mean = sum_of(sum) / (float)width;
+        Floats squares = {};
+        for (int c = 0; c < width; c += LANES) {
+            Floats off = load(state + c) - mean;
+            squares = FMA(off, off, squares);
+        }
+        float factor = 1 / sqrtf(sum_of(squares) / (float)width + epsilon);
+        for (int c = 0; c < width; c += LANES)
+            store(state + c, FMA((load(state + c) - mean) * factor, load(norm + c), load(norm + width + c)));
+    }
+}
+
+static void embed(const int8_t *word, float scale, const float *position, int32_t width, float *out) {
+    for (int c = 0; c < width; c += LANES) {
+        Bytes bytes;
+        memcpy(&bytes, word + c, sizeof bytes);
+        store(out + c, FMA(__builtin_convertvector(bytes, Floats), all(scale), load(position + c)));
+    }
+}
+
+// Scores of some queries with all keys, which lie transposed: [depth][padded].
+INLINE void score(const float *queries, int ld, const float *keys, int padded, int depth, const int rows,
+                  float *scores) {
+    for (int token = 0; token < padded; token += LANES) {
+        Floats sum[TILE_ROWS];
+        UNROLL for (int row = 0; row < rows; row++) sum[row] = (Floats){};
+        for (int d = 0; d < depth; d++) {
+            Floats key = load(keys + (size_t)d * padded + token);
+            UNROLL for (int row = 0; row < rows; row++) sum[row] = FMA(key, all(queries[row * ld + d]), sum[row]);
+        }
+        UNROLL for (int row = 0; row < rows; row++) store(scores + row * padded + token, sum[row]);
+    }
+}
+
+// Turns scores into powers of e, less the largest, and returns one over their sum.
+INLINE float soften(float *scores, int tokens, int padded) {
+    const Ints lane = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+    int last = padded - LANES;
+    Ints there = lane < tokens - last;
+    store(scores + last, there ? load(scores + last) : all(-INFINITY));
+    Floats most = load(scores), sum = {};
+    for (int token = LANES; token < padded; token += LANES) most = largest(most, load(scores + token));
+    float top = largest_of(most);
+    for (int token = 0; token < padded; token += LANES) {
+        Floats power = exponential(load(scores + token) - top);
+        if (token == last) power = there ? power : all(0);
+        store(scores + token, power);
+        sum += power;
+    }
+    return 1 / sum_of(sum);
+}
+
+INLINE void mix(const float *shares, int padded, const float *values, int ld, int tokens, int depth, const int rows,
+                const float *factors, float *out, int ld_out) {
+    for (int d = 0; d < depth; d += LANES) {
+        Floats sum[TILE_ROWS];
+        UNROLL for (int row = 0; row < rows; row++) sum[row] = (Floats){};
+        for (int token = 0; token < tokens; token++) {
+            Floats value = load(values + (size_t)token * ld + d);
+            UNROLL for (int row = 0; row < rows; row++)
+                sum[row] = FMA(value, all(shares[row * padded + token]), sum[row]);
+        }
+        UNROLL for (int row = 0; row < rows; row++) store(out + (size_t)row * ld_out + d, sum[row] * factors[row]);
+    }
+}
+
+static void attend(const float *queries, int32_t ld_queries, int32_t asked, const float *keys, const float *values,
+                   int32_t ld, int32_t tokens, int32_t depth, float *out, int32_t ld_out, float *room) {
+    int padded = (tokens + LANES - 1) / LANES * LANES;
+    float *turned = room, *scores = room + (size_t)depth * padded;
+    for (int token = 0; token < padded; token += LANES)
+        for (int d = 0; d < depth; d += LANES) {
+            Floats rows[LANES];
+            UNROLL for (int n = 0; n < LANES; n++)
+                rows[n] = token + n < tokens ? load(keys + (size_t)(token + n) * ld + d) : all(0);
+            transpose(rows);
+            UNROLL for (int n = 0; n < LANES; n++) store(turned + (size_t)(d + n) * padded + token, rows[n]);
+        }
+    for (int row = 0; row < asked; row += TILE_ROWS) {
+        const float *query = queries + (size_t)row * ld_queries;
+        float *to = out + (size_t)row * ld_out, factors[TILE_ROWS];
+#define ROWS(n)                                                                             \
+    score(query, ld_queries, turned, padded, depth, n, scores);                             \
+    for (int one = 0; one < n; one++) factors[one] = soften(scores + one * padded, tokens, padded); \
+    mix(scores, padded, values, ld, tokens, depth, n, factors, to, ld_out);                 \
+    break
+        switch (asked - row) {
+            case 1: ROWS(1);
+            case 2: ROWS(2);
+            case 3: ROWS(3);
+            case 4: ROWS(4);
+            case 5: ROWS(5);
+            default: ROWS(6);
+        }
+#undef ROWS
+    }
+}
+
+static void logits(const float *state, int32_t width, const float *weights, const float *bias, int32_t classes,
+                   float *out) {
+    for (int class = 0; class < classes; class++) {
+        Floats sum = {};
+        for (int c = 0; c < width; c += LANES) sum = FMA(load(state + c), load(weights + (size_t)class * width + c), sum);
+        out[class] = sum_of(sum) + bias[class];
+    }
+}
+
+static void hyperbolic_tangent(float *values, int32_t count) {
+    for (int c = 0; c < count; c += LANES)
+        store(values + c, 1.0f - 2.0f / (exponential(2.0f * load(values + c)) + 1.0f));
+}
+
+const Kernels TABLE = {
+    VARIANT_NAME, sizeof(Value), product, quantise, gelu, norm, embed, attend, logits, hyperbolic_tangent,
+};

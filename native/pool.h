@@ -1,0 +1,29 @@
+// Threads that compute together: they spin briefly, then sleep.
+#ifndef HALFLING_POOL_H
+#define HALFLING_POOL_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <sys/types.h>
+
+typedef void (*Work)(void *given, int index);
+
+typedef struct Pool Pool;
+
+// `threads` counts the caller's. Threads begin with the first work. NULL without memory.
+Pool *pool_new(int threads);
+void pool_free(Pool *pool);
+// Runs work(given, 0 .. count - 1), each in a thread, and returns how many there were: `most`, or fewer where the
+// system gives no more threads. `prepare(given, count)` runs before them. The caller must be alone.
+void pool_run(Pool *pool, int most, void (*prepare)(void *given, int count), Work work, void *given);
+int pool_threads(const Pool *pool);
+
+// Where `count` threads wait for each other.
+typedef struct {
+    atomic_int waiting, round;
+    int count;
+} Barrier;
+
+void barrier_wait(Barrier *barrier);
+
+#endif

@@ -1,0 +1,213 @@
+"""The native engine: the whole loop in C, loaded through ctypes; see `native/README.md`."""
+
+import ctypes
+import fcntl
+import importlib.util
+import os
+from collections.abc import Sequence
+from ctypes import POINTER, Structure, c_char_p, c_int32, c_void_p
+from functools import cache
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from halfling.engine.exported import Exported
+from halfling.engine.loop import Answer
+from halfling.errors import HalflingError
+from halfling.exits.policy import ExitPolicy
+from halfling.tasks.encode import Encoded
+
+WEIGHTS = "native.weights"
+"""The file of an exported model that the library maps."""
+VARIANT = "HALFLING_NATIVE_VARIANT"
+"""The environment's variable that names another variant of the kernels than the fastest."""
+# No module of Python, which a name that ends in .so would say.
+LIBRARY = Path(__file__).with_name("libhalfling.so.1")
+_ABI = 1
+_CRITERIA = ("entropy", "max_probability", "margin", "patience")
+_POOLING = ("mean", "max")
+
+
+class _Policy(Structure):
+    _fields_ = [
+        ("exits", c_int32),
+        ("layers", c_void_p),
+        ("thresholds", c_void_p),
+        *((name, c_int32) for name in ("criterion", "patience", "by_token", "pooling")),
+    ]
+
+
+class _Questions(Structure):
+    _fields_ = [
+        ("sequences", c_int32),
+        *((name, c_void_p) for name in ("ids", "starts", "picked", "picked_starts", "leave_after")),
+    ]
+
+
+class _Answers(Structure):
+    _fields_ = [(name, c_void_p) for name in ("logits", "exit_layers", "uncertainties", "token_layers")]
+
+
+class _Sizes(Structure):
+    _fields_ = [
+        (name, c_int32) for name in ("by_token", "layers", "width", "heads", "vocabulary", "positions", "classes")
+    ]
+
+
+class NativeLoop:
+    """Answers token ids as `AdaptiveLoop` does. Threads that share one take turns; a forked process may use it too."""
+
+    def __init__(self, folder: Path, exported: Exported, threads: int, variant: str | None = None) -> None:
+        """Map the weights of an exported model.
+
+        Args:
+            folder: The exported model.
+            exported: What it holds; its policy is the one in use.
+            threads: How many compute.
+            variant: Of the kernels (`variants()`); what the environment names, or the fastest, when absent.
+
+        Raises:
+            HalflingError: The file is damaged, or this processor does not run the variant.
+        """
+        self.policy, self.by_token = exported.policy, exported.kind == "token"
+        self._library = library()
+        path, wrong = folder / WEIGHTS, c_char_p()
+        chosen = variant or os.environ.get(VARIANT) or None
+        self._model = self._library.halfling_open(
+            os.fsencode(path), threads, chosen.encode() if chosen else None, ctypes.byref(wrong)
+        )
+        if not self._model:
+            raise HalflingError(f"{path}: {(wrong.value or b'').decode()}: {_remedy(chosen)}")
+        sizes, shape = _Sizes(), exported.shape
+        self._library.halfling_sizes(self._model, ctypes.byref(sizes))
+        found = tuple(getattr(sizes, field[0]) for field in _Sizes._fields_)
+        self.classes = len(exported.labels)
+        told = (shape.num_layers, shape.width, shape.num_heads, shape.vocab_size, shape.max_tokens, self.classes)
+        if found != (self.by_token, *told):
+            raise HalflingError(f"{path}: not the model that the folder speaks of: export the model again")
+        self.variant = self._library.halfling_model_variant(self._model).decode()
+        self.limits = shape.vocab_size, shape.max_tokens
+
+    def __del__(self) -> None:
+        if getattr(self, "_model", None):
+            self._library.halfling_close(self._model)
+
+    def answer(self, sequences: Sequence[Encoded], leave_after: Sequence[int] | None = None) -> list[Answer]:
+        """Return the network's answer to each sequence, in their order; see `AdaptiveLoop.answer`.
+
+        Raises:
+            ValueError: An id is none of the vocabulary, or a sequence is empty or too long.
+        """
+        ids, starts = _laid_out([one.ids for one in sequences])
+        picked, picked_starts = _laid_out([one.picked for one in sequences])
+        imposed = None if leave_after is None else np.asarray(leave_after, np.int32)
+        logits = np.empty((len(picked), self.classes), np.float32)
+        layers, unsure = np.empty(len(sequences), np.int32), np.empty(len(sequences), np.float32)
+        alone = self.policy.granularity == "token"
+        token_layers = np.empty(len(ids) if alone else 0, np.int32)
+        policy, kept = _policy_of(self.policy)
+        wrong = self._library.halfling_answer(
+            self._model,
+            ctypes.byref(policy),
+            ctypes.byref(_Questions(len(sequences), *map(_address, (ids, starts, picked, picked_starts, imposed)))),
+            ctypes.byref(_Answers(*map(_address, (logits, layers, unsure, token_layers)))),
+        )
+        del kept
+        if wrong:
+            vocabulary, longest = self.limits
+            raise ValueError(f"{wrong.decode()} (ids 0 to {vocabulary - 1}, at most {longest} tokens)")
+        return [
+            Answer(
+                logits[picked_starts[n] : picked_starts[n + 1]],
+                int(layers[n]),
+                float(unsure[n]),
+                tuple(token_layers[starts[n] : starts[n + 1]].tolist()) if alone else None,
+            )
+            for n in range(len(sequences))
+        ]
+
+
+def variants() -> list[str]:
+    """Return the names of the variants that this processor runs, the fastest first."""
+    names = iter(library().halfling_variant(number) for number in count())
+    return [name.decode() for name in iter(names.__next__, None)]
+
+
+@cache
+def library() -> Any:
+    """Return the library; from a checkout it is built anew where its sources are newer.
+
+    Raises:
+        HalflingError: It is not there and cannot be built.
+    """
+    _build_where_stale()
+    try:
+        found = ctypes.CDLL(str(LIBRARY))
+    except OSError as error:
+        raise HalflingError(f"{LIBRARY}: cannot be loaded ({error}): install halfling-nlp again") from error
+    if found.halfling_abi() != _ABI:
+        raise HalflingError(f"{LIBRARY}: of another version: install halfling-nlp again")
+    found.halfling_open.argtypes = (c_char_p, c_int32, c_char_p, POINTER(c_char_p))
+    found.halfling_open.restype = c_void_p
+    found.halfling_close.argtypes = (c_void_p,)
+    found.halfling_close.restype = None
+    found.halfling_sizes.argtypes = (c_void_p, POINTER(_Sizes))
+    found.halfling_sizes.restype = None
+    found.halfling_answer.argtypes = (c_void_p, POINTER(_Policy), POINTER(_Questions), POINTER(_Answers))
+    found.halfling_answer.restype = c_char_p
+    found.halfling_model_variant.argtypes = (c_void_p,)
+    found.halfling_model_variant.restype = c_char_p
+    found.halfling_variant.argtypes = (c_int32,)
+    found.halfling_variant.restype = c_char_p
+    return found
+
+
+def _build_where_stale() -> None:
+    script = Path(__file__).parents[4] / "native" / "build.py"
+    if not script.is_file():
+        return  # installed: the library came along
+    spec = importlib.util.spec_from_file_location("halfling_native_build", script)
+    if spec is None or spec.loader is None:
+        return
+    builder = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(builder)
+    if not builder.is_stale(LIBRARY):
+        return
+    with LIBRARY.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # processes that begin together build once
+        if builder.is_stale(LIBRARY):
+            try:
+                builder.build(LIBRARY)
+            except RuntimeError as error:
+                raise HalflingError(f"{script.parent}: the library cannot be built: {error}") from error
+
+
+def _remedy(variant: str | None) -> str:
+    return f"choose from {', '.join(variants())}" if variant and variant not in variants() else "export the model again"
+
+
+def _policy_of(policy: ExitPolicy) -> tuple[_Policy, Any]:
+    """Return a policy as the library reads it, and the arrays that must live as long."""
+    layers, thresholds = np.array(policy.layers, np.int32), np.array(policy.thresholds, np.float32)
+    numbers = (
+        _CRITERIA.index(policy.criterion),
+        policy.patience or 0,
+        policy.granularity == "token",
+        _POOLING.index(policy.token_pooling),
+    )
+    return _Policy(len(layers), _address(layers), _address(thresholds), *numbers), (layers, thresholds)
+
+
+def _laid_out(parts: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """Return arrays one after the other, and where each begins."""
+    starts = np.zeros(len(parts) + 1, np.int32)
+    np.cumsum([len(part) for part in parts], out=starts[1:])
+    flat = np.concatenate(parts) if parts else np.empty(0, np.int32)
+    # What 32 bits do not hold must not become a number that is in the vocabulary.
+    return np.clip(flat, -1, 2**31 - 1).astype(np.int32), starts
+
+
+def _address(array: np.ndarray | None) -> int | None:
+    return None if array is None else array.ctypes.data
