@@ -19,7 +19,7 @@ class SourceSettings(Settings):
         '"head": the first documents of each file, reading stops when the quota is full',
     )
     patience_seconds: float = Field(
-        40.0,
+        30.0,
         ge=0.1,
         le=86_400,
         exclude=True,

@@ -42,7 +42,7 @@ class Download(io.RawIOBase):
     """
 
     def __init__(
-        self, url: str, copy: Path, client: httpx2.Client, *, whole: bool, patience_seconds: float = 40.0
+        self, url: str, copy: Path, client: httpx2.Client, *, whole: bool, patience_seconds: float = 30.0
     ) -> None:
         """Open the copy, or begin one.
 
