@@ -105,7 +105,7 @@ def test_every_stage_that_reads_the_model_refuses_it(plain, write_masked_lm, wri
         ({"vocab_size": 10**12}, f"its {WORDS} is [42, 16], and config.json says vocab_size={10**12}"),
         ({"intermediate_size": 10**9}, "encoder.layer.0.intermediate.dense.weight is [64, 16]"),
         ({"max_position_embeddings": -5}, "max_position_embeddings=-5: a whole number from 1"),
-        ({"model_type": "bert"}, "a bert model: halfling reads XLM-R's architecture"),
+        ({"model_type": "camembert"}, "a camembert model: halfling reads XLM-R's architecture"),
     ],
 )
 def test_a_configuration_that_cannot_be_is_refused_by_the_setting(changes, said, plain):
