@@ -24,7 +24,7 @@ from halfling.files import sha256
 from halfling.models.convert import bert, four_bit
 from halfling.models.convert.package import PREFIX, origin_in, packaged
 from halfling.models.convert.vocabulary import read_vocabulary
-from halfling.models.trusted import require_config, require_finite, require_fit
+from halfling.models.trusted import require_config, require_finite, require_fit, stored_shapes
 
 _HEAD = "lm_head."
 
@@ -127,13 +127,15 @@ def _load(
             name: options.pop(name) for name in ("id2label", "label2id", "num_labels") if name in options
         }
         given = {"config": model_class.config_class(**settings), "state_dict": found.weights}
+        said, shapes = found.config.to_dict(), {name: [*weight.shape] for name, weight in found.weights.items()}
     else:
         try:
             if not (said := PreTrainedConfig.get_config_dict(str(place))[0]):
                 raise OSError("it holds no config.json")
         except Exception as error:
             raise _unreadable(source, "model", error) from error
-        require_config(source, said)
+        shapes = stored_shapes(place)
+    require_config(source, said, shapes)
     before = logging.get_verbosity()
     logging.set_verbosity_error()  # a fresh classifier on a pretrained encoder is the plan, not a warning
     try:

@@ -6,7 +6,7 @@ NaN. A score of such a model is a number too, so what is wrong is said before an
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,12 +30,13 @@ _SPARE_ROWS = 128
 """Embedding tables are rounded up to a multiple of this at most; more rows without a piece are another vocabulary's."""
 
 
-def require_config(source: str | Path, config: Mapping[str, Any]) -> None:
+def require_config(source: str | Path, config: Mapping[str, Any], shapes: Mapping[str, Sequence[int]]) -> None:
     """Refuse a configuration of another architecture, whose numbers are none, or that its own weights contradict.
 
     Args:
-        source: A model's folder; of a hub id the numbers alone are looked at.
-        config: Its `config.json`.
+        source: Where the model is, for the message.
+        config: Its `config.json`, or what that was converted to.
+        shapes: Of its weights, by name.
 
     Raises:
         HalflingError: The line names the setting, and the tensor that contradicts it.
@@ -55,18 +56,17 @@ def require_config(source: str | Path, config: Mapping[str, Any]) -> None:
     for name in ("num_hidden_layers", "num_attention_heads", *dict.fromkeys(sum(_SIDES.values(), ()))):
         if type(said[name]) is not int or said[name] < 1:
             raise HalflingError(f"{source}: config.json says {name}={said[name]!r}: a whole number from 1: {_RESTORE}")
-    stored = _stored_shapes(Path(source))
-    layers = {int(found[1]): name for name in stored if (found := re.search(r"encoder\.layer\.(\d+)\.", name))}
+    layers = {int(found[1]): name for name in shapes if (found := re.search(r"encoder\.layer\.(\d+)\.", name))}
     if layers and max(layers) + 1 != said["num_hidden_layers"]:
         raise HalflingError(
             f"{source}: config.json says num_hidden_layers={said['num_hidden_layers']}, and its weights end with "
             f"{layers[max(layers)]}: {_RESTORE}"
         )
-    for name, shape in stored.items():
+    for name, shape in shapes.items():
         sides = next((sides for end, sides in _SIDES.items() if name.endswith(end)), None)
-        if sides and shape != [said[side] for side in sides]:
+        if sides and [*shape] != [said[side] for side in sides]:
             asked = ", ".join(f"{side}={said[side]}" for side in sides)
-            raise HalflingError(f"{source}: its {name} is {shape}, and config.json says {asked}: {_RESTORE}")
+            raise HalflingError(f"{source}: its {name} is {[*shape]}, and config.json says {asked}: {_RESTORE}")
 
 
 _RESTORE = "restore the folder as it was saved"
@@ -112,7 +112,7 @@ def require_fit(source: str | Path, tokenizer: PreTrainedTokenizerBase, config: 
         raise HalflingError(f"{source}: its tokenizer cuts the beginning of long texts: set truncation_side to right")
 
 
-def _stored_shapes(folder: Path) -> dict[str, list[int]]:
+def stored_shapes(folder: Path) -> dict[str, list[int]]:
     """Return the shapes of all tensors in a folder's safetensors files, by name; none of what cannot be read."""
     shapes: dict[str, list[int]] = {}
     for path in sorted(folder.glob("model*.safetensors")):
