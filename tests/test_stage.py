@@ -377,7 +377,7 @@ def test_a_full_disk_is_said_in_one_line(error, tmp_path, monkeypatch):
         raise error
 
     free = 0 if isinstance(error, RuntimeError) else 10**12
-    monkeypatch.setattr("shutil.disk_usage", lambda _: type("Usage", (), {"free": free}))
+    monkeypatch.setattr("shutil.disk_usage", lambda _: type("Usage", (), {"free": free, "total": 10**12}))
     with pytest.raises(HalflingError, match="one: the disk is full: make room"):
         run_stage(stage(tmp_path / "one", fails))
     assert not (tmp_path / "one").exists()

@@ -1,4 +1,4 @@
-"""halfling: distil XLM-R, let easy inputs leave early, and measure that work saved is time saved."""
+"""halfling: distil XLM-R, let easy inputs exit early, and measure that work saved is time saved."""
 
 import sys
 from importlib import import_module
@@ -7,7 +7,11 @@ from importlib.machinery import ModuleSpec, PathFinder
 from types import ModuleType
 from typing import Any
 
+from halfling import telemetry
+
 __version__ = "0.1.0"
+
+telemetry.turn_off()  # before any library is imported
 
 _AUTO, _MODEL_TYPE = "transformers.models.auto.configuration_auto", "xlm-roberta-early-exit"
 

@@ -1,6 +1,7 @@
 """The one error that users see: a line that says what, where and what to do, and no password."""
 
 import re
+import unicodedata
 
 _ADDRESS = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]+:/+\S+")
 _USER = re.compile(
@@ -23,3 +24,12 @@ class HalflingError(Exception):
 
     def __init__(self, message: str) -> None:
         super().__init__(without_secrets(message))
+
+
+def one_line(text: str) -> str:
+    """Return a text as a terminal can show it in one line: control characters and broken ones are written out."""
+    plain = " ".join(text.split())
+    # Control characters and halves of surrogate pairs; joiners, which letters of some scripts need, stay.
+    return "".join(
+        each.encode("unicode_escape").decode() if unicodedata.category(each) in ("Cc", "Cs") else each for each in plain
+    )

@@ -4,9 +4,13 @@ import contextlib
 import hashlib
 import json
 import os
+import stat
 from collections.abc import Callable, Iterable, Iterator
+from io import BufferedReader
 from pathlib import Path
 from typing import Any
+
+from halfling.errors import HalflingError
 
 MANIFEST = "manifest.json"
 """What makes a folder a stage's; no part of the folder's content, since it holds times."""
@@ -48,6 +52,39 @@ def whole_file(path: Path, *, lasting: bool = True) -> Iterator[Path]:
     except BaseException:
         partial.unlink(missing_ok=True)
         raise
+
+
+def opened(path: Path) -> BufferedReader:
+    """Return a file, opened to be read.
+
+    Raises:
+        HalflingError: It is a folder, or a pipe or device, which may never end.
+        OSError: It cannot be opened.
+    """
+    # A pipe that nobody writes to would hold us.
+    file = open(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb")  # noqa: PTH123, SIM115
+    if stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        return file
+    file.close()
+    raise HalflingError(f"{path}: is a {'folder' if path.is_dir() else 'pipe or device'}, not a file: name a file")
+
+
+def read_text(path: Path, most_bytes: int) -> str:
+    """Return what a file says in UTF-8, without its byte order mark.
+
+    Raises:
+        HalflingError: It is no file, cannot be read, is larger than `most_bytes`, or is not UTF-8.
+    """
+    try:
+        with opened(path) as file:
+            content = file.read(most_bytes + 1) if os.fstat(file.fileno()).st_size <= most_bytes else None
+        if content is None or len(content) > most_bytes:
+            raise HalflingError(f"{path}: larger than {most_bytes} bytes: this is not the file that is meant")
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise HalflingError(f"{path}: not UTF-8 (byte {error.start})") from error
+    except OSError as error:
+        raise HalflingError(f"{path}: cannot be read ({error.strerror})") from error
 
 
 def write_text(path: Path, text: str) -> None:
@@ -102,7 +139,7 @@ def no_text(head: bytes, *, carriage_returns: bool = False) -> str | None:
 
 def sha256(path: Path) -> str:
     """Return the SHA-256 of a file's every byte, in hexadecimal."""
-    with path.open("rb") as content:
+    with opened(path) as content:
         return hashlib.file_digest(content, "sha256").hexdigest()
 
 
@@ -117,7 +154,7 @@ def digest(path: Path) -> str:
     size = path.stat().st_size
     if size <= _SAMPLED_ABOVE:
         return sha256(path)
-    with path.open("rb") as content:
+    with opened(path) as content:
         sampled = hashlib.sha256(str(size).encode() + content.read(_SAMPLE))
         content.seek(-_SAMPLE, os.SEEK_END)
         sampled.update(content.read(_SAMPLE))
@@ -128,5 +165,6 @@ def digest_of(files: Iterable[Path], folder: Path, of: Callable[[Path], str] = d
     """Return the SHA-256 of files' names in a folder and contents, each content hashed by `of`."""
     whole = hashlib.sha256()
     for file in sorted(files):
-        whole.update(f"{Path(os.path.relpath(file, folder)).as_posix()}\0{of(file)}\n".encode())
+        name = Path(os.path.relpath(file, folder)).as_posix()
+        whole.update(os.fsencode(f"{name}\0{of(file)}\n"))  # a name need not be UTF-8
     return whole.hexdigest()

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import halfling
+from halfling import json_text
 from halfling.errors import HalflingError, without_secrets
 from halfling.files import MANIFEST, TASK_SOURCES, digest, digest_of, names_in, sha256
 from halfling.records import Counts, Manifest, Settings
@@ -86,11 +87,11 @@ def contents(inputs: Mapping[str, Input], settings: Settings, reads: Mapping[str
 def _with_data(folder: Path, content: str) -> str:
     """Return what stands for a model's folder: its content, and that of the labelled data of the task within."""
     try:
-        said = json.loads((folder / TASK_SOURCES).read_text(encoding="utf-8"))
+        said = json_text.read(folder / TASK_SOURCES)
         named = sorted(
             {source.removeprefix("hub:").split(":")[0] for each in said.values() for source in each.values()}
         )
-    except (OSError, ValueError, AttributeError):
+    except (HalflingError, AttributeError):
         return content
     data = [_made_in(path) or digest(path) for path in map(Path, named) if path.exists()]
     return hashlib.sha256(json.dumps([content, *data]).encode()).hexdigest() if data else content

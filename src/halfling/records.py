@@ -4,13 +4,15 @@ import difflib
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from statistics import median
-from typing import Annotated, Any, Literal, NamedTuple, TypeVar
+from typing import Any, Literal, NamedTuple, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
 
+from halfling import json_text
+from halfling.bounds import Count, Part, Size
 from halfling.errors import HalflingError
-from halfling.files import write_text
+from halfling.files import read_text, write_text
 
 Counts = dict[str, Any]
 """What a stage counted, JSON-serialisable, for its manifest."""
@@ -18,10 +20,10 @@ Counts = dict[str, Any]
 Progress = Callable[[int, int, str], None]
 """Called with (done, total, note) as work goes on."""
 
-Seed = Annotated[int, Field(ge=0, lt=2**32)]
-"""What every library's random generator takes."""
-
 _R = TypeVar("_R", bound="Record")
+
+_MOST_BYTES = 2**28
+"""Of a file of records, one a line."""
 
 
 def silent(done: int, total: int, note: str = "") -> None:
@@ -41,11 +43,7 @@ class Record(BaseModel):
             HalflingError: The file is missing or is not such a record.
         """
         try:
-            return cls.model_validate_json(path.read_text(encoding="utf-8"))
-        except OSError as error:
-            raise HalflingError(f"{path}: cannot be read ({error.strerror})") from error
-        except UnicodeDecodeError as error:
-            raise HalflingError(f"{path}: not a {cls.__name__} (not UTF-8)") from error
+            return cls.model_validate(json_text.read(path))
         except ValidationError as error:
             raise HalflingError(f"{path}: {cls._misfit(error)}") from error
 
@@ -57,9 +55,9 @@ class Record(BaseModel):
             HalflingError: A line is not such a record.
         """
         records = []
-        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+        for number, line in enumerate(read_text(path, _MOST_BYTES).splitlines(), start=1):
             try:
-                records.append(cls.model_validate_json(line))
+                records.append(cls.model_validate(json_text.parse(line, f"{path}, line {number}")))
             except ValidationError as error:
                 raise HalflingError(f"{path}, line {number}: {cls._misfit(error)}: make the file anew") from error
         return records
@@ -81,7 +79,9 @@ def json_lines(records: Iterable[Record]) -> str:
 
 
 class Settings(Record):
-    """The settings of one stage; each subclass stands beside the stage that reads it."""
+    """The settings of one stage; each subclass stands beside the stage that reads it. Numbers are bounded: `bounds`."""
+
+    model_config = ConfigDict(allow_inf_nan=False)
 
     @model_validator(mode="before")
     @classmethod
@@ -96,12 +96,12 @@ class Settings(Record):
 class EncoderShape(Record):
     """What the cost of an encoder follows from."""
 
-    num_layers: int = Field(gt=0)
-    width: int = Field(gt=0, description="hidden size")
-    num_heads: int = Field(gt=0)
-    ffn_width: int = Field(gt=0, description="inner width of the feed-forward block")
-    vocab_size: int = Field(gt=0)
-    max_tokens: int = Field(gt=0, description="longest input, special tokens included")
+    num_layers: Part
+    width: Size = Field(gt=0, description="hidden size")
+    num_heads: Size = Field(gt=0)
+    ffn_width: Size = Field(gt=0, description="inner width of the feed-forward block")
+    vocab_size: Count = Field(gt=0)
+    max_tokens: Size = Field(gt=0, description="longest input, special tokens included")
 
     @model_validator(mode="after")
     def _heads_divide_width(self) -> "EncoderShape":

@@ -4,13 +4,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-import yaml
 from pydantic import ValidationError
 
+from halfling import yaml_text
 from halfling.errors import HalflingError
 from halfling.records import Settings
 
 _S = TypeVar("_S", bound=Settings)
+
+_LONGEST_PLACE = 4096
+_LONGEST_SHOWN = 200
+_DEEPEST = 8  # sections within sections
 
 
 def read_yaml(path: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
@@ -19,16 +23,14 @@ def read_yaml(path: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
     Raises:
         HalflingError: The file is missing or is no recipe, or an override is not understood.
     """
-    try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise HalflingError(f"{path}: no such recipe ({error.strerror})") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise HalflingError(f"{path}: not YAML ({' '.join(str(error).split())})") from error
+    raw = yaml_text.read(path)
     if not isinstance(raw, dict):
         raise HalflingError(f"{path}: expected a recipe of `key: value` lines")
     _apply(raw, overrides)
-    return {key: _with_data(value, str(raw.get("data", ""))) for key, value in raw.items()}
+    data = str(raw.get("data", ""))
+    if len(data) > _LONGEST_PLACE:
+        raise HalflingError(f"{path}: data: longer than {_LONGEST_PLACE} characters, so no folder and no data set")
+    return {key: _with_data(value, data) for key, value in raw.items()}
 
 
 def read_settings(kind: type[_S], overrides: Sequence[str]) -> _S:
@@ -48,6 +50,8 @@ def _apply(raw: dict[str, Any], overrides: Sequence[str]) -> None:
         if not equals or not key:
             raise HalflingError(f"{override!r}: expected key=value, for instance teacher.epochs=2")
         *parents, last = key.split(".")
+        if len(parents) > _DEEPEST:
+            raise HalflingError(f"{key[:40]}...: more than {_DEEPEST} sections within each other: no setting is there")
         section = raw
         for parent in parents:
             if section.get(parent) is None:
@@ -55,10 +59,7 @@ def _apply(raw: dict[str, Any], overrides: Sequence[str]) -> None:
             section = section[parent]
             if not isinstance(section, dict):
                 raise HalflingError(f"{override!r}: {parent} is a value, not a section")
-        try:
-            section[last] = yaml.safe_load(value)
-        except yaml.YAMLError as error:
-            raise HalflingError(f"{override!r}: the value is not YAML") from error
+        section[last] = yaml_text.parse(value, override if len(override) < _LONGEST_SHOWN else f"{key[:40]}=...")
 
 
 def _with_data(value: Any, data: str) -> Any:

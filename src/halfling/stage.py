@@ -206,7 +206,8 @@ def _full_disk_said(out: Path) -> Iterator[None]:
         raise
     except Exception as error:
         there = next(folder for folder in out.parents if folder.exists())
-        full = "No space left" in str(error) or shutil.disk_usage(there).free < _FULL
+        disk = shutil.disk_usage(there)  # of no bytes at all: of a kind that is no disk, as /sys
+        full = "No space left" in str(error) or (disk.total > 0 and disk.free < _FULL)
         if not full:
             raise
         raise HalflingError(

@@ -59,7 +59,7 @@ def recipe(tmp_path):
 
 def test_a_wrong_path_of_a_recipe(error, tmp_path):
     assert error("run", tmp_path / "nowhere.yaml") == (
-        f"{tmp_path}/nowhere.yaml: no such recipe (No such file or directory)"
+        f"{tmp_path}/nowhere.yaml: cannot be read (No such file or directory)"
     )
 
 

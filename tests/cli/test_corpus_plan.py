@@ -22,7 +22,7 @@ def test_a_recipes_corpus_is_planned_with_overrides(halfling):
     [
         (["total_bytes=27apples"], "'27apples' is not a number of bytes"),
         (["selektion=head"], "unknown key selektion: the nearest known is selection"),
-        (["no.yaml"], "no.yaml: no such recipe"),
+        (["no.yaml"], "no.yaml: cannot be read"),
         (["languages=swa", "total_bytes=1GB"], "unknown 'swa'"),
         (["--source", "nowhere"], "nowhere: no such folder"),
     ],

@@ -69,7 +69,9 @@ def test_a_text_that_is_not_utf_8_and_one_too_many(error, exported, tmp_path):
     (tmp_path / "latin.txt").write_bytes("Zürich\n".encode("latin-1"))
     assert error("predict", exported, "--file", tmp_path / "latin.txt") == f"{tmp_path}/latin.txt: not UTF-8 (byte 1)"
     assert "texts were given too" in error("predict", exported, "Anna", "--file", tmp_path / "latin.txt")
-    assert error("predict", exported, "--file", tmp_path / "absent").startswith(f"{tmp_path}/absent: No such file")
+    assert error("predict", exported, "--file", tmp_path / "absent").startswith(
+        f"{tmp_path}/absent: cannot be read (No such file"
+    )
 
 
 @pytest.fixture

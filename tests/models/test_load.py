@@ -150,7 +150,8 @@ import sys
 {before}
 had = "torch" in sys.modules
 import halfling
-assert ("torch" in sys.modules) == had and not any(name.startswith("halfling.") for name in sys.modules)
+assert ("torch" in sys.modules) == had
+assert {{one for one in sys.modules if one.startswith("halfling.")}} == {{"halfling.telemetry"}}
 from transformers import AutoModelForTokenClassification
 assert "halfling.models" not in sys.modules
 print(type(AutoModelForTokenClassification.from_pretrained(sys.argv[1])).__module__)

@@ -6,9 +6,10 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
+from halfling.bounds import Count, Part, Repeats, Seed, Size, Weight
 from halfling.engine.exported import BackendName, Precision
 from halfling.exits.policy import TradeOff
-from halfling.records import Seed, Settings
+from halfling.records import Settings
 
 
 @dataclass(frozen=True)
@@ -46,19 +47,19 @@ class Wish:
 class CalibrateSettings(Settings):
     """What may be lost for speed, or what must be saved."""
 
-    max_drop: float | None = Field(
+    max_drop: Weight | None = Field(
         None,
         ge=0,
         description="points (0..100) of accuracy or F1 that the drop's upper bound may reach; the default: 1",
     )
     flops_share: float | None = Field(None, gt=0, le=1, description="at most so much of the arithmetic instead")
-    latency_ms: float | None = Field(None, gt=0, description="at most so long for a sentence alone instead")
+    latency_ms: Weight | None = Field(None, gt=0, description="at most so long for a sentence alone instead")
     criterion: Literal["entropy", "max_probability", "margin", "patience"] = Field("entropy")
     granularity: Literal["sentence", "token"] = Field("sentence", description="token: each of a tagger's tokens alone")
     token_pooling: Literal["mean", "max"] = Field(
         "mean", description="how a tagger's token uncertainties become the sentence's"
     )
-    max_exits: int = Field(
+    max_exits: Part = Field(
         3, gt=0, description="early exits in use at most: each one costs a classifier and a decision; patience uses all"
     )
     timing: Literal["measured", "none"] = Field(
@@ -67,15 +68,15 @@ class CalibrateSettings(Settings):
     )
     engine: BackendName = Field("openvino", description="who times the exported model: native, openvino, onnx or torch")
     precision: Precision = Field("float32", description="of that export: float32 or int8")
-    resamples: int = Field(1000, ge=100, description="of the dev split, for the drop's upper bound")
+    resamples: Size = Field(1000, ge=100, description="of the dev split, for the drop's upper bound")
     languages: tuple[str, ...] | None = Field(
         None, min_length=1, description="whose dev split is read; the training languages'"
     )
-    max_tokens: int = Field(128, ge=8, description="longer inputs are cut; special tokens included")
-    max_examples: int | None = Field(None, gt=0, description="only the first so many of each language's dev; all")
-    batch_size: int = Field(64, gt=0)
-    timed_sentences: int = Field(32, gt=0)
-    rounds: int = Field(5, ge=2, description="of every timing")
+    max_tokens: Size = Field(128, ge=8, description="longer inputs are cut; special tokens included")
+    max_examples: Count | None = Field(None, gt=0, description="only the first so many of each language's dev; all")
+    batch_size: Size = Field(64, gt=0)
+    timed_sentences: Size = Field(32, gt=0)
+    rounds: Repeats = Field(5, ge=2, description="of every timing")
     seed: Seed = Field(0, description="of the resamples")
 
     @property

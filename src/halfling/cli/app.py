@@ -26,7 +26,7 @@ class InOrder(TyperGroup):
 app = typer.Typer(
     cls=InOrder,
     name="halfling",
-    help="Distil XLM-R, let easy inputs leave early, and measure that work saved is time saved.",
+    help="Distil XLM-R, let easy inputs exit early, and measure that work saved is time saved.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,

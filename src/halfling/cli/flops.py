@@ -12,7 +12,7 @@ from halfling.cli.columns import in_columns
 @app.command(rich_help_panel=LOOKING)
 def flops(
     shape: Annotated[list[str], typer.Option(help="xlm-roberta-large, xlm-roberta-base, or a model's folder; repeat.")],
-    tokens: Annotated[int, typer.Option(min=1, help="Length of the input.")] = 128,
+    tokens: Annotated[int, typer.Option(min=1, max=65_536, help="Length of the input.")] = 128,
     as_json: AsJson = False,
 ) -> None:
     """Count the arithmetic of one input.

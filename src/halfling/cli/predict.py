@@ -77,6 +77,8 @@ def _texts(file: Path | None, columns: Any, pairs: bool) -> list[Any]:
         content = sys.stdin.read() if file is None else file.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise HalflingError(f"{file or 'standard input'}: not UTF-8 (byte {error.start})") from error
+    except OSError as error:
+        raise HalflingError(f"{file or 'standard input'}: cannot be read ({error.strerror})") from error
     if file is not None and file.suffix in _TABLES:
         return _rows(file, content, columns)
     if file is not None and file.suffix not in ("", ".txt"):

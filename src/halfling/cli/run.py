@@ -29,7 +29,7 @@ def run(
 
     from halfling.cli.view import LiveView
     from halfling.pipeline.plan import plan
-    from halfling.pipeline.recipe import read_recipe
+    from halfling.pipeline.recipe import changes, read_recipe
     from halfling.records import Result
     from halfling.report.tables import print_table
     from halfling.stage import run_stages
@@ -38,7 +38,7 @@ def run(
     folder = runs / resolved.name
     stages = plan(resolved, folder)
     if dry_run:
-        _list(stages, folder, as_json=as_json)
+        _list(stages, folder, [] if as_json else changes(resolved, recipe, overrides or ()), as_json=as_json)
         return
     with LiveView(len(stages)) as view:
         run_stages(stages, view)
@@ -51,8 +51,8 @@ def run(
         typer.echo(f"The page: {(report / 'index.html').resolve()}")
 
 
-def _list(stages: Sequence[Stage], folder: Path, *, as_json: bool) -> None:
-    """Print what is done of each stage and what is to do.
+def _list(stages: Sequence[Stage], folder: Path, changed: Sequence[str], *, as_json: bool) -> None:
+    """Print what is done of each stage and what is to do, and which settings are not those of the recipe.
 
     Raises:
         HalflingError: An input is missing that no stage makes.
@@ -76,6 +76,8 @@ def _list(stages: Sequence[Stage], folder: Path, *, as_json: bool) -> None:
         for number, (stage, state) in enumerate(zip(stages, found, strict=True), start=1):
             typer.echo(f"{number:>3}  {stage.name:<{width}}  {state}")
         numbers = Counter(state.split()[0] if state.startswith("missing") else state for state in found)
+        for line in changed:
+            typer.echo(f"set: {line}")
         typer.echo(f"{folder}: {', '.join(f'{number} {state}' for state, number in numbers.items())}")
     for stage, state in zip(stages, found, strict=True):
         if state.startswith("missing"):

@@ -36,6 +36,8 @@ def shown(field: FieldInfo) -> str:
     if field.is_required():
         return "required"
     default = field.get_default(call_default_factory=True)
+    if default is None:
+        return "default: not set"
     said = json.dumps(default.model_dump(exclude_none=True) if isinstance(default, BaseModel) else default)
     return "default: " + (said.replace('"', "") or "empty")
 
@@ -69,6 +71,8 @@ def _as_yaml(value: Any, annotation: Any) -> Any:
     if annotation in (str, bool):  # what is text stays text, even where YAML would see a number
         return json.dumps(value)
     kinds = [*_alternatives(annotation)]
+    if types.NoneType in kinds and value in ("null", "none"):
+        return "null"
     is_list = any(get_origin(kind) is tuple for kind in kinds)
     one_word = str in kinds and "," not in value  # a set of languages
     return f"[{value}]" if is_list and not one_word and not value.startswith("[") else value

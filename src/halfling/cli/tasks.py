@@ -108,6 +108,8 @@ def show(file: str | None, as_json: bool, **given: Any) -> None:
     if as_json:
         typer.echo(json.dumps({**found, "task": task.model_dump(mode="json")}, ensure_ascii=False, indent=1))
         return
+    if file is not None and said.train == {"en": file} and not said.dev:
+        typer.echo("note: no language named, so English training data: --train CODE=FILE, --dev CODE=FILE", err=True)
     typer.echo(f"{task.name}: {task.kind}, judged by {task.metric}")
     typer.echo(f"labels: {', '.join(task.labels or ())}")
     for split, what in found["splits"].items():

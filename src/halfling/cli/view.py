@@ -15,6 +15,7 @@ from rich.progress import (
 )
 
 from halfling import records
+from halfling.errors import one_line
 from halfling.stage import Stage, View
 
 console = Console(stderr=True, highlight=False)
@@ -69,4 +70,5 @@ class LiveView(View):
         console.print(f"{escape(self._title(stage))}  {mark} {took}")
 
     def _title(self, stage: Stage) -> str:
-        return f"[{self.number:>{len(str(self.num_stages))}}/{self.num_stages}] {stage.name:<36}"
+        name = one_line(stage.name)
+        return f"[{self.number:>{len(str(self.num_stages))}}/{self.num_stages}] {name:<36}"

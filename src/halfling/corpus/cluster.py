@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from halfling.cores import usable_cores
 from halfling.corpus.executors import ExecutorSettings
 from halfling.corpus.steps import Job
 from halfling.errors import HalflingError
@@ -107,7 +108,11 @@ def _ray_executor(tasks: Tasks, logs: Path, settings: ExecutorSettings) -> "Pipe
     from datatrove.executor.ray import RayPipelineExecutor
 
     if not ray.is_initialized():  # it ends with this process, since the next step needs it too
-        here = {"num_cpus": settings.workers, "include_dashboard": False, "object_store_memory": _RAY_STORE}
+        here = {
+            "num_cpus": settings.workers or usable_cores(),
+            "include_dashboard": False,
+            "object_store_memory": _RAY_STORE,
+        }
         ray.init(log_to_driver=False, **({} if "RAY_ADDRESS" in os.environ else here))
     return RayPipelineExecutor(
         pipeline=[tasks],

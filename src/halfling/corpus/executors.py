@@ -16,11 +16,16 @@ from typing import Literal, TypeVar
 
 from pydantic import Field
 
+from halfling.bounds import Processes
+from halfling.cores import workers
 from halfling.corpus.steps import Job
 from halfling.errors import HalflingError
 from halfling.records import Settings
 
 Result = TypeVar("Result")
+
+_WORKER_BYTES = 2**30
+"""What a process needs at most."""
 
 _WORTH_A_PROCESS = 24_000_000
 """Bytes of text; a process that starts (0.7 s, most of it imports) costs more than it saves on less."""
@@ -32,8 +37,8 @@ class ExecutorSettings(Settings):
     executor: Literal["local", "ray", "slurm"] = Field(
         "local", exclude=True, description="who runs a language's tasks: processes of this machine, or a cluster"
     )
-    workers: int | None = Field(
-        None, ge=1, le=2**16, exclude=True, description="tasks at the same time; null: one for each core"
+    workers: Processes | None = Field(
+        None, exclude=True, description="tasks at the same time; null: as cores and memory allow"
     )
     partition: str = Field("cpu", exclude=True, description="of Slurm")
     task_time: str = Field("24:00:00", exclude=True, description="of one language on Slurm, at most")
@@ -80,7 +85,7 @@ class Workers(AbstractContextManager["Workers"]):
         return {code: results[code] for code in wanted}
 
     def _num_processes(self, wanted: Mapping[str, int]) -> int:
-        number = self._settings.workers or os.cpu_count() or 1
+        number = self._settings.workers or workers(_WORKER_BYTES)
         if self._settings.workers is None and sum(map(self._job.source.text_bytes, wanted)) < _WORTH_A_PROCESS:
             number = 1
         return min(number, len(wanted))

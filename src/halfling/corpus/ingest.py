@@ -9,12 +9,13 @@ import pyarrow as pa
 import xxhash
 from pydantic import ConfigDict, Field
 
+from halfling.bounds import Seed
 from halfling.corpus.digests import seeded_keys
 from halfling.corpus.filters.clean import Cleaner, CleanSettings, Kept
 from halfling.corpus.partition import Partition
 from halfling.corpus.sources import SourceSettings
 from halfling.languages import CC100
-from halfling.records import Record, Seed
+from halfling.records import Record
 
 RUN_BYTES = 32 * 2**20
 """Text that is held before it is written to disk; a part, read back, is about as large."""

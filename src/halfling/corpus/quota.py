@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, ByteSize, Field, TypeAdapter, ValidationError
 
+from halfling.bounds import Amount
 from halfling.languages import CC100
 from halfling.records import Settings
 
@@ -19,7 +20,7 @@ def _bytes(value: Any) -> int:
         raise ValueError(f"{str(value)[:40]!r} is not a number of bytes: write 40000000, 40MB or 27GB") from error
 
 
-Bytes = Annotated[int, BeforeValidator(_bytes)]
+Bytes = Annotated[Amount, BeforeValidator(_bytes)]
 """A number of bytes that a recipe may also write as `27GB` (10^9) or `27GiB` (2^30)."""
 
 ENDLESS = 2**62

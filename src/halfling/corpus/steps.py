@@ -19,6 +19,7 @@ import numpy as np
 import pyarrow as pa
 from pydantic import Field
 
+from halfling.bounds import Part
 from halfling.corpus.dedup import Deduplicated
 from halfling.corpus.digests import digest64
 from halfling.corpus.ingest import Ingest, IngestSettings
@@ -34,7 +35,7 @@ from halfling.records import Record
 class StepSettings(IngestSettings):
     """What the tasks of a language are told."""
 
-    chunks: int = Field(5, ge=1, le=10_000, description="language-aligned parts; an epoch of distillation reads one")
+    chunks: Part = Field(5, description="language-aligned parts; an epoch of distillation reads one")
 
 
 _OTHER_FILES = 40

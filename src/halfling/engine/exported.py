@@ -26,7 +26,7 @@ class Exported(Record):
     labels: tuple[str, ...] = Field(min_length=2, description="names of the classes, in the order of their numbers")
     shape: EncoderShape
     precision: Precision
-    policy: ExitPolicy = Field(description="where inputs leave; its layers are the ends of the segments")
+    policy: ExitPolicy = Field(description="where inputs exit; its layers are the ends of the segments")
     tokenizer: Literal["sentencepiece", "tokenizers"] = Field(description="who cuts text into ids")
     backends: tuple[BackendName, ...] = Field(min_length=1, description="whose segments are here")
     files: dict[str, str] = Field(description="path -> SHA-256 of its every byte")

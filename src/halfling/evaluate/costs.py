@@ -10,6 +10,7 @@ from typing import Any
 
 from pydantic import Field
 
+from halfling.bounds import Repeats
 from halfling.cost.latency import interleaved, spread
 from halfling.cost.memory import peak_bytes
 from halfling.evaluate.quality import QualitySettings, measure_quality, measured_task
@@ -28,8 +29,8 @@ class CostSettings(Settings):
     languages: tuple[str, ...] | None = Field(
         None, min_length=1, description="dev splits to take texts from; all of the task's"
     )
-    rounds: int = Field(7, ge=2, description="timed rounds, every model once in each")
-    warmup: int = Field(2, ge=0, description="untimed rounds before")
+    rounds: Repeats = Field(7, ge=2, description="timed rounds, every model once in each")
+    warmup: Repeats = Field(2, description="untimed rounds before")
 
 
 def measure_costs(

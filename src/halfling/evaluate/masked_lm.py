@@ -7,12 +7,13 @@ import torch
 from pydantic import Field
 from torch.utils.data import default_collate
 
+from halfling.bounds import Count, Part, Seed, Size
 from halfling.errors import HalflingError
 from halfling.files import write_text
 from halfling.models.load import load_masked_lm, load_tokenizer
 from halfling.models.masked_lm import PackedMaskedLM
 from halfling.models.shapes import require_room
-from halfling.records import Counts, MaskedLoss, Progress, Seed, Settings, json_lines, silent
+from halfling.records import Counts, MaskedLoss, Progress, Settings, json_lines, silent
 from halfling.tokens.blocks import PackedBlocks, PackedSummary
 from halfling.tokens.masking import mask_block
 
@@ -21,10 +22,10 @@ class MaskedLMSettings(Settings):
     """What is masked, and how much of it."""
 
     model: str = Field(description="the model's name in the results")
-    chunk: int | None = Field(None, ge=1, description="the chunk that is held out; the corpus's last")
-    blocks: int = Field(16, gt=0, description="of each language, at most; which ones, the seed decides")
+    chunk: Part | None = Field(None, description="the chunk that is held out; the corpus's last")
+    blocks: Count = Field(16, gt=0, description="of each language, at most; which ones, the seed decides")
     mask_share: float = Field(0.15, gt=0, lt=1, description="of the tokens of a block")
-    batch_size: int = Field(32, gt=0, description="blocks at a time; it changes speed, not the loss")
+    batch_size: Size = Field(32, gt=0, description="blocks at a time; it changes speed, not the loss")
     seed: Seed = Field(0, description="of the blocks and their masks: the same for every model")
 
 

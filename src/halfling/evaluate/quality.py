@@ -1,17 +1,18 @@
 """Quality of models on a task in every language, as they are served, with the arithmetic that their exits saved."""
 
-import json
 from collections import Counter
 from pathlib import Path
 from statistics import fmean
 
 from pydantic import Field
 
+from halfling import json_text
+from halfling.bounds import Count, Seed, Size
 from halfling.cost.flops import gmacs_linear
 from halfling.errors import HalflingError
 from halfling.evaluate.runtime import load_runtime, mean_gflops
 from halfling.files import write_text
-from halfling.records import Counts, NamedOrigin, Origin, Progress, Quality, Seed, Settings, json_lines, silent
+from halfling.records import Counts, NamedOrigin, Origin, Progress, Quality, Settings, json_lines, silent
 from halfling.tasks.examples import dev_examples
 from halfling.tasks.of_model import task_of
 from halfling.tasks.score import score
@@ -24,8 +25,8 @@ class QualitySettings(Settings):
     languages: tuple[str, ...] | None = Field(
         None, min_length=1, description="dev splits to answer, in this order; all of the task's"
     )
-    max_examples: int | None = Field(None, gt=0, description="only the first so many of each dev split; all")
-    batch_size: int = Field(32, gt=0)
+    max_examples: Count | None = Field(None, gt=0, description="only the first so many of each dev split; all")
+    batch_size: Size = Field(32, gt=0)
     seed: Seed = Field(0, description="of the fine-tuning that made the models")
 
 
@@ -95,7 +96,7 @@ def _origins(models: dict[str, Path]) -> list[NamedOrigin]:
     found: dict[str, NamedOrigin] = {}
     for name, folder in models.items():
         path = folder / "config.json"
-        said = json.loads(path.read_text(encoding="utf-8")).get("origin") if path.is_file() else None
+        said = json_text.read(path).get("origin") if path.is_file() else None
         if said:
             bare = name.partition("/")[0]
             found[bare] = NamedOrigin(name=bare, origin=Origin.model_validate(said))

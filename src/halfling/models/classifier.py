@@ -1,11 +1,11 @@
 """Classifiers and taggers of XLM-R's architecture, plain or with exits, whoever fine-tuned them."""
 
-import json
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from transformers import PreTrainedModel, XLMRobertaForSequenceClassification, XLMRobertaForTokenClassification
 
+from halfling import json_text
 from halfling.errors import HalflingError
 from halfling.models import (
     XLMRobertaEarlyExitConfig,
@@ -56,7 +56,7 @@ def read_checkpoint(folder: Path) -> Checkpoint:
     if not path.is_file():
         raise HalflingError(f"{folder}: no model here (no config.json): name a fine-tuned model's folder")
     try:
-        config: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        config: dict[str, Any] = json_text.read(path)
         kind, named = config.get("model_type"), str((config.get("architectures") or [""])[0])
         layers = int(config["num_hidden_layers"]) if kind in _TYPES else 0
         names = {int(number): str(name) for number, name in (config.get("id2label") or {}).items()}

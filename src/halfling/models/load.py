@@ -3,7 +3,6 @@
 A folder's own code is never run (`trust_remote_code=False`; unsaid, transformers asks on standard input).
 """
 
-import json
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -19,6 +18,7 @@ from transformers import (
 )
 from transformers.utils import logging
 
+from halfling import json_text
 from halfling.errors import HalflingError
 from halfling.files import sha256
 from halfling.models.convert import bert, four_bit
@@ -181,11 +181,13 @@ def _converted(place: Path) -> bert.Converted | None:
 
 
 def _settings(folder: Path) -> dict[str, Any]:
-    """Return what a folder's `config.json` says; nothing where there is none that can be read."""
-    try:
-        said = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
+    """Return what a folder's `config.json` says; nothing where there is none.
+
+    Raises:
+        HalflingError: It cannot be read.
+    """
+    path = folder / "config.json"
+    said = json_text.read(path) if path.is_file() else None
     return said if isinstance(said, dict) else {}
 
 

@@ -6,6 +6,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 from transformers import XLMRobertaConfig
 
+from halfling.bounds import Part, Size
 from halfling.errors import HalflingError
 from halfling.records import EncoderShape, Settings
 
@@ -74,11 +75,11 @@ def config_for(shape: EncoderShape, *, dropout: float = 0.1) -> XLMRobertaConfig
 class Dimensions(Settings):
     """An encoder's shape but for its vocabulary, which the tokenizer decides."""
 
-    num_layers: int = Field(gt=0)
-    width: int = Field(gt=0, description="hidden size")
-    num_heads: int = Field(gt=0)
-    ffn_width: int | None = Field(None, gt=0, description="inner width of the feed-forward block; 4 x width")
-    max_tokens: int = Field(512, gt=2, description="longest input, special tokens included")
+    num_layers: Part
+    width: Size = Field(gt=0, description="hidden size")
+    num_heads: Size = Field(gt=0)
+    ffn_width: Size | None = Field(None, gt=0, description="inner width of the feed-forward block; 4 x width")
+    max_tokens: Size = Field(512, gt=2, description="longest input, special tokens included")
 
     @model_validator(mode="after")
     def _heads_divide_width(self) -> "Dimensions":

@@ -1,19 +1,23 @@
 """The typed recipe: what a whole run does, in one file."""
 
 import difflib
+import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from pydantic import Field, model_validator
 
+from halfling.bounds import Repeats, Seed
 from halfling.calibrate.settings import CalibrateSettings
 from halfling.corpus.build import CorpusSettings
 from halfling.engine.exported import BackendName, Precision
+from halfling.errors import HalflingError
 from halfling.evaluate.costs import CostSettings
 from halfling.evaluate.quality import QualitySettings
+from halfling.languages import resolve
 from halfling.models.shapes import SHAPES, Dimensions, Shape
-from halfling.records import EncoderShape, Seed, Settings
+from halfling.records import EncoderShape, Settings
 from halfling.report.build import ReportSettings
 from halfling.sample.write import SampleSettings
 from halfling.settings import check, read_yaml
@@ -80,7 +84,7 @@ class Models(Settings):
     """Which models are fine-tuned, which of them get exits."""
 
     scratch: bool = Field(False, description="also fine-tune the teacher's shape without pretraining")
-    student_epochs: tuple[int, ...] | None = Field(
+    student_epochs: tuple[Repeats, ...] | None = Field(
         None, min_length=1, description="fine-tune students saved after these epochs; the last only"
     )
     exits_on: tuple[LayerMapName, ...] | None = Field(
@@ -167,10 +171,17 @@ class Recipe(Settings):
             yield f"distill.save_epochs: epoch {epoch} outside 1..{distill.epochs}"
         if distill.layer_pairs and "custom" not in distill.layer_maps:
             yield "distill.layer_pairs: read by the layer map custom only, which layer_maps does not name"
+        if self.corpus.languages != "all":
+            resolve(self.corpus.languages)
         for name, task in self.tasks.items():
             quality, costs = (settings[name].languages or task.languages for settings in (self.quality, self.costs))
             if {*quality} != {*costs}:
                 yield f"quality.{name}.languages and costs.{name}.languages differ: the report joins them"
+            for section in ("quality", "costs", "calibrate"):
+                for code in getattr(self, section)[name].languages or ():
+                    if code not in task.languages:
+                        known = ", ".join(task.languages) or "none"
+                        yield f"{section}.{name}.languages: no dev data in {code!r}: there is {known}"
         yield from self._shape_misfits()
         saved = sorted({*distill.save_epochs} & {*there} | {distill.epochs})
         for epoch in sorted({*(self.models.student_epochs or ())} - {*saved}):
@@ -230,3 +241,25 @@ def read_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
         HalflingError: The file is missing or is no recipe, or a key or value is not understood.
     """
     return check(Recipe, read_yaml(path, overrides), str(path))
+
+
+def changes(recipe: Recipe, path: Path, overrides: Sequence[str]) -> list[str]:
+    """Return a line for each setting that overrides made another: what it is, and what it would be without them."""
+    try:
+        plain = _flat(read_recipe(path).model_dump(mode="json")) if overrides else None
+    except HalflingError:  # only the overrides make it whole
+        plain = {}
+    if plain is None:
+        return []
+    now = _flat(recipe.model_dump(mode="json"))
+    changed = [key for key in dict.fromkeys((*now, *plain)) if now.get(key) != plain.get(key)]
+    shown = (tuple(json.dumps(each.get(key), ensure_ascii=False) for each in (now, plain)) for key in changed)
+    return [f"{key} = {here} ({there} without)" for key, (here, there) in zip(changed, shown, strict=True)]
+
+
+def _flat(said: Any, before: str = "") -> dict[str, Any]:
+    if not isinstance(said, dict) or not said:
+        return {before: said}
+    return {
+        key: value for name, one in said.items() for key, value in _flat(one, f"{before}.{name}".lstrip(".")).items()
+    }

@@ -1,6 +1,5 @@
 """A trained model made ready to be given away: half the bytes, with its tokenizer and its card."""
 
-import json
 import shutil
 from importlib.resources import files
 from pathlib import Path
@@ -11,6 +10,7 @@ from pydantic import Field
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
+from halfling import json_text
 from halfling.errors import HalflingError
 from halfling.exits.policy import Calibration
 from halfling.files import MANIFEST, sha256, write_json, write_text
@@ -97,7 +97,7 @@ def publish(
 
 def _config(model: Path, settings: PublishSettings, policy: Path | None) -> dict[str, Any]:
     """Return the configuration to publish."""
-    config = json.loads((model / CONFIG).read_text(encoding="utf-8")) | {"dtype": settings.precision}
+    config = json_text.read(model / CONFIG) | {"dtype": settings.precision}
     name = (config.get("architectures") or ["a model of no name"])[0]
     kind = next((kind for kind in PIPELINES if name.endswith(kind)), None)
     if kind is None:

@@ -6,6 +6,7 @@ from statistics import fmean
 
 import rich.box
 import rich.console
+import rich.markup
 import rich.table
 
 from halfling.cost.latency import Ratio
@@ -164,12 +165,15 @@ def _printed(rows: Sequence[Result]) -> rich.table.Table:
     }
     title = f"{rows[0].task}: {rows[0].metric} % where trained and zero-shot; ms alone and in 32; GB"
     # A terminal that wraps numbers makes them unreadable: only a long name is folded.
-    shown = rich.table.Table(title=title, title_justify="left", box=rich.box.SIMPLE_HEAD, padding=0, pad_edge=False)
+    # A name may hold what reads as markup.
+    shown = rich.table.Table(
+        title=rich.markup.escape(title), title_justify="left", box=rich.box.SIMPLE_HEAD, padding=0, pad_edge=False
+    )
     shown.add_column("model", overflow="fold")
     for head in heads:
         shown.add_column(head, justify="right", no_wrap=True)
     for model, forms in groupby(summary.forms(rows), key=lambda form: form.model):
-        shown.add_row(model)
+        shown.add_row(rich.markup.escape(model))
         for form in forms:
             own = [row for row in rows if row.form == form]
             shown.add_row(f"  {form.label}", *(show(own) for show in heads.values()))

@@ -10,9 +10,10 @@ from typing import Literal, TypeVar
 
 from pydantic import Field
 
+from halfling.bounds import Count, Seed
 from halfling.errors import HalflingError
 from halfling.files import whole_file
-from halfling.records import Counts, Progress, Seed, Settings, silent
+from halfling.records import Counts, Progress, Settings, silent
 from halfling.sample.fill import Binding, bind, fill, tag
 from halfling.sample.language import LANGUAGES, TAG_OF_LIST, Language, read_language
 
@@ -22,14 +23,15 @@ _Drawn = TypeVar("_Drawn")
 # One sentence in so many can stand in dev, no other: the splits are disjoint whatever their sizes and seeds.
 _DEV_EVERY = 8
 _TRIES_EACH = 1000
+_MOST = 10_000_000  # each is made, not read
 
 
 class SampleSettings(Settings):
     """How much of the embedded sample to write."""
 
-    lines: int = Field(4000, ge=2, description="lines (paragraphs) of plain text per language")
-    train_sentences: int = Field(2000, ge=1, description="English training sentences (NER) and pairs (NLI)")
-    dev_sentences: int = Field(200, ge=1, description="dev sentences (NER) and pairs (NLI) per language")
+    lines: Count = Field(4000, ge=2, le=_MOST, description="lines (paragraphs) of plain text per language")
+    train_sentences: Count = Field(2000, ge=1, le=_MOST, description="English training sentences (NER) and pairs (NLI)")
+    dev_sentences: Count = Field(200, ge=1, le=_MOST, description="dev sentences (NER) and pairs (NLI) per language")
     seed: Seed = Field(0, description="which of the possible sentences are drawn")
 
 

@@ -1,6 +1,5 @@
 """The pack stage: documents in, blocks of token ids out."""
 
-import os
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -13,6 +12,8 @@ from typing import NamedTuple
 import pyarrow as pa
 from pydantic import Field
 
+from halfling.bounds import Processes, Size
+from halfling.cores import workers
 from halfling.corpus.card import CARD, write_card
 from halfling.corpus.store import chunk_folder, chunk_languages, chunk_numbers, read_texts
 from halfling.errors import HalflingError
@@ -25,6 +26,7 @@ from halfling.tokens.packer import Packer
 _CARD = Path(__file__).with_name("card.md")
 _ALL_CHUNKS_TOGETHER = 64 * 2**20
 """Bytes of a language's files below which one task packs all its chunks and learns its words once."""
+_WORKER_BYTES = 2**29
 _ENCODED_TOGETHER = 4 * 2**20
 """Bytes of text, of one chunk or several; a new word is cut faster among many."""
 
@@ -32,9 +34,12 @@ _ENCODED_TOGETHER = 4 * 2**20
 class PackSettings(Settings):
     """How documents become blocks."""
 
-    block_tokens: int = Field(128, ge=8, description="tokens of a block, special tokens included")
-    workers: int | None = Field(
-        None, ge=1, exclude=True, description="languages at the same time, the same bytes for any; null: one a core"
+    block_tokens: Size = Field(128, ge=8, description="tokens of a block, special tokens included")
+    workers: Processes | None = Field(
+        None,
+        ge=1,
+        exclude=True,
+        description="languages at the same time, the same bytes for any; null: as cores and memory allow",
     )
 
 
@@ -85,7 +90,7 @@ def pack_corpus(
     progress(0, len(tasks), "packing")
     found: dict[tuple[int, str], Packed] = {}
     # Threads: the tokenizer, Arrow and numpy let go of Python's lock, and a large vocabulary is in memory once.
-    with ThreadPoolExecutor(min(settings.workers or os.cpu_count() or 1, len(tasks))) as pool:
+    with ThreadPoolExecutor(min(settings.workers or workers(_WORKER_BYTES), len(tasks))) as pool:
         waiting = {pool.submit(_pack, task, settings, encoder, schema, corpus, out): task for task in tasks}
         try:
             for done, future in enumerate(as_completed(waiting), start=1):

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from pydantic import Field
 
+from halfling.bounds import Count, Processes, Seed, Size
 from halfling.corpus.digests import seeded_keys
 from halfling.corpus.quota import Bytes, share_out
 from halfling.corpus.store import (
@@ -20,7 +21,7 @@ from halfling.corpus.store import (
 from halfling.errors import HalflingError
 from halfling.models import load
 from halfling.models.pieces import as_xlm_roberta
-from halfling.records import Counts, Progress, Seed, Settings, silent
+from halfling.records import Counts, Progress, Settings, silent
 from halfling.tokens.encode import load_tokenizer
 from halfling.tokens.unigram import train_unigram
 
@@ -31,12 +32,12 @@ class TokenizerSettings(Settings):
     """Where the tokenizer comes from and, if it is trained here, how."""
 
     source: str = Field("train", description='"train", a hub id ("FacebookAI/xlm-roberta-large") or a folder')
-    vocab_size: int = Field(16_000, ge=10, description="pieces, special tokens included")
+    vocab_size: Count = Field(16_000, ge=10, le=10_000_000, description="pieces, special tokens included")
     max_training_bytes: Bytes = Field(20_000_000, gt=0, description="text to train on, bytes or 20MB")
     alpha: float = Field(0.3, ge=0, le=10, description="each language's share of it follows its size to this power")
     character_coverage: float = Field(0.9995, gt=0.9, le=1, description="share of characters that get a piece")
-    max_tokens: int = Field(512, ge=8, description="longest input, special tokens included")
-    num_threads: int = Field(2, ge=1, description="for training; sums are rounded per thread, so it is a setting")
+    max_tokens: Size = Field(512, ge=8, description="longest input, special tokens included")
+    num_threads: Processes = Field(2, description="for training; sums are rounded per thread, so it is a setting")
     seed: Seed = Field(0, description="decides which documents are trained on")
 
 

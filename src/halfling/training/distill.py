@@ -7,6 +7,7 @@ from pydantic import Field, model_validator
 from torch.utils.data import default_collate
 from transformers import XLMRobertaConfig, XLMRobertaForMaskedLM, set_seed
 
+from halfling.bounds import Repeats, Weight
 from halfling.errors import HalflingError
 from halfling.models.load import load_masked_lm, load_tokenizer, origin_of
 from halfling.models.shapes import Dimensions, Shape, config_for, require_room, resolve_shape
@@ -29,15 +30,17 @@ class DistillSettings(MaskedTraining):
         description="the student begins at random, with its teacher's words turned to its width, "
         "or (of equal width) with the mapped layers",
     )
-    save_epochs: tuple[int, ...] = Field((1, 3, 5), description="the student is written after these; the last always")
-    hidden_weight: float = Field(1.0, ge=0, description="of the hidden-state loss")
-    kl_weight: float = Field(
-        1.0, ge=0, description="of the Kullback-Leibler divergence at masked positions; 0 of a teacher without a head"
+    save_epochs: tuple[Repeats, ...] = Field(
+        (1, 3, 5), description="the student is written after these; the last always"
+    )
+    hidden_weight: Weight = Field(1.0, description="of the hidden-state loss")
+    kl_weight: Weight = Field(
+        1.0, description="of the Kullback-Leibler divergence at masked positions; 0 of a teacher without a head"
     )
     mask_share: float = Field(
         0.15, ge=0, lt=1, description="of the tokens of a block; 0 where hidden states alone are learned from"
     )
-    temperature: float = Field(1.0, gt=0, description="of both sides of the divergence")
+    temperature: Weight = Field(1.0, gt=0, description="of both sides of the divergence")
     dropout: float = Field(0.1, ge=0, lt=1)
 
     @model_validator(mode="after")

@@ -9,6 +9,7 @@ from pydantic import Field
 from torch import Tensor
 from transformers import PreTrainedModel, set_seed
 
+from halfling.bounds import Count, Part, Rate, Repeats
 from halfling.errors import HalflingError
 from halfling.exits.policy import ExitPolicy
 from halfling.models import XLMRobertaEarlyExitConfig
@@ -28,7 +29,7 @@ from halfling.training.trainer import BatchMeanTrainer
 class ExitsSettings(LabelledTraining):
     """Where the exits are and how they are trained."""
 
-    layers: tuple[int, ...] | None = Field(None, description="exit after these layers; after every one")
+    layers: tuple[Part, ...] | None = Field(None, description="exit after these layers; after every one")
     method: Literal["two_stage", "joint", "leaving"] = Field(
         "joint",
         description="two_stage: the fine-tuned model is frozen, so its last exit stays what it was; "
@@ -41,17 +42,17 @@ class ExitsSettings(LabelledTraining):
         le=1,
         description="of an exit's loss: imitate the model as it was without exits; the rest: the labels",
     )
-    text_sequences: int = Field(
+    text_sequences: Count = Field(
         0, ge=0, description="sequences of the packed corpus, in the task's languages, no labels: imitate there too"
     )
     freeze_embeddings: bool = Field(
         False, description="word embeddings stay as they are; with two_stage they always do"
     )
     granularity: Literal["sentence", "token"] = Field(
-        "sentence", description="who leaves in the second half of leaving: sentences, or (taggers) single tokens"
+        "sentence", description="what exits in the second half of method=leaving: sentences, or (taggers) single tokens"
     )
-    epochs: int = Field(1, gt=0, description="passes over the train split, after those of fine-tuning")
-    learning_rate: float = Field(2e-4, gt=0, description="two_stage, which moves classifiers alone, wants 1e-3")
+    epochs: Repeats = Field(1, gt=0, description="passes over the train split, after those of fine-tuning")
+    learning_rate: Rate = Field(2e-4, description="two_stage, which moves classifiers alone, wants 1e-3")
 
 
 class _ExitsTrainer(BatchMeanTrainer):

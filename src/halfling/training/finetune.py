@@ -6,6 +6,7 @@ from typing import Any
 from pydantic import Field, model_validator
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, set_seed
 
+from halfling.bounds import Count, Weight
 from halfling.errors import HalflingError
 from halfling.models.classifier import PLAIN, load_classifier, read_checkpoint
 from halfling.models.load import load_model, load_tokenizer, origin_of
@@ -24,15 +25,14 @@ class FinetuneSettings(LabelledTraining):
     soft_share: float = Field(
         0.0, ge=0, le=1, description="of a student's loss: imitate the fine-tuned teacher; the rest: the labels"
     )
-    hidden_weight: float = Field(
-        0.0, ge=0, description="of the mean squared gap between a student's layers and its fine-tuned teacher's"
+    hidden_weight: Weight = Field(
+        0.0, description="of the mean squared gap between a student's layers and its fine-tuned teacher's"
     )
     freeze_embeddings: bool = Field(
         False, description="word embeddings stay as they are: less to learn, and other languages keep their words"
     )
-    text_sequences: int = Field(
+    text_sequences: Count = Field(
         0,
-        ge=0,
         description="sequences of the packed corpus, in the task's languages, no labels: imitate the teacher there too",
     )
 

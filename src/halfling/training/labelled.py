@@ -10,7 +10,8 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from halfling.records import Counts, Progress, Seed
+from halfling.bounds import Count, Rate, Repeats, Seed, Size
+from halfling.records import Counts, Progress
 from halfling.tasks.encode import IGNORED, encode, training_row
 from halfling.tasks.examples import read_examples
 from halfling.tasks.predict import pad
@@ -28,12 +29,12 @@ from halfling.training.trainer import (
 class LabelledTraining(TrainingSettings):
     """How long, how fast and on how much of the training split."""
 
-    epochs: int = Field(3, gt=0, description="passes over the training split")
-    batch_size: int = Field(32, gt=0, description="examples a step and device")
-    learning_rate: float = Field(5e-5, gt=0)
+    epochs: Repeats = Field(3, gt=0, description="passes over the training split")
+    batch_size: Size = Field(32, gt=0, description="examples a step and device")
+    learning_rate: Rate = Field(5e-5)
     warmup_share: float = Field(0.1, ge=0, lt=1, description="of all steps")
-    max_tokens: int = Field(128, ge=8, description="longer inputs are cut; special tokens included")
-    max_train_examples: int | None = Field(None, gt=0, description="only the first so many of each language; all")
+    max_tokens: Size = Field(128, ge=8, description="longer inputs are cut; special tokens included")
+    max_train_examples: Count | None = Field(None, gt=0, description="only the first so many of each language; all")
     seed: Seed = Field(0, description="of new weights, dropout and the order of examples")
 
 

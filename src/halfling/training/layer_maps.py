@@ -7,7 +7,9 @@ Distillation (https://arxiv.org/abs/1908.09355), whose "skip" is our `uniform` a
 from collections.abc import Sequence
 from typing import Literal
 
-LayerPair = tuple[int, int]
+from halfling.bounds import Part
+
+LayerPair = tuple[Part, Part]
 """(student layer, teacher layer)."""
 
 LayerMapName = Literal["uniform", "top", "bottom", "single", "custom"]

@@ -5,6 +5,7 @@ from pathlib import Path
 from pydantic import Field
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainingArguments
 
+from halfling.bounds import Amount, Repeats, Size
 from halfling.tokens.masking import MaskedBlocks
 from halfling.training.trainer import TrainingSettings, training_arguments
 
@@ -12,9 +13,9 @@ from halfling.training.trainer import TrainingSettings, training_arguments
 class MaskedTraining(TrainingSettings):
     """What every stage that learns from masked blocks is told."""
 
-    epochs: int = Field(5, gt=0, description="epoch e reads chunk e")
-    tokens_per_epoch: int | None = Field(None, gt=0, description="at most so many tokens of each chunk; all")
-    gradient_accumulation: int = Field(1, gt=0)
+    epochs: Repeats = Field(5, gt=0, description="epoch e reads chunk e")
+    tokens_per_epoch: Amount | None = Field(None, gt=0, description="at most so many tokens of each chunk; all")
+    gradient_accumulation: Size = Field(1, gt=0)
     mask_share: float = Field(0.15, gt=0, lt=1, description="of the tokens of a block")
     freeze_embeddings: bool = Field(
         False, description="word embeddings, and with them the output layer, stay as they began"

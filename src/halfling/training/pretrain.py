@@ -6,6 +6,7 @@ from pydantic import Field
 from torch.utils.data import default_collate
 from transformers import PreTrainedTokenizerBase, set_seed
 
+from halfling.bounds import Repeats
 from halfling.errors import HalflingError
 from halfling.models.load import load_masked_lm, load_tokenizer, origin_of, save_masked_lm
 from halfling.models.masked_lm import PackedMaskedLM
@@ -22,7 +23,7 @@ class TeacherSettings(MaskedTraining):
     shape: Shape = Field(
         Dimensions(num_layers=8, width=192, num_heads=6), description='of a teacher made from "scratch"'
     )
-    epochs: int = Field(5, ge=0, description="passes of one chunk each; 0 takes the source as it is")
+    epochs: Repeats = Field(5, description="passes of one chunk each; 0 takes the source as it is")
     dropout: float = Field(0.1, ge=0, lt=1, description="of a teacher made from scratch")
 
 

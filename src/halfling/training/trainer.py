@@ -25,10 +25,11 @@ from transformers import (
 )
 from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK, get_available_reporting_integrations
 
+from halfling.bounds import Count, Rate, Seed, Size, Weight
 from halfling.errors import HalflingError
 from halfling.files import made_for
 from halfling.models.trusted import require_finite
-from halfling.records import Progress, Seed, Settings
+from halfling.records import Progress, Settings
 
 _FOLDER = "checkpoints"
 _MARKER = "complete"
@@ -47,11 +48,11 @@ is asked for it by name.
 class TrainingSettings(Settings):
     """What every stage that trains is told."""
 
-    batch_size: int = Field(16, gt=0, description="blocks a step and device")
-    learning_rate: float = Field(1e-3, gt=0)
+    batch_size: Size = Field(16, gt=0, description="blocks a step and device")
+    learning_rate: Rate = Field(1e-3)
     warmup_share: float = Field(0.06, ge=0, lt=1, description="of all steps")
-    weight_decay: float = Field(0.01, ge=0)
-    save_steps: int = Field(200, gt=0, multiple_of=25, description="a checkpoint every so many steps")
+    weight_decay: Weight = Field(0.01)
+    save_steps: Count = Field(200, gt=0, multiple_of=25, description="a checkpoint every so many steps")
     precision: Precision = Field("auto", description="of matrix products: auto, float32 or bfloat16")
     # Who watches changes nothing that is learned, so neither stands in a fingerprint.
     report_to: str = Field(

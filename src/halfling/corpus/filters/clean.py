@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Bool, Float64, Int64, UInt8, UInt32
 from pydantic import Field, model_validator
 
+from halfling.bounds import Amount, Count
 from halfling.corpus.digests import digest64, line_digest
 from halfling.corpus.filters.repetition import is_repetition, without_repeated_lines
 from halfling.corpus.filters.scripts import (
@@ -30,8 +31,8 @@ from halfling.records import Settings
 class CleanSettings(Settings):
     """What a document must be like to stay. Shares are 0..1."""
 
-    min_characters: int = Field(16, ge=1, le=2**31, description="shorter documents are dropped")
-    max_characters: int = Field(1_000_000, ge=1, le=2**31, description="longer documents are dropped")
+    min_characters: Count = Field(16, ge=1, description="shorter documents are dropped")
+    max_characters: Count = Field(1_000_000, ge=1, description="longer documents are dropped")
     min_script_share: float = Field(
         0.5, ge=0, le=1, description="of a document's letters, in its language's scripts; 0 asks nothing"
     )
@@ -41,8 +42,8 @@ class CleanSettings(Settings):
     min_compressed_share: float = Field(
         0.1, ge=0, le=1, description="bytes after LZ4 / before; less is repetition; 0 asks nothing"
     )
-    once_bytes: int = Field(
-        48, ge=1, le=2**31, description="a line this long stays only once in its language; shorter ones may repeat"
+    once_bytes: Amount = Field(
+        48, ge=1, description="a line this long stays only once in its language; shorter ones may repeat"
     )
 
     @model_validator(mode="after")

@@ -1,6 +1,5 @@
 """Who computes: the native engine with its own loop, or OpenVINO, ONNX Runtime or PyTorch, segment by segment."""
 
-import os
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -8,6 +7,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
+from halfling.cores import usable_cores
 from halfling.engine.exported import BackendName, Exported
 from halfling.errors import HalflingError
 
@@ -99,8 +99,3 @@ def load_backend(
     from halfling.engine.backends.torch import TorchBackend
 
     return TorchBackend(folder, exported, threads)
-
-
-def usable_cores() -> int:
-    """Return how many cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

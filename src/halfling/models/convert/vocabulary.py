@@ -1,14 +1,15 @@
 """The tokenizer of a model in BERT's layout: XLM-R's, or refused."""
 
-import json
 from pathlib import Path
 
 from transformers import XLMRobertaTokenizer
 
+from halfling import json_text
 from halfling.errors import HalflingError
 from halfling.models.convert.bert import called
 from halfling.models.pieces import as_xlm_roberta, tokenizer_of
 
+_MOST_BYTES = 2**28
 _FILES = ("tokenizer.json", "sentencepiece.bpe.model")
 _SPECIALS = ["<s>", "<pad>", "</s>", "<unk>"]
 
@@ -24,7 +25,7 @@ def read_vocabulary(folder: Path, max_tokens: int) -> XLMRobertaTokenizer:
     whole, sentencepiece = (folder / name for name in _FILES)
     try:
         if whole.is_file():
-            model = json.loads(whole.read_text(encoding="utf-8"))["model"]
+            model = json_text.read(whole, _MOST_BYTES)["model"]
             if model.get("type", "Unigram") == "Unigram":
                 pieces = [(str(piece), float(score)) for piece, score in model["vocab"]]
                 if [piece for piece, _ in pieces[:4]] == _SPECIALS and pieces[-1][0] == "<mask>":

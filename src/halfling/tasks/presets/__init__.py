@@ -4,13 +4,15 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from halfling import yaml_text
 from halfling.errors import HalflingError
 from halfling.languages import task_name
 
 HUB = "hub"
 """The data place that stands for a preset's own data set on the Hugging Face hub."""
+
+
+_CODES = ("train_languages", "languages")
 
 
 def names() -> list[str]:
@@ -29,16 +31,20 @@ def preset(name: str, data: str, changes: dict[str, Any] | None = None) -> dict[
     Raises:
         HalflingError: There is no such preset, or it does not hold a language.
     """
-    said = yaml.safe_load(resources.files(__name__).joinpath(f"{name}.yaml").read_text(encoding="utf-8"))
+    file = resources.files(__name__).joinpath(f"{name}.yaml")
+    said = yaml_text.parse(file.read_text(encoding="utf-8"), file.name)
     hub = said.pop("hub")
     folder = Path(said["dev"].removeprefix("{data}/")).parts[0]
-    said |= {"name": name, **(changes or {})}
+    changes = {key: value for key, value in (changes or {}).items() if value is not None}
+    for key in {*_CODES} & {*changes}:
+        changes[key] = _codes(changes[key], f"task {name}: {key}")
+    said |= {"name": name, **changes}
     on_hub = data == HUB or (Path(data).is_dir() and not _has_files(Path(data), folder))
     if on_hub:
         for key in ("columns", "format"):
             said.pop(key, None)
         said |= {"train": hub["train"], "dev": hub["dev"]} | {
-            key: value for key, value in (changes or {}).items() if key in ("train", "dev")
+            key: value for key, value in changes.items() if key in ("train", "dev")
         }
     place = hub["id"] if data == HUB else data
     for split, codes in (("train", said.pop("train_languages")), ("dev", said.pop("languages"))):
@@ -46,6 +52,18 @@ def preset(name: str, data: str, changes: dict[str, Any] | None = None) -> dict[
             template = said[split].replace("{data}", place)
             said[split] = {code: template.replace("{language}", task_name(name, code)) for code in codes}
     return said
+
+
+def _codes(said: Any, where: str) -> list[str]:
+    """Return languages as a recipe names them, one or a list.
+
+    Raises:
+        HalflingError: They are something else.
+    """
+    codes = [said] if isinstance(said, str) else said
+    if not isinstance(codes, list | tuple) or not all(isinstance(code, str) for code in codes):
+        raise HalflingError(f"{where}: expected a list of codes, for instance [en, sw]")
+    return list(codes)
 
 
 def _has_files(data: Path, folder: str) -> bool:

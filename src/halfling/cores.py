@@ -1,0 +1,88 @@
+"""How many cores and how much memory this process may use: what the machine has is not what a container gets."""
+
+import os
+import resource
+from collections.abc import Iterator
+from pathlib import Path
+
+_ROOT = Path("/")
+_COUNT_THEMSELVES = ("OMP_NUM_THREADS", "NUMBA_NUM_THREADS", "RAYON_NUM_THREADS")
+"""Environment variables of torch, Arrow and BLAS; numba; tokenizers."""
+
+
+def usable_cores(root: Path = _ROOT) -> int:
+    """Return how many cores this process may use: its affinity, and no more than its cgroups' quota; at least 1.
+
+    Half a core of a quota is none: a thread too many is stopped again and again while others wait for it.
+
+    Args:
+        root: Where `/proc` and `/sys` are.
+    """
+    return min([_affinity(), *(max(1, int(quota)) for quota in _quotas(root))])
+
+
+def usable_memory(root: Path = _ROOT) -> int:
+    """Return how many bytes this process may use: the machine's, its cgroups' and its own limit."""
+    most = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"), *_memory_limits(root)]
+    most += [limit for limit in resource.getrlimit(resource.RLIMIT_AS) if limit != resource.RLIM_INFINITY]
+    return min(most)
+
+
+def workers(bytes_each: int, root: Path = _ROOT) -> int:
+    """Return how many processes of `bytes_each` bytes are worth while at the same time; at least 1."""
+    return max(1, min(usable_cores(root), usable_memory(root) // bytes_each))
+
+
+def limit_libraries(root: Path = _ROOT) -> None:
+    """Tell libraries that count cores themselves about a quota, which most of them do not see.
+
+    Without a quota they choose as ever, some of them physical cores. What the user has set stays.
+    """
+    cores = usable_cores(root)
+    for name in _COUNT_THEMSELVES if cores < _affinity() else ():
+        os.environ.setdefault(name, str(cores))
+
+
+def _affinity() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _quotas(root: Path) -> Iterator[float]:
+    """Yield the cores that each cgroup around this process allows, versions 2 and 1."""
+    for folder in _cgroups(root, ""):
+        quota, _, period = _read(folder / "cpu.max").partition(" ")
+        if quota.isdigit() and period.isdigit():
+            yield int(quota) / int(period)
+    for folder in _cgroups(root, "cpu"):
+        quota, period = _read(folder / "cpu.cfs_quota_us"), _read(folder / "cpu.cfs_period_us")
+        if quota.isdigit() and period.isdigit():  # -1: no quota
+            yield int(quota) / int(period)
+
+
+def _memory_limits(root: Path) -> Iterator[int]:
+    names = [("", "memory.max"), ("", "memory.high"), ("memory", "memory.limit_in_bytes")]
+    for controller, name in names:
+        for folder in _cgroups(root, controller):
+            if (said := _read(folder / name)).isdigit():
+                yield int(said)
+
+
+def _cgroups(root: Path, controller: str) -> Iterator[Path]:
+    """Yield the folders of the cgroups that hold this process, innermost first; of version 2 without a controller."""
+    mounted = root / "sys/fs/cgroup"
+    for line in _read(root / "proc/self/cgroup").splitlines():
+        _, names, place = line.split(":", 2)
+        if controller not in names.split(","):
+            continue
+        # Within a container the place is often the host's, and its cgroup is mounted as the root.
+        inner = Path(place.lstrip("/"))
+        homes = (mounted / name for name in ((controller, names) if controller else ("", "unified")))
+        for home in dict.fromkeys(homes):
+            yield from (home / each for each in (inner, *inner.parents) if ".." not in each.parts)
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="ascii").strip()
+    except (OSError, ValueError):
+        return ""
