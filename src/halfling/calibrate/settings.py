@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -66,8 +66,8 @@ class CalibrateSettings(Settings):
         "measured",
         description="search by time too; none: slower than no exits may be chosen, but every run writes the same",
     )
-    engine: BackendName = Field("openvino", description="who times the exported model: native, openvino, onnx or torch")
-    precision: Precision = Field("float32", description="of that export: float32 or int8")
+    engine: BackendName = Field("native", description="who times the exported model: native, openvino, onnx or torch")
+    precision: Precision = Field("int8", description="of that export; unsaid, int8 for native, else float32")
     resamples: Size = Field(1000, ge=100, description="of the dev split, for the drop's upper bound")
     languages: tuple[str, ...] | None = Field(
         None, min_length=1, description="whose dev split is read; the training languages'"
@@ -87,6 +87,13 @@ class CalibrateSettings(Settings):
         if self.latency_ms is not None:
             return Wish("latency_ms", self.latency_ms)
         return Wish("max_drop", 1.0 if self.max_drop is None else self.max_drop)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _float32_where_there_is_a_choice(cls, raw: Any) -> Any:
+        if isinstance(raw, dict) and "precision" not in raw and raw.get("engine", "native") != "native":
+            return {**raw, "precision": "float32"}
+        return raw
 
     @model_validator(mode="after")
     def _one_wish(self) -> "CalibrateSettings":

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float32
 
+from halfling.cores import usable_cores
 from halfling.engine.alone import Alone
-from halfling.engine.backends import Backend, choose_backend, load_backend, usable_cores
+from halfling.engine.backends import Backend, choose_backend, load_backend
 from halfling.engine.backends.native import NativeLoop
 from halfling.engine.embeddings import Embeddings
 from halfling.engine.exported import Exported, read_exported

@@ -3,6 +3,7 @@
 import math
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from pydantic import Field, model_validator
@@ -32,11 +33,16 @@ class ExportSettings(Settings):
     """Who shall run the model, and how exactly."""
 
     backends: tuple[BackendName, ...] = Field(
-        ("openvino",), min_length=1, description="native, openvino, onnx or torch; all but native share embeddings"
+        ("native",), min_length=1, description="native, openvino, onnx or torch; all but native share embeddings"
     )
-    precision: Precision = Field(
-        "float32", description="of the linear layers: float32, or int8; native runs int8 alone"
-    )
+    precision: Precision = Field("int8", description="of the linear layers; unsaid, int8 for native, else float32")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _float32_where_there_is_a_choice(cls, raw: Any) -> Any:
+        if isinstance(raw, dict) and "precision" not in raw and "native" not in raw.get("backends", ("native",)):
+            return {**raw, "precision": "float32"}
+        return raw
 
     @model_validator(mode="after")
     def _backends_run_it(self) -> "ExportSettings":
