@@ -32,7 +32,7 @@ static inline void pause_briefly(void) {
 #endif
 }
 
-static long long nanoseconds(void) {
+long long nanoseconds(void) {
     struct timespec now;
     clock_gettime(CLOCK_MONOTONIC, &now);
     return now.tv_sec * 1000000000LL + now.tv_nsec;
@@ -46,8 +46,10 @@ void barrier_wait(Barrier *barrier) {
         atomic_store(&barrier->round, round + 1);
         return;
     }
-    for (int spins = 0; atomic_load_explicit(&barrier->round, memory_order_acquire) == round; spins++)
+    for (int spins = 0; atomic_load_explicit(&barrier->round, memory_order_acquire) == round; spins++) {
+        if (spins == SPINS) atomic_store_explicit(&barrier->crowded, 1, memory_order_relaxed);
         spins < SPINS ? pause_briefly() : (void)sched_yield();
+    }
 }
 
 typedef struct {

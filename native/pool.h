@@ -20,10 +20,12 @@ int pool_threads(const Pool *pool);
 
 // Where `count` threads wait for each other.
 typedef struct {
-    atomic_int waiting, round;
+    atomic_int waiting, round, crowded;  // crowded: somebody waited long, as where others use the processors
     int count;
 } Barrier;
 
 void barrier_wait(Barrier *barrier);
+
+long long nanoseconds(void);
 
 #endif

@@ -68,12 +68,16 @@ def quantised(rows, group):
 class Reference:
     """The quantised arithmetic, in double precision where it is not of whole numbers."""
 
-    def __init__(self, folder, exits):
-        from halfling.models.classifier import load_classifier
+    def __init__(self, folder):
+        from halfling.export.int8 import largest_of_channels
+        from halfling.export.sentences import sentences
+        from halfling.export.trained import load_trained
+        from halfling.tasks.of_model import task_of
 
-        self.network = load_classifier(folder)
-        self.weights = {name: weight.numpy() for name, weight in self.network.state_dict().items()}
-        self.config, self.exits = self.network.config, exits
+        trained = load_trained(folder, None)
+        self.weights = {name: weight.numpy() for name, weight in trained.network.state_dict().items()}
+        self.config = trained.network.config
+        self.reach = largest_of_channels(trained, sentences(trained, task_of(folder)).ids)
 
     def linear(self, rows, weight, bias, group=None):
         scales = np.abs(weight).max(axis=1).astype(np.float32) / np.float32(127)
@@ -89,9 +93,8 @@ class Reference:
 
     def factors(self, norm, *readers):
         """Return what each channel of a norm's output is multiplied by, and the weights that read it are divided."""
-        reach = 4 * np.abs(self.weights[f"{norm}.LayerNorm.weight"]) + np.abs(self.weights[f"{norm}.LayerNorm.bias"])
         need = np.max([np.abs(self.weights[f"{reader}.weight"]).max(axis=0) for reader in readers], axis=0)
-        return np.sqrt(need / reach).astype(np.float32)
+        return np.sqrt(need / self.reach[f"{norm}.LayerNorm"]).astype(np.float32)
 
     def readers(self, layer):
         """Return which linear layers read the states after a layer."""
@@ -179,7 +182,7 @@ class Reference:
 
 @pytest.fixture(scope="session")
 def references(trained):
-    return {kind: Reference(trained[kind], LAYERS) for kind in KINDS}
+    return {kind: Reference(trained[kind]) for kind in KINDS}
 
 
 def same(one, two):
@@ -298,6 +301,36 @@ def test_it_is_as_close_to_the_trained_model_as_eight_bits_are(kind, write_expor
     pairs = zip(exact.answer(some, [3] * 40), native.answer(some, [3] * 40), strict=True)
     apart, reach = np.array([[np.abs(a.logits - b.logits).mean(), a.logits.std()] for a, b in pairs]).mean(axis=0)
     assert 0 < apart < 0.1 * reach
+
+
+def test_channels_that_are_large_and_matter_little_take_no_bits_of_others(trained, tokenizer, tmp_path, monkeypatch):
+    """A norm's output times 30 in three channels, undone in the weights that read it."""
+    from safetensors.numpy import load_file, save_file
+
+    from halfling.export.write import ExportSettings, export
+
+    model = tmp_path / "model"
+    shutil.copytree(trained["token-plain"], model)
+    weights, channels = load_file(model / "model.safetensors"), [3, 17, 30]
+    for number in range(3):
+        here = f"roberta.encoder.layer.{number}"
+        for part in ("weight", "bias"):
+            weights[f"{here}.attention.output.LayerNorm.{part}"][channels] *= 30
+        weights[f"{here}.intermediate.dense.weight"][:, channels] /= 30
+    save_file(weights, model / "model.safetensors", metadata={"format": "pt"})
+    random = np.random.default_rng(1)
+    some = [Encoded(random.integers(0, len(tokenizer), 20), np.arange(20)) for _ in range(20)]
+
+    def answers(backend, precision):
+        out = tmp_path / f"{backend}-{len(list(tmp_path.iterdir()))}"
+        out.mkdir()
+        export(settings=ExportSettings(backends=(backend,), precision=precision), model=model, out=out)
+        return np.concatenate([answer.logits for answer in AdaptiveEngine.from_pretrained(out).answer(some)])
+
+    exact = answers("torch", "float32")
+    evened = np.abs(answers("native", "int8") - exact).mean()
+    monkeypatch.setattr("halfling.export.native.evening", lambda reach, weight: np.ones_like(reach))
+    assert evened < 0.5 * np.abs(answers("native", "int8") - exact).mean()
 
 
 @pytest.mark.parametrize(

@@ -50,17 +50,18 @@ def quantise(weight: Float32[np.ndarray, "outputs inputs"], bias: Float32[np.nda
 
 
 def evening(
-    norm: tuple[Float32[np.ndarray, " width"], Float32[np.ndarray, " width"]],
-    weight: Float32[np.ndarray, "outputs width"],
+    reach: Float32[np.ndarray, " width"], weight: Float32[np.ndarray, "outputs width"]
 ) -> Float32[np.ndarray, " width"]:
     """Return what each channel of a norm's output is multiplied by before it is quantised for a linear layer.
 
     The layer's weights are divided by it. A channel that is large and matters little shrinks, so that it does not
-    take the others' bits; the work is shared evenly, as SmoothQuant does with alpha 0.5
-    (https://arxiv.org/abs/2211.10438). One difference: how far a channel reaches follows from the norm's own factor
-    and shift, so no data are needed.
+    take the others' bits: SmoothQuant with alpha 0.5 (https://arxiv.org/abs/2211.10438).
+
+    Args:
+        reach: The largest magnitude that each channel was seen with.
+        weight: Of the linear layer.
     """
-    reach, need = 4 * np.abs(norm[0]) + np.abs(norm[1]), np.abs(weight).max(axis=0)
+    need = np.abs(weight).max(axis=0)
     there = (reach > 0) & (need > 0)
     return np.sqrt(np.where(there, need, 1) / np.where(there, reach, 1)).astype(np.float32)
 
@@ -75,10 +76,12 @@ def write_native(
     shape: EncoderShape,
     weights: Weights,
     positions: Float32[np.ndarray, "positions width"],
+    reach: Weights,
     *,
     epsilon: float,
     by_token: bool,
     exit_layers: Sequence[int],
+    group: int | None = None,
 ) -> None:
     """Write the weights of an encoder and its classifiers.
 
@@ -87,16 +90,23 @@ def write_native(
         shape: Of the encoder.
         weights: By the names that transformers gives them, float32.
         positions: Position embeddings, those of the token type added.
+        reach: The largest magnitude that each channel of a norm's output was seen with, by the norm's name.
         epsilon: Of the norms.
         by_token: Whether every token has an answer.
         exit_layers: Layers with a classifier, the last included.
+        group: Channels of a token's state that share a scale, a multiple of 16 that divides the width; all of them
+            when absent. Smaller groups bear larger channels, and take more time.
 
     Raises:
         HalflingError: The encoder's width is no multiple of 16.
+        ValueError: `group` is none.
     """
+    group = group or shape.width
+    if shape.width % group or group % LANES:
+        raise ValueError(f"group {group}: a multiple of {LANES} that divides {shape.width}")
     if shape.width % LANES:
         raise HalflingError(f"width {shape.width}: the native engine computes multiples of {LANES}: export for onnx")
-    parts = _Parts(shape, weights)
+    parts = _Parts(shape, weights, reach, group)
     sections = [*parts.embeddings(positions)]
     for layer in range(shape.num_layers):
         sections += parts.layer(layer)
@@ -108,7 +118,7 @@ def write_native(
         sections += head
     numbers = [
         *(len(sections), by_token, shape.num_layers, shape.width, shape.num_heads, parts.depth, parts.inner),
-        *(shape.width, inner_group(parts.inner), shape.vocab_size, len(positions), classes, len(exit_layers), pooled),
+        *(group, inner_group(parts.inner), shape.vocab_size, len(positions), classes, len(exit_layers), pooled),
     ]
     layers = [*exit_layers, *[0] * (_MOST_LAYERS - len(exit_layers))]
     with whole_file(path) as partial, partial.open("wb") as file:
@@ -138,8 +148,8 @@ def _aligned(place: int) -> int:
 class _Parts:
     """Cuts a model's weights into the file's sections."""
 
-    def __init__(self, shape: EncoderShape, weights: Weights) -> None:
-        self.shape, self.weights = shape, weights
+    def __init__(self, shape: EncoderShape, weights: Weights, reach: Weights, group: int) -> None:
+        self.shape, self.weights, self.reach, self.group = shape, weights, reach, group
         self.depth = -(-shape.width // shape.num_heads // LANES) * LANES
         self.inner = -(-shape.ffn_width // PANEL) * PANEL
 
@@ -155,17 +165,17 @@ class _Parts:
 
     def layer(self, number: int) -> list[bytes]:
         here = f"roberta.encoder.layer.{number}"
-        attention, width = f"{here}.attention", self.shape.width
+        attention = f"{here}.attention"
         dense, shift = self._linear(f"{attention}.output.dense")
         up, offset = self._linear(f"{here}.intermediate.dense")
         down, back = self._linear(f"{here}.output.dense")
         more = self.inner - self.shape.ffn_width
-        even = evening(self._norm_of(f"{attention}.output.LayerNorm"), up)
+        even = evening(self.reach[f"{attention}.output.LayerNorm"], up)
         return [
-            self._projections(f"{attention}.self", self._evening_after(number)).packed(width),
+            self._projections(f"{attention}.self", self._evening_after(number)).packed(self.group),
             quantise(self._deep(dense.T).T, shift).packed(self.shape.num_heads * self.depth),
             self._norm(f"{attention}.output.LayerNorm", even),
-            quantise(np.pad(up / even, ((0, more), (0, 0))), np.pad(offset, (0, more))).packed(width),
+            quantise(np.pad(up / even, ((0, more), (0, 0))), np.pad(offset, (0, more))).packed(self.group),
             quantise(np.pad(down, ((0, 0), (0, more))), back).packed(inner_group(self.inner)),
             self._norm(f"{here}.output.LayerNorm", self._evening_after(number + 1)),
         ]
@@ -174,7 +184,7 @@ class _Parts:
         dense = []
         if f"{name}.dense.weight" in self.weights:
             weight, bias = self._linear(f"{name}.dense")
-            dense = [quantise(weight / self._evening_after(layer), bias).packed(self.shape.width)]
+            dense = [quantise(weight / self._evening_after(layer), bias).packed(self.group)]
             name = f"{name}.out_proj"
         return [*dense, *(each.tobytes() for each in self._linear(name))]
 
@@ -188,7 +198,7 @@ class _Parts:
         if not readers:
             return np.ones(self.shape.width, np.float32)
         weight = np.concatenate([self._linear(name)[0] for name in readers])
-        return evening(self._norm_of(f"{norm}.LayerNorm"), weight)
+        return evening(self.reach[f"{norm}.LayerNorm"], weight)
 
     def _projections(self, name: str, even: np.ndarray) -> Quantised:
         """Return queries, keys and values as one layer, each filled up to whole panels."""
@@ -206,11 +216,8 @@ class _Parts:
         filled = np.pad(heads, ((0, 0), (0, self.depth - heads.shape[1]), (0, 0)))
         return filled.reshape(-1, rows.shape[-1]).astype(np.float32)
 
-    def _norm_of(self, name: str) -> tuple[np.ndarray, np.ndarray]:
-        return self._linear(name)  # a norm has a weight and a bias too
-
     def _norm(self, name: str, even: np.ndarray) -> bytes:
-        return np.stack([*self._norm_of(name), even]).astype(np.float32).tobytes()
+        return np.stack([*self._linear(name), even]).astype(np.float32).tobytes()
 
     def _linear(self, name: str) -> tuple[np.ndarray, np.ndarray]:
         weight, bias = self.weights[f"{name}.weight"], self.weights[f"{name}.bias"]

@@ -14,6 +14,7 @@ from halfling.engine.embeddings import write_embeddings
 from halfling.engine.exported import EXPORTED, BackendName, Exported, Precision, checksum_of, segment_name
 from halfling.errors import HalflingError
 from halfling.export.check import agreement
+from halfling.export.int8 import largest_of_channels
 from halfling.export.native import write_native
 from halfling.export.pieces import write_tokenizer
 from halfling.export.probes import Probes
@@ -99,6 +100,7 @@ def export(
             trained.shape,
             weights,
             positions,
+            largest_of_channels(trained, examples.ids),
             epsilon=trained.network.config.layer_norm_eps,
             by_token=trained.kind == "token",
             exit_layers=read_checkpoint(model).exit_layers,
