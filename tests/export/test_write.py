@@ -302,3 +302,27 @@ def test_a_model_whose_configuration_is_broken_is_refused_in_one_line(change, sa
     (model / "config.json").write_text(json.dumps(config | change if change else change))
     with pytest.raises(HalflingError, match=said):
         exported(model, tmp_path / "out", backends=("torch",))
+
+
+def test_a_model_of_fewer_languages_has_fewer_pieces_and_the_policy_it_had(
+    write_tagger, write_policy, tmp_path, monkeypatch
+):
+    model = write_tagger(tmp_path / "model")
+    policy = write_policy(0.5, model=weights_sha256(model))
+    monkeypatch.setattr("halfling.training.trim.own_ids", lambda tokenizer: np.arange(len(tokenizer)))
+    counts = np.zeros(42, np.int64)
+    counts[[5, 6, 7, 8]] = 1  # ▁Anna ▁lives ▁in ▁Rome
+    monkeypatch.setattr("halfling.training.trim.known_counts", lambda codes: dict.fromkeys(codes, counts))
+    (tmp_path / "out").mkdir()
+    settings = ExportSettings(backends=("onnx",), languages=("sw", "en"))
+    found = write.export(settings=settings, model=model, out=tmp_path / "out", policy=policy)
+    assert (found["pieces_before"], found["pieces"]) == (42, 39)
+    assert found["onnx_largest_difference"] < 1e-4
+    assert 0 < found["unchanged en"] < 1
+    assert read_exported(tmp_path / "out").segments == ((1, 1), (2, 2))
+    whole, trimmed = tmp_path / "whole", AdaptiveEngine.from_pretrained(tmp_path / "out")
+    exported(model, whole, backends=("onnx",), policy=policy)
+    text = ["Anna lives in Rome"]
+    one, other = (next(iter(each.predict(text))) for each in (AdaptiveEngine.from_pretrained(whole), trimmed))
+    assert one.tags == other.tags
+    assert len(np.load(tmp_path / "out" / "words.npy")) == 39

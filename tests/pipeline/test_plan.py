@@ -226,3 +226,17 @@ def test_the_report_reads_every_measurement_and_nothing_else(stages):
     measured = {name for name in planned if name.startswith(("quality/", "calibrate/", "costs/"))}
     assert set(planned["report"].inputs) == measured
     assert len(measured) == 2 * (3 + 1 + 1)
+
+
+def test_a_trimmed_teacher_is_what_everything_after_it_reads(stages, tmp_path):
+    planned = stages(trim={"languages": "sw"})
+    order = [*planned]
+    assert order.index("teacher") < order.index("trim") < order.index("pack/trimmed") < order.index("distill/uniform")
+    trimmed, packed = tmp_path / "run" / "trim", tmp_path / "run" / "packed-trimmed"
+    assert planned["trim"].inputs == {"model": tmp_path / "run" / "teacher"}
+    assert planned["pack/trimmed"].inputs["tokenizer"] == trimmed
+    assert planned["distill/uniform"].inputs == {"teacher": trimmed, "packed": packed}
+    assert planned["finetune/teacher-xnli-0"].inputs["encoder"] == trimmed
+    # Without languages it is the corpus that tells which pieces are used.
+    assert stages(trim={})["trim"].inputs["text"] == tmp_path / "run" / "corpus"
+    assert "trim" not in stages()

@@ -2,7 +2,9 @@
 
 import math
 import shutil
+from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -25,6 +27,7 @@ from halfling.models.classifier import read_checkpoint
 from halfling.records import Counts, Progress, Settings, silent
 from halfling.tasks.of_model import task_of
 from halfling.tasks.task import Task
+from halfling.training.trim import TrimSettings, trim
 
 _ROUNDING = 1e-2
 """More than float32's rounding makes of any logit, and less than a wrong graph does."""
@@ -37,6 +40,11 @@ class ExportSettings(Settings):
         ("native",), min_length=1, description="native, openvino, onnx or torch; all but native share embeddings"
     )
     precision: Precision = Field("int8", description="of the linear layers; unsaid, int8 for native, else float32")
+
+    languages: str | tuple[str, ...] | None = Field(
+        None, description="cut the vocabulary to these languages' pieces, as trim does: sw,en"
+    )
+    max_pieces: int | None = Field(None, gt=0, description="of them at most so many, the most used; no limit")
 
     @model_validator(mode="before")
     @classmethod
@@ -73,14 +81,28 @@ def export(
 
     Returns:
         How each backend's answers to the task's dev texts compare with the model's own, exits off: the largest
-        difference of any logit, the share of equal labels (of words, for a tagger), and how many texts that is.
+        difference of any logit, the share of equal labels (of words, for a tagger), and how many texts that is. With
+        `languages`, what `trim` returns besides.
 
     Raises:
         HalflingError: Something cannot be read, float32 does not say what torch says, or the engine cannot tokenize as
             transformers does.
     """
-    chosen = [name for name in MODULES if name in settings.backends]
     trained = load_trained(model, policy)
+    if settings.languages is None:
+        return _write(settings, model, trained, out, task, progress)
+    with TemporaryDirectory() as place:
+        trimming = TrimSettings(languages=settings.languages, max_pieces=settings.max_pieces)
+        counts = trim(settings=trimming, model=model, out=Path(place), task=task, progress=progress)
+        # The policy is the whole model's: no text that stays whole is answered otherwise.
+        trained = replace(load_trained(Path(place), None), policy=trained.policy)
+        return counts | _write(settings, Path(place), trained, out, task, progress)
+
+
+def _write(
+    settings: ExportSettings, model: Path, trained: Trained, out: Path, task: Task | None, progress: Progress
+) -> Counts:
+    chosen = [name for name in MODULES if name in settings.backends]
     act = trained.network.config.hidden_act
     if act != "gelu" and chosen != ["torch"]:
         raise HalflingError(f"hidden_act {act}: native, openvino and onnx compute gelu only: export for torch")

@@ -9,6 +9,7 @@ from halfling.pipeline.stages import KINDS, place
 from halfling.records import Settings
 from halfling.stage import Input, Stage
 from halfling.tasks.task import Task
+from halfling.training.trim import TrimSettings
 
 SAMPLE = "sample"
 _REPORTED = ("calibrate", "costs", "masked-lm", "quality")
@@ -30,6 +31,8 @@ class _Plan:
         tokenizer = self._add("tokenizer", recipe.tokenizer, corpus=corpus)
         self.packed = self._add("pack", recipe.pack, "", folder / "packed", corpus=corpus, tokenizer=tokenizer)
         teacher = self._add("teacher", recipe.teacher, packed=self.packed, tokenizer=tokenizer)
+        if recipe.trim is not None:
+            teacher = self._trim(recipe.trim, teacher, corpus)
         self.encoders = {"teacher": teacher}
         if recipe.models.scratch:
             self.encoders["scratch"] = teacher
@@ -60,6 +63,14 @@ class _Plan:
         out = out or self.folder / name
         self.stages.append(KINDS[kind].stage(name, settings, out, inputs))
         return out
+
+    def _trim(self, settings: TrimSettings, teacher: Path, corpus: Path) -> Path:
+        """Trim the teacher, by the corpus where no languages are named, and pack with what is left of its tokenizer."""
+        text: dict[str, Input] = {"text": corpus} if settings.languages is None else {}
+        trimmed = self._add("trim", settings, model=teacher, **text)
+        out = self.folder / "packed-trimmed"
+        self.packed = self._add("pack", self.recipe.pack, "trimmed", out, corpus=corpus, tokenizer=trimmed)
+        return trimmed
 
     def _distill(self, teacher: Path) -> None:
         """Add a distillation for each layer map, and name the students that are fine-tuned."""

@@ -30,6 +30,7 @@ from halfling.training.exits import ExitsSettings
 from halfling.training.finetune import FinetuneSettings
 from halfling.training.layer_maps import LayerMapName
 from halfling.training.pretrain import TeacherSettings
+from halfling.training.trim import TrimSettings
 
 _SEEDED = ("sample", "corpus", "tokenizer", "teacher", "distill")
 _PER_TASK = ("finetune", "exits", "calibrate", "quality", "costs")
@@ -117,6 +118,7 @@ class Recipe(Settings):
     tokenizer: TokenizerSettings = TokenizerSettings()
     pack: PackSettings = PackSettings()
     teacher: TeacherSettings = TeacherSettings()
+    trim: TrimSettings | None = Field(None, description="cut the teacher's vocabulary; left out, it stays whole")
     distill: Distillations = Distillations()
     models: Models = Models()
     tasks: dict[str, Task] = Field(min_length=1, description="labelled data by name; a preset's name needs no more")

@@ -102,6 +102,11 @@ KINDS = {
             "Train a teacher on PACKED, or fetch one (source=FacebookAI/xlm-roberta-large epochs=0).",
         ),
         Kind(
+            "trim",
+            "halfling.training.trim:trim",
+            "Cut MODEL and its tokenizer down to the pieces that some languages use: --languages sw,en.",
+        ),
+        Kind(
             "distill",
             "halfling.training.distill:distill",
             "Distil TEACHER into a student on PACKED; OUT holds it as epoch-1, epoch-3 and epoch-5.",
