@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Int64
 from pydantic import Field
 from safetensors.torch import load_file, save_file
-from transformers import PreTrainedTokenizerBase, XLMRobertaForMaskedLM
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, XLMRobertaForMaskedLM
 
 from halfling.errors import HalflingError
 from halfling.files import MANIFEST, write_json
@@ -159,6 +159,8 @@ def compare(cut: Cut, model: Path, trimmed: Path, task: Task | None) -> dict[str
         task = task_of(model, task)
     if task is None:
         return {}
+    networks = [load_classifier(folder) for folder in (model, trimmed)] if classifies else []
+    labels = read_checkpoint(model).labels if classifies else ()
     found: dict[str, float] = {}
     for code, examples in dev_examples(task, task.languages).items():
         longest = int(_config(trimmed)["max_position_embeddings"]) - 2
@@ -168,20 +170,18 @@ def compare(cut: Cut, model: Path, trimmed: Path, task: Task | None) -> dict[str
         if classifies:
             some = examples[:_ANSWERED]
             pair = [
-                _flat(_answers(folder, some, encoded[: len(some)]))
-                for folder, encoded in ((model, before), (trimmed, after))
+                _answers(network, labels, some, encoded[: len(some)])
+                for network, encoded in zip(networks, (before, after), strict=True)
             ]
             agree = [one == other for one, other in zip(*pair, strict=True)]
             found[f"same_answers {code}"] = round(float(np.mean(agree)), 4)
     return found
 
 
-def _answers(folder: Path, examples: Sequence[Any], encoded: Sequence[Encoded]) -> Sequence[Any]:
-    network = load_classifier(folder)
-    labels = read_checkpoint(folder).labels
+def _answers(
+    network: PreTrainedModel, labels: Sequence[str], examples: Sequence[Any], encoded: Sequence[Encoded]
+) -> list[Any]:
+    """Return a model's labels: one for each text, or for each word."""
     words = [len(one.words) for one in examples] if isinstance(examples[0], TaggedExample) else None
-    return answers(predict(network, encoded, 32).logits, encoded, labels, words)
-
-
-def _flat(found: Sequence[Any]) -> list[Any]:
+    found = answers(predict(network, encoded, 32).logits, encoded, labels, words)
     return [one for each in found for one in (each if isinstance(each, list) else [each])]
