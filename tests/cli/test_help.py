@@ -11,6 +11,7 @@ COMMANDS = [
     "tokenizer",
     "pack",
     "teacher",
+    "trim",
     "distill",
     "finetune",
     "exits",

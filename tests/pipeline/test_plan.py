@@ -238,5 +238,5 @@ def test_a_trimmed_teacher_is_what_everything_after_it_reads(stages, tmp_path):
     assert planned["distill/uniform"].inputs == {"teacher": trimmed, "packed": packed}
     assert planned["finetune/teacher-xnli-0"].inputs["encoder"] == trimmed
     # Without languages it is the corpus that tells which pieces are used.
-    assert stages(trim={})["trim"].inputs["text"] == tmp_path / "run" / "corpus"
+    assert stages(trim={})["trim"].inputs["corpus"] == tmp_path / "run" / "corpus"
     assert "trim" not in stages()

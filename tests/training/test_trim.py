@@ -23,7 +23,7 @@ def text(tmp_path):
 
 def cut(model, out, text=None, task=None, **settings):
     out.mkdir()
-    return trim(settings=TrimSettings(**settings), model=model, out=out, text=text, task=task)
+    return trim(settings=TrimSettings(**settings), model=model, out=out, corpus=text, task=task)
 
 
 @pytest.mark.parametrize("kind", ["masked-lm", "headless"])
@@ -60,7 +60,7 @@ def test_a_fine_tuned_models_task_travels_and_its_dev_texts_are_compared(write_c
     one, other = (load_classifier(folder).eval() for folder in (model, tmp_path / "out"))
     with torch.inference_mode():
         assert torch.equal(one(**old).logits, other(**new).logits)
-    with pytest.raises(HalflingError, match="neither languages nor text: name --languages sw,en, or --text FOLDER"):
+    with pytest.raises(HalflingError, match="neither languages nor text: name --languages sw,en, or --corpus FOLDER"):
         cut(model, tmp_path / "other")
 
 

@@ -66,7 +66,7 @@ class _Plan:
 
     def _trim(self, settings: TrimSettings, teacher: Path, corpus: Path) -> Path:
         """Trim the teacher, by the corpus where no languages are named, and pack with what is left of its tokenizer."""
-        text: dict[str, Input] = {"text": corpus} if settings.languages is None else {}
+        text: dict[str, Input] = {"corpus": corpus} if settings.languages is None else {}
         trimmed = self._add("trim", settings, model=teacher, **text)
         out = self.folder / "packed-trimmed"
         self.packed = self._add("pack", self.recipe.pack, "trimmed", out, corpus=corpus, tokenizer=trimmed)

@@ -38,7 +38,7 @@ def known_counts(languages: Sequence[str]) -> Counts:
     known = table()
     if missing := [code for code in languages if code not in known]:
         raise HalflingError(
-            f"languages: no counts of {', '.join(missing)} come with halfling: name text in them with --text"
+            f"languages: no counts of {', '.join(missing)} come with halfling: name text in them with --corpus"
         )
     return {code: known[code] for code in languages}
 

@@ -53,7 +53,7 @@ def own_ids(tokenizer: PreTrainedTokenizerBase) -> Int64[np.ndarray, " pieces"]:
     if len(tokenizer) != NUM_PIECES:
         raise HalflingError(
             f"{tokenizer.name_or_path}: has {len(tokenizer)} pieces, and the counts that come with halfling are of "
-            f"XLM-R's {NUM_PIECES}: name text with --text"
+            f"XLM-R's {NUM_PIECES}: name text with --corpus"
         )
     return np.arange(NUM_PIECES)
 

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Int64
 from pydantic import Field
 from safetensors.torch import load_file, save_file
-from transformers import PreTrainedTokenizerBase, XLMRobertaForMaskedLM
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, XLMRobertaForMaskedLM
 
 from halfling.errors import HalflingError
 from halfling.files import MANIFEST, write_json
@@ -59,7 +59,7 @@ def trim(
     settings: TrimSettings,
     model: Path,
     out: Path,
-    text: Path | None = None,
+    corpus: Path | None = None,
     task: Task | None = None,
     progress: Progress = silent,
 ) -> Counts:
@@ -69,7 +69,7 @@ def trim(
 
     Args:
         model: A masked language model, an encoder, or a fine-tuned model, plain or with exits.
-        text: A corpus that halfling built, or a folder of `sw.txt` or `sw.txt.xz`; counts that come along without.
+        corpus: Text: what halfling built, or a folder of `sw.txt` or `sw.txt.xz`; counts that come along without.
         task: Labelled data, on whose dev texts the difference is measured; those of a fine-tuned model's task without.
 
     Returns:
@@ -81,7 +81,7 @@ def trim(
             named.
     """
     progress(0, 3, "choosing pieces")
-    cut = cut_down(settings, model, out, text)
+    cut = cut_down(settings, model, out, corpus)
     progress(1, 3, "comparing dev texts")
     found = {"pieces_before": len(cut.before), "pieces": len(cut.after)} | compare(cut, model, out, task)
     progress(3, 3, "done")
@@ -96,7 +96,7 @@ class Cut(NamedTuple):
     ids: Int64[np.ndarray, " kept"]
 
 
-def cut_down(settings: TrimSettings, model: Path, out: Path, text: Path | None) -> Cut:
+def cut_down(settings: TrimSettings, model: Path, out: Path, corpus: Path | None) -> Cut:
     """Write a model's folder with fewer pieces.
 
     Raises:
@@ -104,14 +104,14 @@ def cut_down(settings: TrimSettings, model: Path, out: Path, text: Path | None) 
     """
     tokenizer = load_tokenizer(model)
     codes = None if settings.languages is None else resolve(settings.languages)
-    if text is not None:
+    if corpus is not None:
         tokenizer.save_pretrained(out)
-        counts = counts_of_text(text, TextEncoder(load_fast(out)), len(tokenizer), codes)
+        counts = counts_of_text(corpus, TextEncoder(load_fast(out)), len(tokenizer), codes)
     elif codes is not None:
         ids = own_ids(tokenizer)
         counts = {code: each[ids] for code, each in known_counts(codes).items()}
     else:
-        raise HalflingError("trim: neither languages nor text: name --languages sw,en, or --text FOLDER")
+        raise HalflingError("trim: neither languages nor text: name --languages sw,en, or --corpus FOLDER")
     kept = choose(pieces_of(tokenizer), counts, coverage=settings.coverage, max_pieces=settings.max_pieces)
     _write(model, tokenizer, kept, out)
     return Cut(tokenizer, load_tokenizer(out), kept)
@@ -159,6 +159,8 @@ def compare(cut: Cut, model: Path, trimmed: Path, task: Task | None) -> dict[str
         task = task_of(model, task)
     if task is None:
         return {}
+    networks = [load_classifier(folder) for folder in (model, trimmed)] if classifies else []
+    labels = read_checkpoint(model).labels if classifies else ()
     found: dict[str, float] = {}
     for code, examples in dev_examples(task, task.languages).items():
         longest = int(_config(trimmed)["max_position_embeddings"]) - 2
@@ -168,20 +170,18 @@ def compare(cut: Cut, model: Path, trimmed: Path, task: Task | None) -> dict[str
         if classifies:
             some = examples[:_ANSWERED]
             pair = [
-                _flat(_answers(folder, some, encoded[: len(some)]))
-                for folder, encoded in ((model, before), (trimmed, after))
+                _answers(network, labels, some, encoded[: len(some)])
+                for network, encoded in zip(networks, (before, after), strict=True)
             ]
             agree = [one == other for one, other in zip(*pair, strict=True)]
             found[f"same_answers {code}"] = round(float(np.mean(agree)), 4)
     return found
 
 
-def _answers(folder: Path, examples: Sequence[Any], encoded: Sequence[Encoded]) -> Sequence[Any]:
-    network = load_classifier(folder)
-    labels = read_checkpoint(folder).labels
+def _answers(
+    network: PreTrainedModel, labels: Sequence[str], examples: Sequence[Any], encoded: Sequence[Encoded]
+) -> list[Any]:
+    """Return a model's labels: one for each text, or for each word."""
     words = [len(one.words) for one in examples] if isinstance(examples[0], TaggedExample) else None
-    return answers(predict(network, encoded, 32).logits, encoded, labels, words)
-
-
-def _flat(found: Sequence[Any]) -> list[Any]:
+    found = answers(predict(network, encoded, 32).logits, encoded, labels, words)
     return [one for each in found for one in (each if isinstance(each, list) else [each])]
