@@ -145,19 +145,16 @@ def test_stages_of_a_small_recipe_stand_in_the_order_of_the_flow(stages):
         "teacher",
         "distill/uniform",
         "finetune/teacher-xnli-0",
-        "export/teacher-xnli-0/float32",
+        "export/teacher-xnli-0/int8",
     ]
     names = [name for name in stages() if "student-uniform" in name and "wikiann" in name]
     assert names == [
         "finetune/student-uniform-wikiann-0",
-        "export/student-uniform-wikiann-0/float32",
         "export/student-uniform-wikiann-0/int8",
         "quality/student-uniform-wikiann-0",
         "exits/student-uniform-wikiann-0",
         "calibrate/student-uniform-wikiann-0",
-        "export/student-uniform-exits-wikiann-0/float32",
         "export/student-uniform-exits-wikiann-0/int8",
-        "export/student-uniform-exits-wikiann-0/float32-exits",
         "export/student-uniform-exits-wikiann-0/int8-exits",
         "quality/student-uniform-exits-wikiann-0",
     ]
@@ -187,7 +184,7 @@ def test_a_tasks_seed_and_model_name_reach_its_stages(stages):
         assert planned[f"finetune/teacher-xnli-{seed}"].settings.seed == seed
         quality = planned[f"quality/student-uniform-exits-xnli-{seed}"]
         assert quality.settings.seed == seed
-        forms = ("float32", "int8", "float32-exits", "int8-exits", "pytorch")
+        forms = ("int8", "int8-exits", "pytorch")
         assert [*quality.inputs["models"]] == [f"student-uniform-exits/{form}" for form in forms]
         for form in forms[:2]:
             assert "policy" not in planned[f"export/student-uniform-exits-xnli-{seed}/{form}"].inputs

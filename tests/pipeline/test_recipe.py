@@ -83,7 +83,7 @@ def test_overrides_reach_nested_keys_and_keep_their_neighbours(recipe):
         ("tasks.mine={train: {en: a.csv}, label: 3}", "tasks.mine.label: Input should be a valid string"),
         ("tasks.mine=a.csv", "tasks.mine: Input should be a valid dictionary"),
         ("export.backends=[torch]", "export: torch runs float32 only: leave int8 out"),
-        ("export.backends=[native]", "export: native runs int8 only: leave float32 out"),
+        ("export.precisions=[float32]", "export: native runs int8 only: leave float32 out"),
         ("quality.xnli.languages=[en]", "quality.xnli.languages and costs.xnli.languages differ"),
         ("exits.xnli.seed=3", "exits.xnli.seed is not for a recipe: set models.seeds"),
         ("teacher.epochs.x=1", "epochs is a value, not a section"),
