@@ -15,7 +15,7 @@ from pathlib import Path
 HERE = Path(__file__).parent
 LIBRARY = HERE.parent / "src" / "halfling" / "engine" / "backends" / "libhalfling.so.1"
 
-_COMMON = ("variants.c", "folder.c", "pool.c", "encoder.c", "exits.c", "answer.c")
+_COMMON = ("variants.c", "folder.c", "pool.c", "encoder.c", "exits.c", "answer.c", "tokenizer.c")
 _VARIANTS = {
     "x86_64": {
         "halfling_avx512": "x86_64_v4+avx512vnni",

@@ -24,7 +24,7 @@ static const void *section(Reader *reader, uint64_t bytes) {
     if (here->bytes != bytes || here->offset % ALIGNMENT || here->offset > header->bytes ||
         here->bytes > header->bytes - here->offset)
         return reader->fits = 0, NULL;
-    return (const char *)reader->weights->mapping + here->offset;
+    return (const char *)header + here->offset;
 }
 
 static Linear linear(Reader *reader, int32_t inputs, int32_t outputs, int32_t group) {
@@ -111,8 +111,7 @@ static const char *check(Weights *weights) {
     return shape_fits(h) ? read_sections(weights) : "its shape is none that this version computes";
 }
 
-const char *weights_open(Weights *weights, const char *path) {
-    *weights = (Weights){0};
+const char *map_file(const char *path, const void **mapping, size_t *bytes) {
     int file = open(path, O_RDONLY | O_CLOEXEC);
     struct stat status;
     if (file < 0) return "cannot be opened";
@@ -120,13 +119,23 @@ const char *weights_open(Weights *weights, const char *path) {
         close(file);
         return "is no file, or an empty one";
     }
-    void *mapping = mmap(NULL, (size_t)status.st_size, PROT_READ, MAP_SHARED, file, 0);
+    void *mapped = mmap(NULL, (size_t)status.st_size, PROT_READ, MAP_SHARED, file, 0);
     close(file);
-    if (mapping == MAP_FAILED) return "cannot be mapped";
-    weights->mapping = mapping;
-    weights->mapped = (size_t)status.st_size;
+    if (mapped == MAP_FAILED) return "cannot be mapped";
+    *mapping = mapped;
+    *bytes = (size_t)status.st_size;
+    return NULL;
+}
+
+void unmap_file(const void *mapping, size_t bytes) { munmap((void *)mapping, bytes); }
+
+const char *weights_open(Weights *weights, const char *path) {
+    *weights = (Weights){0};
+    const void *mapping;
+    const char *wrong = map_file(path, &mapping, &weights->mapped);
+    if (wrong) return wrong;
     weights->header = mapping;
-    const char *wrong = check(weights);
+    wrong = check(weights);
     if (wrong) weights_close(weights);
     return wrong;
 }
@@ -134,6 +143,6 @@ const char *weights_open(Weights *weights, const char *path) {
 void weights_close(Weights *weights) {
     free(weights->layers);
     free(weights->heads);
-    if (weights->mapping) munmap(weights->mapping, weights->mapped);
+    if (weights->header) unmap_file(weights->header, weights->mapped);
     *weights = (Weights){0};
 }

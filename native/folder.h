@@ -48,9 +48,12 @@ typedef struct {
     const float *word_scales, *places, *norm;
     Layer *layers;
     Head *heads;  // one for each of exit_layers
-    void *mapping;
     size_t mapped;
 } Weights;
+
+// Maps a file, read-only. Returns NULL, or what is wrong with it.
+const char *map_file(const char *path, const void **mapping, size_t *bytes);
+void unmap_file(const void *mapping, size_t bytes);
 
 // Maps a file and checks every size and offset. Returns NULL, or what is wrong with it.
 const char *weights_open(Weights *weights, const char *path);

@@ -45,4 +45,15 @@ API const char *halfling_model_variant(const Model *model);
 API const char *halfling_answer(Model *model, const Policy *policy, const Questions *questions,
                                 const Answers *answers);
 
+// Text to ids. Threads may share one.
+typedef struct Tokenizer Tokenizer;
+
+API Tokenizer *halfling_tokenizer_open(const char *path, const char **wrong);
+API void halfling_tokenizer_close(Tokenizer *tokenizer);
+// Returns the ids of all texts, one after the other, which halfling_free gives back; NULL without memory. `ends` says
+// where in `text` each ends; `id_ends` becomes where its ids do.
+API int32_t *halfling_tokenize(const Tokenizer *tokenizer, const char *text, const int64_t *ends, int64_t texts,
+                               int64_t *id_ends);
+API void halfling_free(void *memory);
+
 #endif

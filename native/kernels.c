@@ -6,6 +6,17 @@
 #include "tiles.h"
 #include "vectors.h"
 
+// Does OF_ROWS for as many rows as there are, up to a tile's: for each number the compiler makes code of its own.
+#define FOR_ROWS(count)             \
+    switch (count) {                \
+        case 1: OF_ROWS(1); break;  \
+        case 2: OF_ROWS(2); break;  \
+        case 3: OF_ROWS(3); break;  \
+        case 4: OF_ROWS(4); break;  \
+        case 5: OF_ROWS(5); break;  \
+        default: OF_ROWS(6); break; \
+    }
+
 // Scales, adds up and stores the integer sums of one tile.
 INLINE void finish(const Linear *matrix, int panel, int group, const int32_t *sums, const int rows,
                    const float *scales, int ld_scales, float *out, int ld) {
@@ -37,19 +48,11 @@ static void product(const Linear *matrix, int32_t rows, const Quantised *in, int
                 const Value *at = values + (size_t)row * in->ld;
                 const float *scales = in->scales + row * in->groups + group - first;
                 float *to = out + (size_t)row * ld + panel * PANEL;
-#define ROWS(n)                                                               \
-    tile(weights, at, in->ld, inputs, n, sums);                               \
-    finish(matrix, panel, group, sums, n, scales, in->groups, to, ld);        \
-    break
-                switch (rows - row) {
-                    case 1: ROWS(1);
-                    case 2: ROWS(2);
-                    case 3: ROWS(3);
-                    case 4: ROWS(4);
-                    case 5: ROWS(5);
-                    default: ROWS(6);
-                }
-#undef ROWS
+#define OF_ROWS(n)                                  \
+    tile(weights, at, in->ld, inputs, n, sums);     \
+    finish(matrix, panel, group, sums, n, scales, in->groups, to, ld)
+                FOR_ROWS(rows - row)
+#undef OF_ROWS
             }
         }
 }
@@ -202,20 +205,12 @@ static void attend(const float *queries, int32_t ld_queries, int32_t asked, cons
     for (int row = 0; row < asked; row += TILE_ROWS) {
         const float *query = queries + (size_t)row * ld_queries;
         float *to = out + (size_t)row * ld_out, factors[TILE_ROWS];
-#define ROWS(n)                                                                             \
-    score(query, ld_queries, turned, padded, depth, n, scores);                             \
+#define OF_ROWS(n)                                                                                  \
+    score(query, ld_queries, turned, padded, depth, n, scores);                                     \
     for (int one = 0; one < n; one++) factors[one] = soften(scores + one * padded, tokens, padded); \
-    mix(scores, padded, values, ld, tokens, depth, n, factors, to, ld_out);                 \
-    break
-        switch (asked - row) {
-            case 1: ROWS(1);
-            case 2: ROWS(2);
-            case 3: ROWS(3);
-            case 4: ROWS(4);
-            case 5: ROWS(5);
-            default: ROWS(6);
-        }
-#undef ROWS
+    mix(scores, padded, values, ld, tokens, depth, n, factors, to, ld_out)
+        FOR_ROWS(asked - row)
+#undef OF_ROWS
     }
 }
 

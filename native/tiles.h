@@ -17,54 +17,30 @@
 #define VARIANT_NAME "avx512-vnni"
 #define OFFSET 128
 typedef uint8_t Value;
-
-// 4 x 16 outputs of 6 rows fill 24 of the 32 registers; a step takes 4 inputs.
-INLINE void tile(const int8_t *weights, const Value *values, size_t ld, int inputs, const int rows, int32_t *sums) {
-    __m512i sum[TILE_ROWS][4];
-    UNROLL for (int row = 0; row < rows; row++) UNROLL for (int c = 0; c < 4; c++) sum[row][c] = _mm512_setzero_si512();
-    for (int input = 0; input < inputs; input += 4, weights += 4 * PANEL) {
-        __m512i weight[4];
-        UNROLL for (int c = 0; c < 4; c++) weight[c] = _mm512_loadu_si512(weights + 64 * c);
-        UNROLL for (int row = 0; row < rows; row++) {
-            int32_t four;
-            memcpy(&four, values + row * ld + input, 4);
-            __m512i value = _mm512_set1_epi32(four);
-            UNROLL for (int c = 0; c < 4; c++) sum[row][c] = _mm512_dpbusd_epi32(sum[row][c], value, weight[c]);
-        }
-    }
-    UNROLL for (int row = 0; row < rows; row++)
-        UNROLL for (int c = 0; c < 4; c++) _mm512_storeu_si512(sums + row * PANEL + 16 * c, sum[row][c]);
-}
+typedef __m512i Vector;
+#define DOT _mm512_dpbusd_epi32
+#define SPREAD _mm512_set1_epi32
+enum { VECTORS = 4 };  // 4 x 16 outputs of 6 rows fill 24 of the 32 registers
 
 #elif defined(__AVXVNNI__)
 #include <immintrin.h>
 #define VARIANT_NAME "avx-vnni"
 #define OFFSET 128
 typedef uint8_t Value;
+typedef __m256i Vector;
+#define DOT _mm256_dpbusd_avx_epi32
+#define SPREAD _mm256_set1_epi32
+enum { VECTORS = 2 };  // 2 x 8 outputs of 6 rows fill 12 of the 16 registers
 
-// 2 x 8 outputs of 6 rows fill 12 of the 16 registers.
-INLINE void tile(const int8_t *weights, const Value *values, size_t ld, int inputs, const int rows, int32_t *sums) {
-    for (int column = 0; column < PANEL; column += 16) {
-        __m256i sum[TILE_ROWS][2];
-        UNROLL for (int row = 0; row < rows; row++) sum[row][0] = sum[row][1] = _mm256_setzero_si256();
-        const int8_t *at = weights + 4 * column;
-        for (int input = 0; input < inputs; input += 4, at += 4 * PANEL) {
-            __m256i left = _mm256_loadu_si256((const __m256i *)at);
-            __m256i right = _mm256_loadu_si256((const __m256i *)(at + 32));
-            UNROLL for (int row = 0; row < rows; row++) {
-                int32_t four;
-                memcpy(&four, values + row * ld + input, 4);
-                __m256i value = _mm256_set1_epi32(four);
-                sum[row][0] = _mm256_dpbusd_avx_epi32(sum[row][0], value, left);
-                sum[row][1] = _mm256_dpbusd_avx_epi32(sum[row][1], value, right);
-            }
-        }
-        UNROLL for (int row = 0; row < rows; row++) {
-            _mm256_storeu_si256((__m256i *)(sums + row * PANEL + column), sum[row][0]);
-            _mm256_storeu_si256((__m256i *)(sums + row * PANEL + column + 8), sum[row][1]);
-        }
-    }
-}
+#elif defined(__ARM_FEATURE_DOTPROD)
+#include <arm_neon.h>
+#define VARIANT_NAME "arm-dot"
+#define OFFSET 0
+typedef int8_t Value;
+typedef int32x4_t Vector;
+#define DOT(sum, value, weight) vdotq_s32(sum, vreinterpretq_s8_s32(value), vreinterpretq_s8_s32(weight))
+#define SPREAD vdupq_n_s32
+enum { VECTORS = 4 };  // 4 x 4 outputs of 6 rows fill 24 of the 32 registers
 
 #elif defined(__AVX2__)
 #include <immintrin.h>
@@ -98,33 +74,6 @@ INLINE void tile(const int8_t *weights, const Value *values, size_t ld, int inpu
     }
 }
 
-#elif defined(__ARM_FEATURE_DOTPROD)
-#include <arm_neon.h>
-#define VARIANT_NAME "arm-dot"
-#define OFFSET 0
-typedef int8_t Value;
-
-// 4 x 4 outputs of 6 rows fill 24 of the 32 registers.
-INLINE void tile(const int8_t *weights, const Value *values, size_t ld, int inputs, const int rows, int32_t *sums) {
-    for (int column = 0; column < PANEL; column += 16) {
-        int32x4_t sum[TILE_ROWS][4];
-        UNROLL for (int row = 0; row < rows; row++) UNROLL for (int c = 0; c < 4; c++) sum[row][c] = vdupq_n_s32(0);
-        const int8_t *at = weights + 4 * column;
-        for (int input = 0; input < inputs; input += 4, at += 4 * PANEL) {
-            int8x16_t weight[4];
-            UNROLL for (int c = 0; c < 4; c++) weight[c] = vld1q_s8(at + 16 * c);
-            UNROLL for (int row = 0; row < rows; row++) {
-                int32_t four;
-                memcpy(&four, values + row * ld + input, 4);
-                int8x16_t value = vreinterpretq_s8_s32(vdupq_n_s32(four));
-                UNROLL for (int c = 0; c < 4; c++) sum[row][c] = vdotq_s32(sum[row][c], value, weight[c]);
-            }
-        }
-        UNROLL for (int row = 0; row < rows; row++)
-            UNROLL for (int c = 0; c < 4; c++) vst1q_s32(sums + row * PANEL + column + 4 * c, sum[row][c]);
-    }
-}
-
 #else
 #define VARIANT_NAME "plain"
 #define OFFSET 0
@@ -139,6 +88,30 @@ INLINE void tile(const int8_t *weights, const Value *values, size_t ld, int inpu
                 sums[row * PANEL + c] += four[0] * weights[4 * c] + four[1] * weights[4 * c + 1] +
                                          four[2] * weights[4 * c + 2] + four[3] * weights[4 * c + 3];
         }
+}
+#endif
+
+#if defined(DOT)
+// A step takes 4 inputs: a vector of weights holds them for as many outputs as it has numbers of 32 bits.
+INLINE void tile(const int8_t *weights, const Value *values, size_t ld, int inputs, const int rows, int32_t *sums) {
+    const int outputs = sizeof(Vector) / sizeof(int32_t);
+    for (int column = 0; column < PANEL; column += VECTORS * outputs) {
+        Vector sum[TILE_ROWS][VECTORS];
+        UNROLL for (int row = 0; row < rows; row++) UNROLL for (int v = 0; v < VECTORS; v++) sum[row][v] = SPREAD(0);
+        const int8_t *at = weights + 4 * column;
+        for (int input = 0; input < inputs; input += 4, at += 4 * PANEL) {
+            Vector weight[VECTORS];
+            UNROLL for (int v = 0; v < VECTORS; v++) memcpy(&weight[v], at + v * sizeof(Vector), sizeof(Vector));
+            UNROLL for (int row = 0; row < rows; row++) {
+                int32_t four;
+                memcpy(&four, values + row * ld + input, 4);
+                Vector value = SPREAD(four);
+                UNROLL for (int v = 0; v < VECTORS; v++) sum[row][v] = DOT(sum[row][v], value, weight[v]);
+            }
+        }
+        UNROLL for (int row = 0; row < rows; row++) UNROLL for (int v = 0; v < VECTORS; v++)
+            memcpy(sums + row * PANEL + column + v * outputs, &sum[row][v], sizeof(Vector));
+    }
 }
 #endif
 

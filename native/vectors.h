@@ -52,35 +52,20 @@ INLINE float largest_of(Floats a) {
     return left > right ? left : right;
 }
 
-// Swaps, in blocks of `step`, what lies off the diagonal of two rows.
-INLINE void swap_blocks(Floats *a, Floats *b, const int step) {
-    Floats x = *a, y = *b;
-    switch (step) {
-        case 1:
-            *a = __builtin_shufflevector(x, y, 0, 16, 2, 18, 4, 20, 6, 22, 8, 24, 10, 26, 12, 28, 14, 30);
-            *b = __builtin_shufflevector(x, y, 1, 17, 3, 19, 5, 21, 7, 23, 9, 25, 11, 27, 13, 29, 15, 31);
-            break;
-        case 2:
-            *a = __builtin_shufflevector(x, y, 0, 1, 16, 17, 4, 5, 20, 21, 8, 9, 24, 25, 12, 13, 28, 29);
-            *b = __builtin_shufflevector(x, y, 2, 3, 18, 19, 6, 7, 22, 23, 10, 11, 26, 27, 14, 15, 30, 31);
-            break;
-        case 4:
-            *a = __builtin_shufflevector(x, y, 0, 1, 2, 3, 16, 17, 18, 19, 8, 9, 10, 11, 24, 25, 26, 27);
-            *b = __builtin_shufflevector(x, y, 4, 5, 6, 7, 20, 21, 22, 23, 12, 13, 14, 15, 28, 29, 30, 31);
-            break;
-        case 8:
-            *a = __builtin_shufflevector(x, y, 0, 1, 2, 3, 4, 5, 6, 7, 16, 17, 18, 19, 20, 21, 22, 23);
-            *b = __builtin_shufflevector(x, y, 8, 9, 10, 11, 12, 13, 14, 15, 24, 25, 26, 27, 28, 29, 30, 31);
-            break;
+// Lanes of two rows after what lies off their diagonal, in blocks of s, is swapped.
+#define UPPER(lane, s) ((lane) & (s) ? 16 + (lane) - (s) : (lane))
+#define LOWER(lane, s) ((lane) & (s) ? 16 + (lane) : (lane) + (s))
+#define FOUR(of, lane, s) of(lane, s), of(lane + 1, s), of(lane + 2, s), of(lane + 3, s)
+#define EVERY(of, s) FOUR(of, 0, s), FOUR(of, 4, s), FOUR(of, 8, s), FOUR(of, 12, s)
+#define SWAP(s)                                                                        \
+    UNROLL for (int row = 0; row < 16; row++) if (!(row & (s))) {                      \
+        Floats upper = rows[row], lower = rows[row | (s)];                             \
+        rows[row] = __builtin_shufflevector(upper, lower, EVERY(UPPER, s));            \
+        rows[row | (s)] = __builtin_shufflevector(upper, lower, EVERY(LOWER, s));      \
     }
-}
 
 // Turns rows into columns.
-INLINE void transpose(Floats rows[16]) {
-    UNROLL for (int step = 1; step < 16; step *= 2)
-        UNROLL for (int row = 0; row < 16; row++)
-            if (!(row & step)) swap_blocks(&rows[row], &rows[row | step], step);
-}
+INLINE void transpose(Floats rows[16]) { SWAP(1) SWAP(2) SWAP(4) SWAP(8) }
 
 // Adding this number rounds to the nearest whole one, ties to even, which then stands in the lowest bits.
 #define ROUNDING 12582912.0f

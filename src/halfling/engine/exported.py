@@ -27,7 +27,7 @@ class Exported(Record):
     shape: EncoderShape
     precision: Precision
     policy: ExitPolicy = Field(description="where inputs exit; its layers are the ends of the segments")
-    tokenizer: Literal["sentencepiece", "tokenizers"] = Field(description="who cuts text into ids")
+    tokenizer: Literal["native", "sentencepiece", "tokenizers"] = Field(description="who cuts text into ids")
     backends: tuple[BackendName, ...] = Field(min_length=1, description="whose segments are here")
     files: dict[str, str] = Field(description="path -> SHA-256 of its every byte")
     checksum: str = Field("", description="SHA-256 of this record while this field is empty")

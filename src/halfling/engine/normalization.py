@@ -6,12 +6,12 @@ marks of Vietnamese, or a Korean syllable in parts, stay apart there, and a mode
 """
 
 import re
-import unicodedata
+from collections.abc import Set
 from functools import lru_cache
 from pathlib import Path
 
 from halfling.errors import HalflingError
-from halfling.tokens.graphemes import JOINS_AFTER, JOINS_BEFORE, STANDS_ALONE
+from halfling.tokens.graphemes import JOINS_AFTER, kinds
 
 _WHOLE_BELOW = 6
 """Bytes of a grapheme that is looked up as a whole."""
@@ -81,14 +81,12 @@ def _clusters() -> re.Pattern[str]:
 
     Syllables in parts and pairs of flags are longer, so they need no pattern: their characters are looked up alone.
     """
-    kinds = {code: unicodedata.category(chr(code)) for code in (*range(0x20000), *range(0xE0000, 0xE0200))}
-    after = {code for code, kind in kinds.items() if kind[0] == "M"} - STANDS_ALONE | JOINS_BEFORE
-    controls = {code for code, kind in kinds.items() if kind in ("Cc", "Cf", "Zl", "Zp")} - after - JOINS_AFTER
+    after, controls = kinds()
     joins, base = _any_of(after), _any_of(after | controls | JOINS_AFTER)
     return re.compile(f"[{_any_of(JOINS_AFTER)}]*(?:[^{base}][{joins}]+|[{joins}]{{2,}})")
 
 
-def _any_of(codes: set[int]) -> str:
+def _any_of(codes: Set[int]) -> str:
     """Return a character class's inside, runs as ranges."""
     runs: list[list[int]] = []
     for code in sorted(codes):

@@ -18,6 +18,9 @@ SENTENCEPIECE_FILE, NORMALIZATION_FILE = "sentencepiece.bpe.model", "normalizati
 
 TOKENIZERS_FILE = "tokenizer.json"
 
+NATIVE_FILE = "native.tokenizer"
+"""Tables that the native engine's tokenizer maps."""
+
 
 Pieces = Callable[[Sequence[str]], list[list[int]]]
 """Cuts texts into XLM-R's ids, without special tokens."""
@@ -68,6 +71,10 @@ class TokenizersPieces:
 
 def load_pieces(folder: Path, kind: str) -> Pieces:
     """Return the tokenizer of an exported model."""
+    if kind == "native":
+        from halfling.engine.backends.native import NativePieces
+
+        return NativePieces(folder / NATIVE_FILE)
     return SentencePieces(folder) if kind == "sentencepiece" else TokenizersPieces(folder)
 
 

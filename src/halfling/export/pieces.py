@@ -7,7 +7,9 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
+from halfling.engine.backends.native import NativePieces
 from halfling.engine.text import (
+    NATIVE_FILE,
     NORMALIZATION_FILE,
     SENTENCEPIECE_FILE,
     TOKENIZERS_FILE,
@@ -15,6 +17,7 @@ from halfling.engine.text import (
     TokenizersPieces,
 )
 from halfling.errors import HalflingError
+from halfling.export.native_tokenizer import write_native_tokenizer
 from halfling.export.probes import Probes
 from halfling.files import write_text
 from halfling.tokens.encode import keys_by_parts
@@ -23,11 +26,11 @@ _SPECIALS = ["<s>", "<pad>", "</s>", "<unk>"]
 _MASK = "<mask>"  # the last piece
 
 
-def write_tokenizer(tokenizer: PreTrainedTokenizerBase, model: Path, out: Path, probes: Probes) -> str:
-    """Write a model's tokenizer for the engine and return its kind, "sentencepiece" or "tokenizers".
+def write_tokenizer(tokenizer: PreTrainedTokenizerBase, model: Path, out: Path, probes: Probes, native: bool) -> str:
+    """Write a model's tokenizer for the engine and return its kind, "native", "sentencepiece" or "tokenizers".
 
-    SentencePiece needs a quarter of the memory. It is taken where it gives the ids that transformers gives for every
-    probe, else the `tokenizers` library with what transformers loaded.
+    SentencePiece needs a quarter of the memory of the `tokenizers` library, the native one half of that again. The
+    first is taken that gives the ids that transformers gives for every probe; the native one where it is asked for.
 
     Raises:
         HalflingError: Neither gives these ids, or transformers does not load what `tokenizer.json` says.
@@ -35,6 +38,11 @@ def write_tokenizer(tokenizer: PreTrainedTokenizerBase, model: Path, out: Path, 
     parts = _as_loaded(tokenizer)
     write_text(out / TOKENIZERS_FILE, json.dumps(parts, ensure_ascii=False))
     whole = TokenizersPieces(out)
+    if native and _write_native(parts, out):
+        if probes.difference(NativePieces(out / NATIVE_FILE)) is None:
+            (out / TOKENIZERS_FILE).unlink()
+            return "native"
+        (out / NATIVE_FILE).unlink()
     if _write_sentencepiece(parts, out):
         if probes.difference(SentencePieces(out)) is None:
             (out / TOKENIZERS_FILE).unlink()
@@ -66,19 +74,38 @@ def _as_loaded(tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
     return parts | {"truncation": None, "padding": None}
 
 
+def _table_of(parts: dict[str, Any]) -> bytes | None:
+    """Return the table that a tokenizer normalises by; None where it is another kind than XLM-R's, or knows more."""
+    if keys_by_parts(parts) is None or {token["content"] for token in parts["added_tokens"]} - {*_SPECIALS, _MASK}:
+        return None
+    vocabulary = parts["model"]["vocab"]
+    normalizer = parts["normalizer"] or {}
+    steps = normalizer.get("normalizers", [normalizer])
+    tables = [base64.b64decode(step["precompiled_charsmap"]) for step in steps if step.get("type") == "Precompiled"]
+    if [piece for piece, _ in vocabulary[:4]] != _SPECIALS or vocabulary[-1][0] != _MASK or not tables:
+        return None
+    return tables[0]
+
+
+def _write_native(parts: dict[str, Any], out: Path) -> bool:
+    """Write the native tokenizer's file; False where the tokenizer is another kind."""
+    table = _table_of(parts)
+    if table is None:
+        return False
+    # No text becomes a special token.
+    pieces = [("" if piece in (*_SPECIALS, _MASK) else piece, score) for piece, score in parts["model"]["vocab"]]
+    write_native_tokenizer(out / NATIVE_FILE, pieces, table)
+    return True
+
+
 def _write_sentencepiece(parts: dict[str, Any], out: Path) -> bool:
     """Write a SentencePiece model of the same pieces, and its table apart; False where the tokenizer is another kind.
 
     Piece n here is id n + 1 there, from the first real piece on (fairseq put `<pad>` in front). The table is applied by
     `engine.normalization`: SentencePiece itself replaces longer matches than `tokenizers`.
     """
-    if keys_by_parts(parts) is None or {token["content"] for token in parts["added_tokens"]} - {*_SPECIALS, _MASK}:
-        return False
-    vocabulary = parts["model"]["vocab"]
-    normalizer = parts["normalizer"] or {}
-    steps = normalizer.get("normalizers", [normalizer])
-    tables = [base64.b64decode(step["precompiled_charsmap"]) for step in steps if step.get("type") == "Precompiled"]
-    if [piece for piece, _ in vocabulary[:4]] != _SPECIALS or vocabulary[-1][0] != _MASK or not tables:
+    found = _table_of(parts)
+    if found is None:
         return False
     try:
         from sentencepiece.sentencepiece_model_pb2 import ModelProto  # it wants protobuf, which predicting does without
@@ -88,13 +115,13 @@ def _write_sentencepiece(parts: dict[str, Any], out: Path) -> bool:
     model, kinds = ModelProto(), ModelProto.SentencePiece
     for special, kind in (("<unk>", kinds.UNKNOWN), ("<s>", kinds.CONTROL), ("</s>", kinds.CONTROL)):
         model.pieces.add(piece=special, score=0.0, type=kind)
-    for piece, score in vocabulary[4:-1]:
+    for piece, score in parts["model"]["vocab"][4:-1]:
         model.pieces.add(piece=piece, score=score, type=kinds.NORMAL)
     model.normalizer_spec.name = "identity"
     (out / SENTENCEPIECE_FILE).write_bytes(model.SerializeToString())
     table = ModelProto()
     table.normalizer_spec.name = "nmt_nfkc"
-    table.normalizer_spec.precompiled_charsmap = tables[0]
+    table.normalizer_spec.precompiled_charsmap = found
     for flag in ("add_dummy_prefix", "remove_extra_whitespaces", "escape_whitespaces"):
         setattr(table.normalizer_spec, flag, False)
     (out / NORMALIZATION_FILE).write_bytes(table.SerializeToString())

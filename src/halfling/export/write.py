@@ -109,7 +109,7 @@ def _write(
     whole = task_of(model, task)
     examples = sentences(trained, whole)
     probes = Probes(trained.tokenizer, trained.kind, trained.shape.max_tokens, examples.texts)
-    tokenizer = write_tokenizer(trained.tokenizer, model, out, probes)
+    tokenizer = write_tokenizer(trained.tokenizer, model, out, probes, native="native" in chosen)
     weights = {name: weight.numpy() for name, weight in trained.network.state_dict().items()}
     embeddings = "roberta.embeddings."
     positions = weights[f"{embeddings}position_embeddings.weight"][trained.network.config.pad_token_id + 1 :]

@@ -9,12 +9,12 @@ SentencePiece sums in single precision over the whole sentence, where a tie fall
 from collections.abc import Callable, Sequence
 from functools import wraps
 from pickle import UnpicklingError
-from typing import Any, no_type_check
+from typing import Any, NamedTuple, no_type_check
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from jaxtyping import Int32, Int64
+from jaxtyping import Float64, Int32, Int64
 from numba import njit
 
 from halfling.tokens.words import SPACE_MARK
@@ -42,6 +42,26 @@ def compiled(loop: Callable[..., Any]) -> Callable[..., Any]:
             return ready[0](*arguments)
 
     return run
+
+
+class Tables(NamedTuple):
+    """What a Unigram model's trie is made of.
+
+    Attributes:
+        edges: The hash table: `key << 24 | child`, -1 where there is none. The key of an edge is the node's number
+            times `width`, plus the character's; where it stands first is `_SPREAD` times the key, its upper bits.
+        scores: Of each piece.
+        pieces: The piece that ends at each node, or -1.
+        characters: The number of each character, 0 where it is in no piece.
+        unknown_score: Of a character that begins no piece.
+    """
+
+    edges: Int64[np.ndarray, " slots"]
+    scores: Float64[np.ndarray, " pieces"]
+    pieces: Int32[np.ndarray, " nodes"]
+    characters: Int32[np.ndarray, " codes"]
+    width: int
+    unknown_score: float
 
 
 class Unigram:
@@ -96,6 +116,12 @@ class Unigram:
         self._shift = np.uint64(64 - bits)
         self._edges = np.full(1 << bits, -1, np.int64)
         _fill(self._edges, keys, self._shift)
+
+    @property
+    def tables(self) -> Tables:
+        """Return what the trie is made of, for another program that walks it."""
+        characters = self._character[: int(np.flatnonzero(self._character).max()) + 1]
+        return Tables(self._edges, self._scores, self._piece, characters, self._width, self._unknown_score)
 
     def cut(self, words: pa.StringArray) -> pa.ListArray:
         """Return the ids of each word, which must hold neither white space nor the mark.

@@ -5,9 +5,9 @@ import fcntl
 import importlib.util
 import os
 from collections.abc import Sequence
-from ctypes import POINTER, Structure, c_char_p, c_int32, c_void_p
+from ctypes import POINTER, Structure, c_char_p, c_int32, c_int64, c_void_p
 from functools import cache
-from itertools import count
+from itertools import count, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -129,6 +129,41 @@ class NativeLoop:
         ]
 
 
+class NativePieces:
+    """Cuts texts into XLM-R's ids, from tables that are mapped. Threads may share one."""
+
+    def __init__(self, path: Path) -> None:
+        """Map a file that `write_native_tokenizer` wrote.
+
+        Raises:
+            HalflingError: It is damaged.
+        """
+        self._library, wrong = library(), c_char_p()
+        self._tokenizer = self._library.halfling_tokenizer_open(os.fsencode(path), ctypes.byref(wrong))
+        if not self._tokenizer:
+            raise HalflingError(f"{path}: {(wrong.value or b'').decode()}: export the model again")
+
+    def __del__(self) -> None:
+        if getattr(self, "_tokenizer", None):
+            self._library.halfling_tokenizer_close(self._tokenizer)
+
+    def __call__(self, texts: Sequence[str]) -> list[list[int]]:
+        """Return XLM-R's ids of each text, without special tokens."""
+        encoded = [text.encode() for text in texts]
+        ends, id_ends = np.cumsum([len(text) for text in encoded], dtype=np.int64), np.zeros(len(texts), np.int64)
+        found = self._library.halfling_tokenize(
+            self._tokenizer, b"".join(encoded), _address(ends), len(texts), _address(id_ends)
+        )
+        if not found:
+            raise MemoryError
+        try:
+            ids = found[: int(id_ends[-1]) if texts else 0]
+        finally:
+            self._library.halfling_free(found)
+        places = [0, *id_ends.tolist()]
+        return [ids[begin:end] for begin, end in pairwise(places)]
+
+
 def variants() -> list[str]:
     """Return the names of the variants that this processor runs, the fastest first."""
     names = iter(library().halfling_variant(number) for number in count())
@@ -159,6 +194,14 @@ def library() -> Any:
     found.halfling_answer.restype = c_char_p
     found.halfling_model_variant.argtypes = (c_void_p,)
     found.halfling_model_variant.restype = c_char_p
+    found.halfling_tokenizer_open.argtypes = (c_char_p, POINTER(c_char_p))
+    found.halfling_tokenizer_open.restype = c_void_p
+    found.halfling_tokenizer_close.argtypes = (c_void_p,)
+    found.halfling_tokenizer_close.restype = None
+    found.halfling_tokenize.argtypes = (c_void_p, c_char_p, c_void_p, c_int64, c_void_p)
+    found.halfling_tokenize.restype = POINTER(c_int32)
+    found.halfling_free.argtypes = (c_void_p,)
+    found.halfling_free.restype = None
     found.halfling_variant.argtypes = (c_int32,)
     found.halfling_variant.restype = c_char_p
     return found
