@@ -114,7 +114,7 @@ def fold(lengths: Sequence[int] | Int[np.ndarray, " sequences"]) -> Layout:
     sizes = np.asarray(lengths, dtype=np.int64)
     if len(sizes) == 1:
         return lay_out(sizes)
-    rows = min(len(sizes), -(-int(sizes.sum()) // max(FOLDED_ROW, int(sizes.max()))))
+    rows = min(len(sizes), bucket_rows(-(-int(sizes.sum()) // max(FOLDED_ROW, int(sizes.max())))))
     return min((_folded(sizes, number) for number in {rows, max(1, rows - 1)}), key=lambda layout: layout.cost)
 
 
@@ -125,8 +125,7 @@ def _folded(sizes: Int[np.ndarray, " sequences"], rows: int) -> Layout:
     table = np.zeros((int(turn[-1]) + 1, rows), np.int64)
     table[turn, row] = sizes[order]
     ends = table.cumsum(axis=0)
-    tokens = int(ends[-1].max())
-    tokens = bucket(tokens) if tokens <= 64 else -(-tokens // 16) * 16
+    tokens = -(-int(ends[-1].max()) // 8) * 8
     starts = np.zeros_like(sizes)
     starts[order] = row * tokens + (ends - table)[turn, row]
     return Layout(bucket_rows(rows), tokens, starts, sizes)
