@@ -28,8 +28,8 @@ part() { # name, seconds, command
 {
   nvidia-smi --query-gpu=name,memory.total,driver_version --format=csv,noheader
   # Warnings of other versions of libraries are no failures here.
-  part tests 55 python3 -m pytest -q -p no:cacheprovider -W default -m gpu --durations=5 \
+  part tests 70 python3 -m pytest -q -p no:cacheprovider -W default -m gpu --durations=5 \
     tests/engine/test_on_gpu.py tests/engine/test_torch_graphs.py tests/training/test_on_gpu.py
-  part latency 112 python3 benchmarks/gpu.py --seconds 100 --json "$out/gpu.json" ${told[@]+"${told[@]}"}
-  part distillation 60 python3 benchmarks/distill_step.py --json "$out/distill.json" ${packed[@]+"${packed[@]}"}
+  part latency 104 python3 benchmarks/gpu.py --seconds 92 --json "$out/gpu.json" ${told[@]+"${told[@]}"}
+  part distillation 56 python3 benchmarks/distill_step.py --json "$out/distill.json" ${packed[@]+"${packed[@]}"}
 } 2>&1 | tee "$out/log.txt"

@@ -2,7 +2,7 @@
 
 A segment of a few short sentences may be less work for a GPU than its kernels take to launch, and what an early exit
 spares is then mostly launches. A CUDA graph launches them together
-(https://docs.pytorch.org/docs/stable/notes/cuda.html#cuda-graphs). This was not run on a GPU yet.
+(https://docs.pytorch.org/docs/stable/notes/cuda.html#cuda-graphs).
 """
 
 import threading
@@ -104,7 +104,7 @@ class _Recording:
 
 def capture(
     compute: Compute, given: tuple[Tensor, ...], aside: Any, pool: Any
-) -> tuple["torch.cuda.CUDAGraph", tuple[Tensor, ...]]:
+) -> tuple[torch.cuda.CUDAGraph, tuple[Tensor, ...]]:
     """Return a graph that computes again from `given`, and what it computes into.
 
     Args:
