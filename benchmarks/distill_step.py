@@ -52,7 +52,9 @@ TINY = {
     "xlm-roberta-large": EncoderShape(
         num_layers=4, width=64, num_heads=4, ffn_width=256, vocab_size=1002, max_tokens=512
     ),
-    "xlm-roberta-base": EncoderShape(num_layers=2, width=48, num_heads=4, ffn_width=192, vocab_size=1002, max_tokens=512),
+    "xlm-roberta-base": EncoderShape(
+        num_layers=2, width=48, num_heads=4, ffn_width=192, vocab_size=1002, max_tokens=512
+    ),
 }
 BLOCK = 512
 Batch = dict[str, Tensor]
@@ -95,9 +97,7 @@ def masked(blocks: list[Block], vocab_size: int) -> list[Batch]:
         Block(np.where(one.input_ids < 4, one.input_ids, 4 + one.input_ids % (vocab_size - 5)), one.starts)
         for one in blocks
     ]
-    return [
-        mask_block(one, random, mask_share=0.15, mask_id=vocab_size - 1, vocab_size=vocab_size) for one in folded
-    ]
+    return [mask_block(one, random, mask_share=0.15, mask_id=vocab_size - 1, vocab_size=vocab_size) for one in folded]
 
 
 def together(rows: list[Batch], device: torch.device) -> Batch:
@@ -173,6 +173,7 @@ def needed(shapes: dict[str, EncoderShape], rows: list[Batch]) -> float:
 
 
 def wait(device: torch.device) -> None:
+    """Wait until a GPU has done what it was told."""
     if device.type == "cuda":
         torch.cuda.synchronize()
 
@@ -237,8 +238,16 @@ def compare(
         rate, padded = tokens / median(took), ways[name][1]["input_ids"].numel()
         share = f"{work / median(took) / peak:.1%}" if peak else "-"
         shape = "x".join(map(str, ways[name][1]["input_ids"].shape))
-        print(f"| {name} | {tokens:,} | {shape} | {tokens / padded:.2f} | {rate:,.0f} | {memory / 2**30:.2f} | {share} |")
-        lines[name] = {"tokens": tokens, "shape": shape, "tokens_a_second": rate, "peak_bytes": memory, "of_peak": share}
+        print(
+            f"| {name} | {tokens:,} | {shape} | {tokens / padded:.2f} | {rate:,.0f} | {memory / 2**30:.2f} | {share} |"
+        )
+        lines[name] = {
+            "tokens": tokens,
+            "shape": shape,
+            "tokens_a_second": rate,
+            "peak_bytes": memory,
+            "of_peak": share,
+        }
     if len(names) == 2:
         ratio = paired_ratio(found["seconds"]["usual"], found["seconds"]["ours"])
         less = lines["ours"]["peak_bytes"] / lines["usual"]["peak_bytes"]

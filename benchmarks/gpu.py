@@ -2,14 +2,15 @@
 
     python benchmarks/gpu.py [MODEL] [--policy FOLDER] [--sentences FILE] [--seconds 100] [--json FILE] [--tiny]
 
-MODEL is a trained classifier or tagger with exits; where it exits says `--policy`, a calibration's folder, or the model
-itself. Its inputs leave by its own decisions. Without it a model of 6 layers of 384 with random weights takes its place,
-and exits are imposed, so that about 0.686 of the arithmetic is left; so they are in XLM-R Base's shape, which always
-follows, with random weights. Exits and their criterion are computed as ever.
+MODEL is a trained classifier or tagger with exits; where it exits says `--policy`, a calibration's folder, or the
+model itself. Its inputs leave by its own decisions. Without it a model of 6 layers of 384 with random weights takes
+its place, and exits are imposed, so that about 0.686 of the arithmetic is left; so they are in XLM-R Base's shape,
+which always follows, with random weights. Exits and their criterion are computed as ever.
 
-`--sentences` has a sentence a line; without it those of the embedded sample are read. All candidates read the same ids,
-in turns, round by round; quoted are medians with quartiles, ratios are taken within rounds. Every round repeats the same
-sentences, so that all graphs have been recorded before the clock starts. `torch.compile` comes last, while time is left.
+`--sentences` has a sentence a line; without it those of the embedded sample are read. All candidates read the same
+ids, in turns, round by round; quoted are medians with quartiles, ratios are taken within rounds. Every round repeats
+the same sentences, so that all graphs have been recorded before the clock starts. `torch.compile` comes last, while
+time is left.
 Each part that fails prints why, and the others go on.
 """
 
@@ -54,7 +55,11 @@ LABELS = ("O", "B-PER", "I-PER", "B-ORG", "I-ORG", "B-LOC", "I-LOC")
 SIZES = {1: 48, 32: 128, 256: 512}
 """Sentences of a batch, and of a round."""
 OFF, NONE, ON = "halfling, exits off", "halfling, every exit checked, none taken", "halfling, exits"
-EAGER, SDPA, GROUPED = "transformers, eager attention", "transformers, SDPA", "transformers, SDPA, four groups of like length"
+EAGER, SDPA, GROUPED = (
+    "transformers, eager attention",
+    "transformers, SDPA",
+    "transformers, SDPA, four groups of like length",
+)
 COMPILED = "transformers, SDPA, torch.compile"
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 _BEGAN = time.monotonic()
@@ -106,7 +111,9 @@ class Candidate:
         self.kind, self.labels = found.head, found.labels
         early = load_classifier(folder)
         self.shape = shape_of(early.config)
-        plain_config = {k: v for k, v in early.config.to_dict().items() if not k.startswith(("exit_", "model_type", "dtype"))}
+        plain_config = {
+            k: v for k, v in early.config.to_dict().items() if not k.startswith(("exit_", "model_type", "dtype"))
+        }
         self.plain = {}
         for attention in ("eager", "sdpa"):
             config = config_for(self.shape)
@@ -283,7 +290,7 @@ def agreement(one: Candidate) -> str:
     gap = max(float(np.abs(a.logits - b).max()) for a, b in zip(found, expected, strict=True))
     same = np.concatenate([a.logits.argmax(-1) == b.argmax(-1) for a, b in zip(found, expected, strict=True)]).mean()
     largest = max(float(np.abs(b).max()) for b in expected)
-    return f"beside SDPA in bfloat16 logits differ by at most {gap:.3f} (largest logit {largest:.1f}), labels agree in {same:.2%}"
+    return f"beside SDPA logits differ by at most {gap:.3f} (largest logit {largest:.1f}), labels agree in {same:.2%}"
 
 
 def race(one: Candidate, size: int, calls: dict[str, Callable[[], Any]], rounds: int) -> dict[str, Any]:
@@ -292,8 +299,10 @@ def race(one: Candidate, size: int, calls: dict[str, Callable[[], Any]], rounds:
     share = share_of(one, size)
     took = interleaved(calls, rounds=rounds, warmup=3)
     tokens = sum(len(each.ids) for each in few) / len(few)
-    recorded = len(one.on.backend.rows.held) if size == 1 else sum(
-        each is not None for each in getattr(one.on.backend.recordings, "held", {}).values()
+    recorded = (
+        len(one.on.backend.rows.held)
+        if size == 1
+        else sum(each is not None for each in getattr(one.on.backend.recordings, "held", {}).values())
     )
     print(f"\n{one.name}, batch {size}: {len(few)} sentences of {tokens:.1f} tokens, flops_share {share:.3f}, ", end="")
     print(f"{rounds} rounds, {recorded} shapes recorded\n")
@@ -376,9 +385,7 @@ def run(arguments: argparse.Namespace, scratch: Path) -> dict[str, Any]:
         own = refilled(sequences, shape) if sequences else estimated(lines, shape)
         one = Candidate(f"{name}, random weights, imposed exits", folder / "model", folder / "engine", policy, own)
         task: Any = SimpleNamespace(head="token", labels=LABELS)
-        one.leave = {
-            size: impose(shape, task, [len(each.ids) for each in one.few(size)], exits)[0] for size in SIZES
-        }
+        one.leave = {size: impose(shape, task, [len(each.ids) for each in one.few(size)], exits)[0] for size in SIZES}
         return one
 
     with part("the first model"):

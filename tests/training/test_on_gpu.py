@@ -36,6 +36,8 @@ def test_a_task_and_its_exits_are_learned_on_a_gpu(task, finetuned, scored, tmp_
     model, out = finetuned(task, epochs=20), tmp_path / "exits"
     assert scored(model).score.value > 0.5
     out.mkdir()
-    counts = train_exits(settings=ExitsSettings(batch_size=10, learning_rate=3e-3, max_tokens=30), finetuned=model, out=out)
+    counts = train_exits(
+        settings=ExitsSettings(batch_size=10, learning_rate=3e-3, max_tokens=30), finetuned=model, out=out
+    )
     assert counts["exit_layers"] == [1, 2, 3]
     assert scored(out).score.value > 0.5

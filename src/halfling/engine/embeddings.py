@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float32, Int, Num
 
 TABLE, SCALES, POSITIONS = "words.npy", "word-scales.npy", "positions.npy"
-"""Files of an exported model: the table (float32, or of int8 models int8 with a scale for each row), and position embeddings."""
+"""Files of an exported model: the table (of int8 models int8 with a scale for each row), and position embeddings."""
 
 
 class Embeddings:

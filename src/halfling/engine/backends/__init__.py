@@ -43,8 +43,8 @@ class Backend(Protocol):
             segment: Its number, from 0.
             hidden: States before it, [rows, tokens, width]: an array, or what the segment before returned, which
                 is valid until anything else runs.
-            bias: What attention adds, [rows, 1, tokens, tokens], or [rows, 1, queries, tokens]; or what `ways.seen` says
-                instead.
+            bias: What attention adds, [rows, 1, tokens, tokens], or [rows, 1, queries, tokens]; or what `ways.seen`
+                says instead.
             picked: Numbers of tokens, rows counted through, int32.
             queries: Where tokens leave alone, from the second segment on: the tokens of each row whose states are
                 still computed, numbered like `picked`, [rows, queries], int32; a row may name one twice.

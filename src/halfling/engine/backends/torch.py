@@ -1,5 +1,6 @@
 """Segments in PyTorch, on a GPU where there is one: transformers' own layers, from token ids to logits."""
 
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -50,8 +51,8 @@ class TorchBackend:
         # A CPU has nothing to gain: it computes what it is told when it is told.
         alone = on_gpu and exported.decides_in_graph
         self.lengths = tuple(sorted({bucket(length) for length in range(1, most + 1)})) if alone else ()
-        here = {"seen": Layout.owners, "embed": self._pairs}
-        self.ways = Ways(TOKENS_AT_ONCE, fold, **here) if on_gpu else Ways(**here)
+        ways = Ways(seen=Layout.owners, embed=self._pairs)
+        self.ways = replace(ways, tokens_at_once=TOKENS_AT_ONCE, lay_out=fold) if on_gpu else ways
 
     @torch.inference_mode()
     def run(

@@ -17,7 +17,7 @@ from torch import Tensor
 Compute = Callable[..., tuple[Tensor, ...]]
 
 MOST_RECORDINGS = 64
-"""Recordings kept, those used last. At 8,192 tokens of 768 in bfloat16 each holds 25 MB: what it is given and returns."""
+"""Recordings kept, those used last. At 8,192 tokens of 768 in bfloat16 each holds 25 MB, its inputs and outputs."""
 
 _CAPTURING = threading.Lock()  # of the whole process, in which one capture at a time may be under way
 
