@@ -29,7 +29,7 @@ from itertools import cycle, islice
 from pathlib import Path
 from statistics import median, quantiles
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import torch
@@ -78,8 +78,7 @@ def part(name: str) -> Iterator[None]:
         yield
     except Exception:
         print(f"\n{name}: failed", flush=True)
-        traceback.print_exc(file=sys.stdout)
-        sys.stdout.flush()
+        print(traceback.format_exc()[-2000:], flush=True)  # of torch.compile it is long, and the end says what happened
 
 
 @contextmanager
@@ -128,7 +127,7 @@ class Candidate:
             AdaptiveEngine(
                 scratch,
                 Exported(
-                    format=1,
+                    format=get_args(Exported.model_fields["format"].annotation)[0],
                     kind=self.kind,
                     labels=self.labels,
                     shape=self.shape,
