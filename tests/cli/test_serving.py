@@ -180,7 +180,7 @@ def test_a_backend_that_is_unknown_or_not_there(error, exported, tmp_path):
         error("predict", exported, "Anna", "--backend", "torch") == f"{exported}: not exported for torch but for onnx"
     )
     said = error("export", model, tmp_path / "out", "--backends", "torch", "--precision", "int8")
-    assert "torch: runs float32 only: export int8 for native, openvino or onnx" in said
+    assert "torch: runs float32 and bfloat16: export int8 for native, openvino or onnx" in said
 
 
 def test_a_policy_that_is_not_there_or_for_another_model(error, write_tagger, tmp_path):

@@ -98,8 +98,8 @@ def test_segments_of_many_tokens_are_not_recorded(exported, monkeypatch):
     monkeypatch.setattr("halfling.engine.backends.torch.MOST_TOKENS", 16)
     _, engine = both(exported("token"))
     for rows in (2, 2, 4, 4):
-        hidden, bias = np.zeros((rows, 8, 32), np.float32), np.zeros((rows, 1, 8, 8), np.float32)
-        engine.backend.run(0, hidden, bias, np.zeros(4, np.int32))
+        pairs, owners = np.zeros((rows, 8, 2), np.int32), np.zeros((rows, 8), np.int32)
+        engine.backend.run(0, pairs, owners, np.zeros(4, np.int32))
         assert len(engine.backend.recordings.held) == 1
 
 

@@ -227,7 +227,9 @@ def test_a_tokenizer_of_another_model_is_refused(write_tagger, tokenizer_folder,
 
 
 def test_torch_is_not_exported_in_int8():
-    with pytest.raises(ValidationError, match="torch: runs float32 only: export int8 for native, openvino or onnx"):
+    with pytest.raises(
+        ValidationError, match="torch: runs float32 and bfloat16: export int8 for native, openvino or onnx"
+    ):
         ExportSettings(backends=("onnx", "torch"), precision="int8")
 
 

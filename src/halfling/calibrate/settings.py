@@ -103,7 +103,9 @@ class CalibrateSettings(Settings):
         if self.latency_ms is not None and self.timing == "none":
             raise ValueError("latency_ms asks for a time: set timing=measured")
         if self.precision == "int8" and self.engine == "torch":
-            raise ValueError("precision=int8: torch runs float32 only: set engine to native, openvino or onnx")
+            raise ValueError("precision=int8: torch runs float32 and bfloat16: set engine to native, openvino or onnx")
         if self.precision == "float32" and self.engine == "native":
             raise ValueError("precision=float32: native runs int8 only: set engine to openvino, onnx or torch")
+        if self.precision == "bfloat16" and self.engine != "torch":
+            raise ValueError("precision=bfloat16: only torch runs it: set engine to torch")
         return self

@@ -48,7 +48,7 @@ class AdaptiveEngine:
             self.loop = NativeLoop(folder, exported, threads or usable_cores())
             return
         self.backend = load_backend(chosen, folder, exported, threads, lengths)
-        embed = Embeddings(folder, exported.precision)
+        embed = self.backend.ways.embed or Embeddings(folder, exported.precision)
         loop = TokenLoop if exported.policy.granularity == "token" else AdaptiveLoop
         self.loop = loop(exported, embed, self.backend)
         self.alone = Alone(exported, embed, self.backend)

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float32, Int, Num
 
 TABLE, SCALES, POSITIONS = "words.npy", "word-scales.npy", "positions.npy"
-"""Files of an exported model: the table (float32, or int8 with a scale for each row), and position embeddings."""
+"""Files of an exported model: the table (of int8 models int8 with a scale for each row), and position embeddings."""
 
 
 class Embeddings:
@@ -62,7 +62,7 @@ def write_embeddings(
 ) -> None:
     """Write the tables; `positions` with the type embedding added, int8 rows in 127ths of their largest value."""
     np.save(folder / POSITIONS, positions)
-    if precision == "float32":
+    if precision != "int8":
         np.save(folder / TABLE, words)
         return
     largest = np.abs(words).max(axis=1)

@@ -15,7 +15,8 @@ EXPORTED = "engine.json"
 """The file that makes a folder an exported model."""
 
 BackendName = Literal["native", "openvino", "onnx", "torch"]
-Precision = Literal["float32", "int8"]
+Precision = Literal["float32", "bfloat16", "int8"]
+"""Of the linear layers; bfloat16 is for torch on a GPU alone."""
 
 
 class Exported(Record):

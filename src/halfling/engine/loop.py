@@ -5,18 +5,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float32, Int, Int32
+from jaxtyping import Bool, Float32, Int, Int32, Num
 
 from halfling.engine import packing
 from halfling.engine.backends import Backend
-from halfling.engine.embeddings import Embeddings
 from halfling.engine.exported import Exported
 from halfling.engine.text import PAD
 from halfling.exits import criteria
 from halfling.tasks.encode import Encoded
-
-TOKENS_AT_ONCE = 2048
-"""Tokens of one pass: what is computed together stays in the caches, and memory stays bounded."""
 
 REPACK_GAIN = 0.1
 """Those who stay are packed anew when that spares this share of what is left to compute; below, it costs more."""
@@ -42,8 +38,8 @@ class AdaptiveLoop:
     those whose uncertainty is below the exit's threshold leave; those who stay are packed anew when that pays.
     """
 
-    def __init__(self, exported: Exported, embed: Embeddings, backend: Backend) -> None:
-        self.policy, self.embed, self.backend = exported.policy, embed, backend
+    def __init__(self, exported: Exported, embed: packing.Embed, backend: Backend) -> None:
+        self.policy, self.embed, self.backend, self.ways = exported.policy, embed, backend, backend.ways
         self.tagging = exported.kind == "token"
 
     def answer(self, sequences: Sequence[Encoded], leave_after: Sequence[int] | None = None) -> list[Answer]:
@@ -55,22 +51,22 @@ class AdaptiveLoop:
                 then overruled.
         """
         answers: dict[int, Answer] = {}
-        for numbers in _passes([len(one.ids) for one in sequences]):
+        for numbers in _passes([len(one.ids) for one in sequences], self.ways.tokens_at_once):
             imposed = None if leave_after is None else np.array([leave_after[number] for number in numbers])
             answers |= zip(numbers, self._pass([sequences[number] for number in numbers], imposed), strict=True)
         return [answers[number] for number in range(len(sequences))]
 
     def _pass(self, chosen: list[Encoded], imposed: Int[np.ndarray, " sequences"] | None) -> list[Answer]:
         """Compute some sequences together."""
-        layout = packing.lay_out([len(one.ids) for one in chosen])
+        layout = self.ways.lay_out([len(one.ids) for one in chosen])
         hidden: Any = self._embed(chosen, layout)
-        bias, staying = layout.bias(), np.arange(len(chosen))
+        seen, staying = self.ways.seen(layout), np.arange(len(chosen))
         counts = np.array([len(one.picked) for one in chosen])
         picked = _picked(chosen, layout)
         doubt = criteria.Doubt(self.policy)
         answers: dict[int, Answer] = {}
         for segment, layer in enumerate(self.policy.layers):
-            hidden, logits = self.backend.run(segment, hidden, bias, picked)
+            hidden, logits = self.backend.run(segment, hidden, seen, picked)
             ends = np.cumsum(counts[staying])
             unsure = doubt(logits[: ends[-1]], counts[staying] if self.tagging else None)
             leaves = self._leaves(segment, unsure, None if imposed is None else imposed[staying])
@@ -82,7 +78,8 @@ class AdaptiveLoop:
             if leaves.any():
                 doubt.stay((~leaves).nonzero()[0])
                 staying = staying[~leaves]
-                hidden, layout, bias = self._keep(hidden, layout, bias, ~leaves)
+                hidden, layout = self._keep(hidden, layout, ~leaves)
+                seen = self.ways.seen(layout)
                 picked = _picked([chosen[number] for number in staying], layout)
         return [answers[number] for number in range(len(chosen))]
 
@@ -95,19 +92,19 @@ class AdaptiveLoop:
         return np.asarray(imposed <= self.policy.layers[segment])
 
     def _keep(
-        self, hidden: Any, old: packing.Layout, bias: np.ndarray, stays: Bool[np.ndarray, " sequences"]
-    ) -> tuple[Any, packing.Layout, np.ndarray]:
+        self, hidden: Any, old: packing.Layout, stays: Bool[np.ndarray, " sequences"]
+    ) -> tuple[Any, packing.Layout]:
         """Return the sequences that stay, where they lie or, when that pays, packed anew."""
         kept = packing.Layout(old.rows, old.tokens, old.starts[stays], old.lengths[stays])
         enough = (1 - REPACK_GAIN) * kept.cost
         # No layout is shorter than its tokens: that is known before it is made.
-        packed = packing.lay_out(kept.lengths) if kept.lengths.sum() <= enough else kept
+        packed = self.ways.lay_out(kept.lengths) if kept.lengths.sum() <= enough else kept
         if packed.cost > enough:
-            return hidden, kept, bias
+            return hidden, kept
         hidden = self.backend.move(hidden, kept.places(), packed.places(), packed.rows, packed.tokens)
-        return hidden, packed, packed.bias()
+        return hidden, packed
 
-    def _embed(self, chosen: list[Encoded], layout: packing.Layout) -> Float32[np.ndarray, "rows tokens width"]:
+    def _embed(self, chosen: list[Encoded], layout: packing.Layout) -> Num[np.ndarray, "rows tokens any"]:
         ids = np.full(layout.rows * layout.tokens, PAD)
         positions = np.zeros_like(ids)
         places = layout.places()
@@ -116,12 +113,12 @@ class AdaptiveLoop:
         return self.embed(ids, positions).reshape(layout.rows, layout.tokens, -1)
 
 
-def _passes(lengths: list[int]) -> Iterator[list[int]]:
+def _passes(lengths: list[int], tokens_at_once: int) -> Iterator[list[int]]:
     """Yield the numbers of sequences that are computed together, longest first."""
     some: list[int] = []
     tokens = 0
     for number in sorted(range(len(lengths)), key=lambda number: -lengths[number]):
-        if some and tokens + lengths[number] > TOKENS_AT_ONCE:
+        if some and tokens + lengths[number] > tokens_at_once:
             yield some
             some, tokens = [], 0
         some.append(number)

@@ -20,7 +20,7 @@ class TokenLoop(AdaptiveLoop):
 
     def _pass(self, chosen: list[Encoded], imposed: Int[np.ndarray, " sequences"] | None) -> list[Answer]:
         """Compute some sequences together."""
-        layout = packing.lay_out([len(one.ids) for one in chosen])
+        layout = self.ways.lay_out([len(one.ids) for one in chosen])
         hidden: Any = self._embed(chosen, layout)
         bias, place = layout.bias(), layout.places()
         doubt = criteria.Doubt(self.policy)
@@ -58,7 +58,8 @@ class TokenLoop(AdaptiveLoop):
                 break
             doubt.stay(np.flatnonzero(~gone))
             if (undone != before).any():
-                hidden, layout, bias = self._keep(hidden, layout, bias, undone[before])
+                hidden, layout = self._keep(hidden, layout, undone[before])
+                bias = layout.bias()
                 place[undone[owner]] = layout.places()
         return [
             _answer(logits[tokens][one.picked], unsure[tokens][one.picked], taken[tokens])

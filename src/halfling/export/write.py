@@ -56,9 +56,11 @@ class ExportSettings(Settings):
     @model_validator(mode="after")
     def _backends_run_it(self) -> "ExportSettings":
         if self.precision == "int8" and "torch" in self.backends:
-            raise ValueError("torch: runs float32 only: export int8 for native, openvino or onnx")
+            raise ValueError("torch: runs float32 and bfloat16: export int8 for native, openvino or onnx")
         if self.precision == "float32" and "native" in self.backends:
             raise ValueError("native: runs int8 only: export float32 for openvino, onnx or torch")
+        if self.precision == "bfloat16" and self.backends != ("torch",):
+            raise ValueError("bfloat16: only torch runs it: set backends=torch")
         return self
 
 

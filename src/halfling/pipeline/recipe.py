@@ -102,7 +102,9 @@ class Exports(Settings):
 
     backends: tuple[BackendName, ...] = Field(("native",), min_length=1, description="who can run them")
     precisions: tuple[Precision, ...] = Field(
-        ("int8",), min_length=1, description="each model once in each; native runs int8 only, torch float32 only"
+        ("int8",),
+        min_length=1,
+        description="each model once in each; native runs int8 only, torch float32 and bfloat16",
     )
 
 
@@ -165,9 +167,11 @@ class Recipe(Settings):
                 near = difflib.get_close_matches(name, self.tasks, n=1, cutoff=0)[0]
                 yield f"{section}.{name}: no such task under tasks: the nearest is {near}"
         if "int8" in self.export.precisions and "torch" in self.export.backends:
-            yield "export: torch runs float32 only: leave int8 out of precisions, or torch out of backends"
+            yield "export: torch runs no int8: leave int8 out of precisions, or torch out of backends"
         if "float32" in self.export.precisions and "native" in self.export.backends:
             yield "export: native runs int8 only: leave float32 out of precisions, or native out of backends"
+        if "bfloat16" in self.export.precisions and self.export.backends != ("torch",):
+            yield "export: only torch runs bfloat16: leave it out of precisions, or set backends to torch"
         distill, there = self.distill, range(1, self.distill.epochs + 1)
         for epoch in sorted({*distill.save_epochs} - {*there}) if "save_epochs" in distill.model_fields_set else ():
             yield f"distill.save_epochs: epoch {epoch} outside 1..{distill.epochs}"

@@ -9,6 +9,7 @@ import numpy as np
 
 from halfling.cores import usable_cores
 from halfling.engine.exported import BackendName, Exported
+from halfling.engine.packing import Ways
 from halfling.errors import HalflingError
 
 MODULES: dict[BackendName, str] = {"native": "ctypes", "openvino": "openvino", "onnx": "onnxruntime", "torch": "torch"}
@@ -27,9 +28,11 @@ class Backend(Protocol):
 
     Attributes:
         lengths: Lengths of a single row, ascending, for which `alone` answers.
+        ways: How it wants to be fed.
     """
 
     lengths: tuple[int, ...]
+    ways: Ways
 
     def run(
         self, segment: int, hidden: Any, bias: np.ndarray, picked: np.ndarray, queries: np.ndarray | None = None
@@ -40,7 +43,8 @@ class Backend(Protocol):
             segment: Its number, from 0.
             hidden: States before it, [rows, tokens, width]: an array, or what the segment before returned, which
                 is valid until anything else runs.
-            bias: What attention adds, [rows, 1, tokens, tokens], or [rows, 1, queries, tokens].
+            bias: What attention adds, [rows, 1, tokens, tokens], or [rows, 1, queries, tokens]; or what `ways.seen`
+                says instead.
             picked: Numbers of tokens, rows counted through, int32.
             queries: Where tokens leave alone, from the second segment on: the tokens of each row whose states are
                 still computed, numbered like `picked`, [rows, queries], int32; a row may name one twice.
@@ -52,8 +56,8 @@ class Backend(Protocol):
         """Return what a single row of one of `lengths` gets from a graph that decides for itself.
 
         Args:
-            hidden: States before the first segment, [1, tokens, width].
-            bias: What attention adds, [1, 1, tokens, tokens].
+            hidden: States before the first segment, [1, tokens, width], or what `ways.embed` says instead.
+            bias: What attention adds, [1, 1, tokens, tokens], or what `ways.seen` says instead.
             picked: Numbers of tokens, int32: as many as there are tokens for a tagger, one for a classifier.
             votes: The share of each answer in the sentence's uncertainty; 0 where `picked` is filled up.
             thresholds: For each exit but the last: leave where the uncertainty is below.

@@ -7,7 +7,7 @@ import numpy as np
 import onnxruntime
 
 from halfling.engine.exported import Exported, segment_name
-from halfling.engine.packing import move_rows
+from halfling.engine.packing import Ways, move_rows
 from halfling.errors import HalflingError
 
 
@@ -15,6 +15,7 @@ class OnnxBackend:
     """Sessions on the CPU."""
 
     lengths: tuple[int, ...] = ()
+    ways = Ways()
 
     def __init__(self, folder: Path, exported: Exported, threads: int) -> None:
         options = onnxruntime.SessionOptions()

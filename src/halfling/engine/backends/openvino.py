@@ -11,7 +11,7 @@ from halfling.engine.backends import NEVER
 from halfling.engine.backends.openvino_alone import chain
 from halfling.engine.exported import Exported, segment_name
 from halfling.engine.mapped import release_pages
-from halfling.engine.packing import move_rows
+from halfling.engine.packing import Ways, move_rows
 from halfling.errors import HalflingError
 
 HIDDEN, BIAS, PICKED, QUERIES = range(4)
@@ -24,6 +24,8 @@ class OpenVinoBackend:
     A changed shape costs a dynamic segment time, and every boundary the other threads' sleep; a graph of fixed shape
     pays neither, but holds weights of its own.
     """
+
+    ways = Ways()
 
     def __init__(self, folder: Path, exported: Exported, threads: int, lengths: Sequence[int] = ()) -> None:
         self.folder, self.exported = folder / "openvino", exported

@@ -1,5 +1,6 @@
-"""Segments in PyTorch, on a GPU where there is one: transformers' own layers under our attention bias."""
+"""Segments in PyTorch, on a GPU where there is one: transformers' own layers, from token ids to logits."""
 
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -7,35 +8,51 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Int32
 from torch import Tensor
 from transformers import AutoModelForSequenceClassification, AutoModelForTokenClassification
 
 from halfling.engine.backends.torch_graphs import Recordings
+from halfling.engine.backends.torch_rows import Rows
 from halfling.engine.exported import Exported
+from halfling.engine.packing import HIDDEN, Layout, Ways, bucket, fold
 from halfling.models import XLMRobertaEarlyExitConfig
 from halfling.models.load import load_model
 
-MOST_TOKENS = 1024
-"""Tokens up to which a segment is recorded on a GPU. A guess: of more, launches should no longer be what counts."""
+MOST_TOKENS = 1 << 15
+"""Tokens up to which a segment is recorded on a GPU."""
+
+TOKENS_AT_ONCE = 1 << 14
+"""Tokens of one pass on a GPU: fewer leave it waiting for the host, more are no faster."""
 
 
 class TorchBackend:
-    """The reference: float32, with one transfer to the host at each exit, of its logits.
+    """The reference, in float32, or in bfloat16 as exported: one transfer to the host at each exit, of its logits.
 
-    On a GPU, segments of few tokens are recorded as CUDA graphs.
+    Embeddings are looked up and masks made where the layers are, so that little is sent. On a GPU segments are CUDA
+    graphs, and a sentence alone does not wait for its exits (`Rows`).
     """
-
-    lengths: tuple[int, ...] = ()
 
     def __init__(self, folder: Path, exported: Exported, threads: int | None, device: str | None = None) -> None:
         if threads:  # all of this process's: unasked, its other work keeps what it has
             torch.set_num_threads(threads)
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         kind = AutoModelForSequenceClassification if exported.kind == "sequence" else AutoModelForTokenClassification
-        self.network = load_model(kind, folder / "torch").to(self.device).eval()
-        self.segments = exported.segments
-        self.recordings = Recordings(self.device) if self.device.type == "cuda" else None
+        self.network = load_model(kind, folder / "torch").eval()
+        tables, self.dtype = self.network.roberta.embeddings, getattr(torch, exported.precision)
+        places = tables.position_embeddings.weight[self.network.config.pad_token_id + 1 :]
+        self.places = (places + tables.token_type_embeddings.weight[0]).detach().to(self.device, self.dtype)
+        self.network.to(self.device, self.dtype)
+        self.segments, self.words = exported.segments, exported.shape.vocab_size
+        on_gpu = self.device.type == "cuda"
+        self.recordings = Recordings(self.device) if on_gpu else None
+        self.rows = Rows(self._segment, exported, self.device)
+        most = exported.shape.max_tokens
+        # A CPU has nothing to gain: it computes what it is told when it is told.
+        alone = on_gpu and exported.decides_in_graph
+        self.lengths = tuple(sorted({bucket(length) for length in range(1, most + 1)})) if alone else ()
+        ways = Ways(seen=Layout.owners, embed=self._pairs)
+        self.ways = replace(ways, tokens_at_once=TOKENS_AT_ONCE, lay_out=fold) if on_gpu else ways
 
     @torch.inference_mode()
     def run(
@@ -54,17 +71,31 @@ class TorchBackend:
     def _segment(
         self,
         segment: int,
-        state: Float[Tensor, "rows tokens width"],
-        mask: Float[Tensor, "rows 1 asking tokens"],
+        state: Float[Tensor, "rows tokens width"] | Int32[Tensor, "rows tokens 2"],
+        seen: Float[Tensor, "rows 1 asking tokens"] | Int32[Tensor, "rows tokens"],
         picked: Int[Tensor, " picked"],
         queries: Int[Tensor, "rows asking"] | None = None,
     ) -> tuple[Tensor, ...]:
-        """Return the logits after a segment and, but for the last, the states, without waiting for the device."""
+        """Return the logits after a segment and, but for the last, the states, without waiting for the device.
+
+        Args:
+            segment: Its number, from 0.
+            state: States; before the first segment ids and positions.
+            seen: What attention adds, or whose each place is.
+            picked: Whose logits are wanted.
+            queries: Who is computed; all when absent.
+        """
         roberta = self.network.roberta
         asking = None if queries is None else queries.long()
         first, last = self.segments[segment]
         if first == 1:
-            state = roberta.embeddings.LayerNorm(state)
+            sums = roberta.embeddings.word_embeddings(state[..., 0]) + F.embedding(state[..., 1], self.places)
+            state = roberta.embeddings.LayerNorm(sums)
+        if seen.dim() == 2:
+            apart = seen[:, None, :, None] != seen[:, None, None, :]
+            mask = torch.zeros_like(apart, dtype=self.dtype).masked_fill(apart, float(HIDDEN))
+        else:
+            mask = seen.to(self.dtype)
         for layer in roberta.encoder.layer[first - 1 : last]:
             state = layer(state, mask) if asking is None else _layer_of_some(layer, state, mask, asking)
         chosen = state.flatten(0, 1)[picked.long()]
@@ -74,9 +105,12 @@ class TorchBackend:
         logits = self._head(last)(chosen).float()
         return (logits, state) if segment < len(self.segments) - 1 else (logits,)
 
-    def alone(self, *_: Any) -> tuple[np.ndarray, float, int]:
-        """Nobody asks: a sentence alone goes through the segments like others."""
-        raise NotImplementedError
+    @torch.inference_mode()
+    def alone(
+        self, hidden: np.ndarray, bias: np.ndarray, picked: np.ndarray, votes: np.ndarray, thresholds: np.ndarray
+    ) -> tuple[np.ndarray, float, int]:
+        """Return the logits, the uncertainty and the number of the segment after which a single row leaves."""
+        return self.rows(hidden, bias, picked, int(np.count_nonzero(votes)), thresholds)
 
     @torch.inference_mode()
     def move(self, hidden: Any, source: np.ndarray, target: np.ndarray, rows: int, tokens: int) -> Any:
@@ -92,6 +126,14 @@ class TorchBackend:
         ):
             return self.network.classifier
         return self.network.exits[str(layer)]
+
+    def _pairs(
+        self, ids: Int[np.ndarray, " tokens"], positions: Int[np.ndarray, " tokens"]
+    ) -> Int32[np.ndarray, "tokens 2"]:
+        # Asked here: on a GPU a look-up beyond the table ends the process.
+        if ids.max(initial=0) >= self.words or ids.min(initial=0) < 0:
+            raise ValueError(f"ids {ids.min()} to {ids.max()}: the vocabulary is 0 to {self.words - 1}")
+        return np.stack((ids, positions), axis=-1).astype(np.int32)
 
     def _ready(self, value: Any) -> Tensor:
         """Return an array as a tensor that goes to the device without waiting; a tensor as it is."""

@@ -2,7 +2,7 @@
 
 A segment of a few short sentences may be less work for a GPU than its kernels take to launch, and what an early exit
 spares is then mostly launches. A CUDA graph launches them together
-(https://docs.pytorch.org/docs/stable/notes/cuda.html#cuda-graphs). This was not run on a GPU yet.
+(https://docs.pytorch.org/docs/stable/notes/cuda.html#cuda-graphs).
 """
 
 import threading
@@ -16,8 +16,8 @@ from torch import Tensor
 
 Compute = Callable[..., tuple[Tensor, ...]]
 
-MOST_RECORDINGS = 128
-"""Recordings kept, those used last. At 1,024 tokens of 768 each holds 7 MB: what it is given and what it returns."""
+MOST_RECORDINGS = 64
+"""Recordings kept, those used last. At 8,192 tokens of 768 in bfloat16 each holds 25 MB, its inputs and outputs."""
 
 _CAPTURING = threading.Lock()  # of the whole process, in which one capture at a time may be under way
 
@@ -70,10 +70,9 @@ class Recordings:
             recording.found = compute(*recording.given)
             return recording
         try:
-            with _CAPTURING:
-                recording.capture(compute, self._aside, self._pool)
+            recording.capture(compute, self._aside, self._pool)
         except RuntimeError as error:
-            warnings.warn(f"no CUDA graph could be recorded, so segments are computed ({error})", stacklevel=2)
+            could_not_record(error)
             self.most = 0
             return None
         return recording
@@ -100,13 +99,36 @@ class _Recording:
             kept.copy_(new, non_blocking=True)
 
     def capture(self, compute: Compute, aside: torch.cuda.Stream, pool: Any) -> None:
+        self.graph, self.found = capture(compute, self.given, aside, pool)
+
+
+def capture(
+    compute: Compute, given: tuple[Tensor, ...], aside: Any, pool: Any
+) -> tuple[torch.cuda.CUDAGraph, tuple[Tensor, ...]]:
+    """Return a graph that computes again from `given`, and what it computes into.
+
+    Args:
+        compute: Tensors on the device in, tensors out, without waiting for the device.
+        given: What it reads, where it will always lie.
+        aside: A stream to record on, always the same with the same pool.
+        pool: Memory that is shared with other graphs of which one runs at a time.
+
+    Raises:
+        RuntimeError: It cannot be recorded.
+    """
+    with _CAPTURING:
         # What libraries set up on their first call must not be recorded.
         aside.wait_stream(torch.cuda.current_stream(aside.device))
         with torch.cuda.stream(aside):
-            compute(*self.given)
+            compute(*given)
         torch.cuda.current_stream(aside.device).wait_stream(aside)
         graph = torch.cuda.CUDAGraph()
         # Other threads may go on with their own work on the GPU meanwhile.
         with torch.cuda.graph(graph, pool=pool, stream=aside, capture_error_mode="thread_local"):
-            self.found = compute(*self.given)
-        self.graph = graph
+            found = compute(*given)
+    return graph, found
+
+
+def could_not_record(error: RuntimeError) -> None:
+    """Say so, once for each place."""
+    warnings.warn(f"no CUDA graph could be recorded, so segments are computed ({error})", stacklevel=3)
