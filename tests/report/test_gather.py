@@ -40,11 +40,15 @@ def test_a_cost_without_its_quality_is_named(quality, cost):
         join([quality()], [cost(), cost(exits=True)])
 
 
+def test_a_policy_that_lets_nobody_exit_is_the_model_without_exits_and_stands_once(quality, cost):
+    assert len(join([quality(), quality()], [cost(), cost()])) == 1
+
+
 def test_what_was_measured_twice_is_named(quality, cost):
     with pytest.raises(HalflingError, match="on entities in sw: two costs"):
         join([quality()], [cost(), cost()])
     with pytest.raises(HalflingError, match="on entities in sw, seed 0: two qualities"):
-        join([quality(), quality()], [cost()])
+        join([quality(), quality(score=0.1)], [cost()])
 
 
 def test_times_that_cannot_be_of_the_same_rounds_are_refused(quality, cost):

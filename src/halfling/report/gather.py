@@ -60,21 +60,27 @@ def join(qualities: list[Quality], costs: list[Cost]) -> list[Result]:
         HalflingError: Something was measured twice, one of the two is missing, or costs of one task were not
             measured in the same rounds.
     """
+    own: dict[tuple[object, ...], Quality] = {}
+    twice = set()
+    for quality in qualities:
+        key = (*_case(quality), quality.seed)
+        # A policy that lets nobody exit is the model without exits: measured twice, with the same answers.
+        if own.setdefault(key, quality) is not quality:
+            if own[key] != quality:
+                raise HalflingError(f"{_named(quality)}, seed {quality.seed}: two qualities; give each one once")
+            twice.add(_case(quality))
     cost_of: dict[tuple[object, ...], Cost] = {}
     rounds: dict[str, int] = {}
     for cost in costs:
-        if cost_of.setdefault(_case(cost), cost) is not cost:
+        if cost_of.setdefault(_case(cost), cost) is not cost and _case(cost) not in twice:
             raise HalflingError(f"{_named(cost)}: two costs; give each model's costs once")
         if {len(cost.rounds_ms_b1), len(cost.rounds_ms_b32)} != {rounds.setdefault(cost.task, len(cost.rounds_ms_b1))}:
             raise HalflingError(f"{_named(cost)}: timed in more or fewer rounds than others; time all models together")
     rows: dict[tuple[object, ...], Result] = {}
-    for quality in qualities:
+    for key, quality in own.items():
         matching = cost_of.get(_case(quality))
         if matching is None:
             raise HalflingError(f"{_named(quality)}: quality without cost; measure its cost too")
-        key = (*_case(quality), quality.seed)
-        if key in rows:
-            raise HalflingError(f"{_named(quality)}, seed {quality.seed}: two qualities; give each one once")
         sources = {name: quality if name in Quality.model_fields else matching for name in Result.model_fields}
         rows[key] = Result(**{name: getattr(source, name) for name, source in sources.items()})
     for cost in costs:
