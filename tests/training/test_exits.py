@@ -107,6 +107,12 @@ def test_frozen_embeddings_stay_where_exits_are_trained_jointly(task, train, fin
     assert torch.equal(early.state_dict()[name], plain.state_dict()[name])
 
 
+def test_exits_are_trained_in_bfloat16(task, train, finetuned, tmp_path):
+    # accelerate then makes every output anew, from a dict.
+    counts = train(finetuned(task), method="joint", precision="bfloat16", epochs=10)
+    assert counts["curve"][-1]["loss"] < counts["curve"][0]["loss"]
+
+
 def test_text_without_a_packed_corpus_is_refused(train, finetuned):
     with pytest.raises(HalflingError, match="text_sequences=3 and no --packed FOLDER: give both"):
         train(finetuned("tags"), text_sequences=3)

@@ -96,7 +96,7 @@ class EarlyExitOutput(ModelOutput):
         exit_logits: Logits of every exit in order, where every exit was computed.
     """
 
-    loss: Tensor | None = None
+    loss: Tensor | dict[str, Any] | None = None  # a dict of all fields where accelerate makes one anew
     logits: Tensor | None = None
     exit_layers: Tensor | None = None
     token_exit_layers: Tensor | None = None
