@@ -14,8 +14,9 @@ $(INSTALLED): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	touch $@
 
-demo: $(INSTALLED)  ## the whole chain on the embedded sample, offline
+demo: $(INSTALLED)  ## the whole road on the embedded sample, offline; then what it made tags a sentence in six languages
 	HF_HUB_OFFLINE=1 $(BIN)/halfling run recipes/demo.yaml
+	$(BIN)/halfling predict runs/demo/export/student-uniform-exits-wikiann-0/int8-exits --in-text --file recipes/demo.txt
 
 test: $(INSTALLED)  ## every test that needs nothing from outside
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile

@@ -83,6 +83,11 @@ def classifier(halfling, write_classifier, tiny_tasks, tmp_path):
     return tmp_path / "served-moods"
 
 
+def test_a_text_of_zeros_between_letters_is_no_utf_8(error, exported, tmp_path):
+    (tmp_path / "wide.txt").write_bytes("Anna lives in Rome\n".encode("utf-16-le"))
+    assert "wide.txt: UTF-16 or binary, not UTF-8" in error("predict", exported, "--file", tmp_path / "wide.txt")
+
+
 def test_a_table_s_column_of_the_text_is_read_and_its_header_is_no_text(halfling, classifier, tmp_path):
     (tmp_path / "new.csv").write_text('id,text\n1,"Anna, in Rome"\n2,\n3,"no ""yes"""\n', encoding="utf-8-sig")
     said = halfling("predict", classifier, "--file", tmp_path / "new.csv")

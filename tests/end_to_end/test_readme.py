@@ -28,8 +28,7 @@ def workplace(write_recipe, tmp_path_factory) -> Path:
     (folder.parent / "shared/data/cc100-mini").mkdir(parents=True)
     shutil.copytree(ROOT / "recipes", folder / "recipes")
     (folder / "tests").mkdir()
-    for name in ("tests/data", "models"):
-        (folder / name).symlink_to(ROOT / name)
+    (folder / "tests/data").symlink_to(ROOT / "tests/data")
     tiny = yaml.safe_load(write_recipe("xnli", "wikiann").read_text(encoding="utf-8"))
     tiny |= {"name": "demo", "export": {"precisions": ["int8"]}}
     (folder / "recipes" / "demo.yaml").write_text(yaml.safe_dump(tiny, sort_keys=False), encoding="utf-8")
@@ -57,7 +56,7 @@ def test_each_target_of_make_is_there(command):
 def test_every_command_works_in_its_order(halfling, workplace):
     for command in COMMANDS:
         # The page trains until the labels are learned; here a command is to work.
-        name, *words = shlex.split(re.sub(r"--epochs \d\d", "--epochs 3", command))
+        name, *words = shlex.split(re.sub(r"--epochs \d+", "--epochs 1", command))
         if name == "halfling":
             ended = halfling(*words, cwd=workplace)
             assert ended.status == 0, f"{command}: {ended.err}"

@@ -12,6 +12,7 @@ import typer
 
 from halfling.cli.app import SERVING, AsJson, app
 from halfling.errors import HalflingError
+from halfling.files import no_text
 
 
 class _Plain(csv.excel_tab):
@@ -79,6 +80,8 @@ def _texts(file: Path | None, columns: Any, pairs: bool) -> list[Any]:
         raise HalflingError(f"{file or 'standard input'}: not UTF-8 (byte {error.start})") from error
     except OSError as error:
         raise HalflingError(f"{file or 'standard input'}: cannot be read ({error.strerror})") from error
+    if reason := no_text(content[:4096].encode("utf-8", "surrogatepass"), carriage_returns=True):
+        raise HalflingError(f"{file or 'standard input'}: {reason}")
     if file is not None and file.suffix in _TABLES:
         return _rows(file, content, columns)
     if file is not None and file.suffix not in ("", ".txt"):
