@@ -6,6 +6,7 @@ python native/build.py [target]      for instance aarch64-linux-gnu.2.17; this m
 import importlib.util
 import os
 import platform
+import shutil
 import subprocess
 import sys
 import sysconfig
@@ -66,8 +67,10 @@ def is_stale(library: Path = LIBRARY) -> bool:
     return not library.exists() or library.stat().st_mtime < max(source.stat().st_mtime for source in sources)
 
 
-def build(library: Path = LIBRARY, target: str | None = None, flags: tuple[str, ...] = ()) -> None:
-    """Compile the library for a target.
+def build(
+    library: Path = LIBRARY, target: str | None = None, flags: tuple[str, ...] = (), program: Path | None = None
+) -> None:
+    """Compile the library for a target, or a program with all of it.
 
     Raises:
         RuntimeError: The compiler is missing, or refuses.
@@ -78,20 +81,22 @@ def build(library: Path = LIBRARY, target: str | None = None, flags: tuple[str, 
     with tempfile.TemporaryDirectory() as scratch:
         objects = []
 
-        def compiled(source: str, name: str, *more: str) -> None:
+        def compiled(source: Path, name: str, *more: str) -> None:
             objects.append(str(Path(scratch, f"{name}.o")))
-            _compiler(scratch, "-target", target, *_FLAGS, *flags, *more, "-c", str(HERE / source), "-o", objects[-1])
+            wanted = (*_FLAGS, f"-I{HERE}", *flags, *more)
+            _compiler(scratch, "-target", target, *wanted, "-c", str(source), "-o", objects[-1])
 
-        for source in _COMMON:
-            compiled(source, source)
+        for source in (*(HERE / name for name in _COMMON), *([program] if program else [])):
+            compiled(source, source.name)
         machine = target.split("-")[0]
         for table, processor in _VARIANTS.get(machine, {"halfling_plain": "baseline"}).items():
-            compiled("kernels.c", table, f"-mcpu={processor}", f"-DTABLE={table}")
+            compiled(HERE / "kernels.c", table, f"-mcpu={processor}", f"-DTABLE={table}")
         made = Path(scratch, library.name)
-        _compiler(scratch, "-target", target, "-shared", *flags, *objects, "-lm", "-lpthread", "-o", str(made))
+        kind = () if program else ("-shared",)
+        _compiler(scratch, "-target", target, *kind, *flags, *objects, "-lm", "-lpthread", "-o", str(made))
         # Whole or absent, for those who load it meanwhile.
         partial = library.with_name(f"{library.name}.{os.getpid()}")
-        partial.write_bytes(made.read_bytes())
+        shutil.copy(made, partial)
         partial.replace(library)
 
 

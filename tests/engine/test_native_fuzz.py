@@ -1,0 +1,59 @@
+"""Damaged files and wrong questions, under a sanitizer and under valgrind; `native_fuzz.c` says which."""
+
+import importlib.util
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from halfling.engine.backends.native import WEIGHTS, variants
+from halfling.engine.text import NATIVE_FILE
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def program(tmp_path_factory):
+    """A function that compiles the program, with more flags."""
+    spec = importlib.util.spec_from_file_location("native_build", ROOT / "native" / "build.py")
+    native_build = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(native_build)
+
+    def make(*flags):
+        path = tmp_path_factory.mktemp("program") / "fuzz"
+        native_build.build(path, flags=flags, program=Path(__file__).with_name("native_fuzz.c"))
+        return path
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def folder(write_export):
+    return write_export("token", 0.75, backends=("native",), precision="int8")
+
+
+def fuzz(command, folder, scratch, variant, rounds, seed):
+    given = [folder / WEIGHTS, folder / NATIVE_FILE, scratch, variant, rounds, seed]
+    done = subprocess.run([*map(str, (*command, *given))], capture_output=True, text=True, timeout=250)
+    assert done.returncode == 0, f"{done.returncode}: {done.stdout} {done.stderr[-2000:]}"
+    return [int(number) for number in done.stdout.split()]
+
+
+@pytest.mark.slow
+def test_nothing_is_undefined_whatever_is_damaged_or_asked(program, folder, tmp_path):
+    path = program("-fsanitize=undefined", "-fno-sanitize-recover=all", "-fno-sanitize-trap=all")
+    for seed, variant in enumerate(variants()):
+        opened, read = fuzz([path], folder, tmp_path / "scratch", variant, 400, seed)
+        assert 50 < opened < 400
+        assert 50 < read < 400
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("valgrind") is None, reason="valgrind is not installed")
+def test_no_memory_is_touched_that_is_not_ours(program, folder, tmp_path):
+    path = program("-O1", "-g")
+    checked = ["valgrind", "--quiet", "--error-exitcode=9", "--leak-check=full", path]
+    opened, read = fuzz(checked, folder, tmp_path / "scratch", "plain", 40, 5)
+    assert opened > 5
+    assert read > 5
