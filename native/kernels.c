@@ -6,6 +6,12 @@
 #include "tiles.h"
 #include "vectors.h"
 
+#if defined(__AVX512F__)
+enum { WIDEST = 2 };  // vectors of a row of a product of floats that fit into the registers
+#else
+enum { WIDEST = 1 };
+#endif
+
 // Does OF_ROWS for as many rows as there are, up to a tile's: for each number the compiler makes code of its own.
 #define FOR_ROWS(count)             \
     switch (count) {                \
@@ -144,18 +150,31 @@ static void embed(const int8_t *word, float scale, const float *position, int32_
     }
 }
 
-// Scores of some queries with all keys, which lie transposed: [depth][padded].
-INLINE void score(const float *queries, int ld, const float *keys, int padded, int depth, const int rows,
-                  float *scores) {
-    for (int token = 0; token < padded; token += LANES) {
-        Floats sum[TILE_ROWS];
-        UNROLL for (int row = 0; row < rows; row++) sum[row] = (Floats){};
-        for (int d = 0; d < depth; d++) {
-            Floats key = load(keys + (size_t)d * padded + token);
-            UNROLL for (int row = 0; row < rows; row++) sum[row] = FMA(key, all(queries[row * ld + d]), sum[row]);
+// Columns [0, 16 * vectors) of a product of floats: out[row][c] = sum over n of left[row][n] * right[n][c].
+INLINE void multiply(const float *left, int ld_left, const float *right, int ld_right, int count, const int rows,
+                     const int vectors, const float *factors, float *out, int ld_out) {
+    Floats sum[TILE_ROWS][WIDEST];
+    UNROLL for (int row = 0; row < rows; row++) UNROLL for (int v = 0; v < vectors; v++) sum[row][v] = all(0);
+    for (int n = 0; n < count; n++) {
+        Floats values[WIDEST];
+        UNROLL for (int v = 0; v < vectors; v++) values[v] = load(right + (size_t)n * ld_right + v * LANES);
+        UNROLL for (int row = 0; row < rows; row++) {
+            Floats factor = all(left[row * ld_left + n]);
+            UNROLL for (int v = 0; v < vectors; v++) sum[row][v] = FMA(values[v], factor, sum[row][v]);
         }
-        UNROLL for (int row = 0; row < rows; row++) store(scores + row * padded + token, sum[row]);
     }
+    UNROLL for (int row = 0; row < rows; row++) UNROLL for (int v = 0; v < vectors; v++)
+        store(out + (size_t)row * ld_out + v * LANES, factors ? sum[row][v] * factors[row] : sum[row][v]);
+}
+
+// All columns of it; `factors`, where there are some, are what rows are multiplied by.
+INLINE void multiply_all(const float *left, int ld_left, const float *right, int ld_right, int count, const int rows,
+                         int columns, const float *factors, float *out, int ld_out) {
+    int c = 0;
+    for (; c + WIDEST * LANES <= columns; c += WIDEST * LANES)
+        multiply(left, ld_left, right + c, ld_right, count, rows, WIDEST, factors, out + c, ld_out);
+    for (; c < columns; c += LANES)
+        multiply(left, ld_left, right + c, ld_right, count, rows, 1, factors, out + c, ld_out);
 }
 
 // Turns scores into powers of e, less the largest, and returns one over their sum.
@@ -176,20 +195,6 @@ INLINE float soften(float *scores, int tokens, int padded) {
     return 1 / sum_of(sum);
 }
 
-INLINE void mix(const float *shares, int padded, const float *values, int ld, int tokens, int depth, const int rows,
-                const float *factors, float *out, int ld_out) {
-    for (int d = 0; d < depth; d += LANES) {
-        Floats sum[TILE_ROWS];
-        UNROLL for (int row = 0; row < rows; row++) sum[row] = (Floats){};
-        for (int token = 0; token < tokens; token++) {
-            Floats value = load(values + (size_t)token * ld + d);
-            UNROLL for (int row = 0; row < rows; row++)
-                sum[row] = FMA(value, all(shares[row * padded + token]), sum[row]);
-        }
-        UNROLL for (int row = 0; row < rows; row++) store(out + (size_t)row * ld_out + d, sum[row] * factors[row]);
-    }
-}
-
 static void attend(const float *queries, int32_t ld_queries, int32_t asked, const float *keys, const float *values,
                    int32_t ld, int32_t tokens, int32_t depth, float *out, int32_t ld_out, float *room) {
     int padded = (tokens + LANES - 1) / LANES * LANES;
@@ -206,9 +211,9 @@ static void attend(const float *queries, int32_t ld_queries, int32_t asked, cons
         const float *query = queries + (size_t)row * ld_queries;
         float *to = out + (size_t)row * ld_out, factors[TILE_ROWS];
 #define OF_ROWS(n)                                                                                  \
-    score(query, ld_queries, turned, padded, depth, n, scores);                                     \
+    multiply_all(query, ld_queries, turned, padded, depth, n, padded, NULL, scores, padded);         \
     for (int one = 0; one < n; one++) factors[one] = soften(scores + one * padded, tokens, padded); \
-    mix(scores, padded, values, ld, tokens, depth, n, factors, to, ld_out)
+    multiply_all(scores, padded, values, ld, tokens, n, depth, factors, to, ld_out)
         FOR_ROWS(asked - row)
 #undef OF_ROWS
     }
