@@ -53,28 +53,7 @@ typedef struct {
 
 static const Header *header_of(const Call *call) { return call->model->weights.header; }
 
-// Writes the logits of the states in `rows` to where `to` says.
-static void classify(const Call *call, const Head *head, Room *room, const int32_t *rows, float *const *to,
-                     int32_t count) {
-    const Header *h = header_of(call);
-    const Kernels *kernels = call->model->kernels;
-    int32_t ld = state_columns(h);
-    if (h->pooled) {
-        size_t values = (size_t)h->width * (size_t)kernels->value_bytes, scales = (size_t)room->input.groups;
-        for (int32_t n = 0; n < count; n++) {
-            memcpy((char *)room->asked_input.values + n * values, (char *)room->input.values + rows[n] * values, values);
-            memcpy(room->asked_input.scales + n * scales, room->input.scales + rows[n] * scales, scales * sizeof(float));
-        }
-        kernels->product(&head->dense, count, &room->asked_input, 0, head->dense.groups, room->added, ld);
-        kernels->tanh(room->added, count * ld);
-    }
-    for (int32_t n = 0; n < count; n++) {
-        const float *state = h->pooled ? room->added + (size_t)n * ld : room->states + (size_t)rows[n] * ld;
-        kernels->logits(state, h->width, head->weights, head->bias, h->classes, to[n]);
-    }
-}
-
-// Classifies tokens, `MOST_TOGETHER` at a time.
+// Tokens whose states are classified together: which, and where their logits go.
 typedef struct {
     const Call *call;
     const Head *head;
@@ -83,15 +62,28 @@ typedef struct {
     float *to[MOST_TOGETHER];
 } Classifying;
 
-static void classify_waiting(Classifying *these) {
-    classify(these->call, these->head, these->room, these->rows, these->to, these->count);
+static void classify(Classifying *these) {
+    const Weights *weights = &these->call->model->weights;
+    const Header *h = weights->header;
+    const Kernels *kernels = these->call->model->kernels;
+    const Head *head = these->head;
+    Room *room = these->room;
+    int32_t ld = state_columns(h);
+    for (int32_t n = 0; n < these->count; n++)
+        copy_states(weights, kernels, &room->some, n, &room->all, these->rows[n], 1);
+    if (h->pooled) {
+        kernels->product(&head->dense, these->count, &room->some.bytes, 0, head->dense.groups, room->some.floats, ld);
+        kernels->tanh(room->some.floats, these->count * ld);
+    }
+    for (int32_t n = 0; n < these->count; n++)
+        kernels->logits(room->some.floats + (size_t)n * ld, h->width, head->weights, head->bias, h->classes, these->to[n]);
     these->count = 0;
 }
 
 static void classify_later(Classifying *these, int32_t row, float *to) {
     these->rows[these->count] = row;
     these->to[these->count++] = to;
-    if (these->count == MOST_TOGETHER) classify_waiting(these);
+    if (these->count == MOST_TOGETHER) classify(these);
 }
 
 static const Head *head_after(const Call *call, int32_t layer) {
@@ -155,21 +147,13 @@ static int judge_tokens(const Call *call, int32_t exit, int32_t number, uint8_t 
 // Takes sequences that are done out of a part, and moves the states of the others together.
 static void compact(const Call *call, Part *part, Room *room, const uint8_t *done) {
     Batch *batch = &part->batch;
-    size_t ld = (size_t)state_columns(header_of(call));
-    size_t values = (size_t)room->input.ld * (size_t)call->model->kernels->value_bytes;
-    size_t groups = (size_t)room->input.groups;
     int32_t kept = 0, to = 0;
     for (int32_t sequence = 0; sequence < batch->sequences; sequence++) {
         int32_t from = batch->starts[sequence], end = batch->starts[sequence + 1];
         if (done[sequence]) continue;
-        size_t rows = (size_t)(end - from);
         if (from != to) {
-            memmove(room->states + (size_t)to * ld, room->states + (size_t)from * ld, rows * ld * sizeof(float));
-            memmove((char *)room->input.values + (size_t)to * values, (char *)room->input.values + (size_t)from * values,
-                    rows * values);
-            memmove(room->input.scales + (size_t)to * groups, room->input.scales + (size_t)from * groups,
-                    rows * groups * sizeof(float));
-            memmove(part->flags + to, part->flags + from, rows);
+            copy_states(&call->model->weights, call->model->kernels, &room->all, to, &room->all, from, end - from);
+            memmove(part->flags + to, part->flags + from, (size_t)(end - from));
         }
         part->numbers[kept] = part->numbers[sequence];
         batch->starts[kept++] = to;
@@ -197,7 +181,7 @@ static void judge(const Call *call, Part *part, Room *room, int32_t exit) {
             for (int32_t n = in->picked_starts[number]; n < in->picked_starts[number + 1]; n++)
                 classify_later(&these, row + in->picked[n], call->out->logits + (int64_t)n * classes);
     }
-    classify_waiting(&these);
+    classify(&these);
     for (int32_t sequence = 0; sequence < batch->sequences; sequence++) {
         int32_t number = part->numbers[sequence];
         done[sequence] = (uint8_t)(call->policy->by_token
@@ -448,7 +432,5 @@ void halfling_sizes(const Model *model, Sizes *sizes) {
 }
 
 const char *halfling_model_variant(const Model *model) { return model->kernels->name; }
-
-const char *halfling_variant(int32_t number) { return kernels_name(number); }
 
 int32_t halfling_abi(void) { return ABI; }

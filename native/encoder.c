@@ -31,10 +31,11 @@ static size_t lay_out(Room *room, char *memory, const Header *h, int32_t value_b
     size_t states = sizeof(float) * rows * (size_t)state_columns(h);
     // Several threads compute the inner layer whole before it is narrowed, one thread group by group.
     int32_t inner = threads > 1 ? h->inner : h->inner_group, context = h->heads * h->depth;
-    room->states = take(memory, &used, states);
-    room->input = take_quantised(memory, &used, rows, h->width, h->group, value_bytes);
-    room->asking = take(memory, &used, states);
-    room->asked_input = take_quantised(memory, &used, rows, h->width, h->group, value_bytes);
+    for (int n = 0; n < 2; n++) {
+        States *found = n ? &room->some : &room->all;
+        found->floats = take(memory, &used, states);
+        found->bytes = take_quantised(memory, &used, rows, h->width, h->group, value_bytes);
+    }
     room->queries = take(memory, &used, sizeof(float) * rows * (size_t)query_columns(h));
     room->keys_values = take(memory, &used, sizeof(float) * rows * (size_t)key_columns(h));
     room->context = take(memory, &used, sizeof(float) * rows * (size_t)context);
@@ -65,6 +66,16 @@ int room_for(Room *room, const Weights *weights, const Kernels *kernels, int32_t
 void room_free(Room *room) {
     free(room->memory);
     *room = (Room){0};
+}
+
+void copy_states(const Weights *weights, const Kernels *kernels, const States *to, int32_t to_row, const States *from,
+                 int32_t from_row, int32_t rows) {
+    size_t floats = (size_t)state_columns(weights->header), scales = (size_t)to->bytes.groups;
+    size_t values = (size_t)to->bytes.ld * (size_t)kernels->value_bytes;
+    size_t count = (size_t)rows, here = (size_t)to_row, there = (size_t)from_row;
+    memmove(to->floats + here * floats, from->floats + there * floats, count * floats * sizeof(float));
+    memmove(to->bytes.scales + here * scales, from->bytes.scales + there * scales, count * scales * sizeof(float));
+    memmove((char *)to->bytes.values + here * values, (char *)from->bytes.values + there * values, count * values);
 }
 
 typedef struct {
@@ -107,33 +118,26 @@ typedef struct {
     const Batch *batch;
     Room *room;
     const Layer *layer;
-    float *states;    // that the layer changes
-    Quantised input;  // the same in 8 bits
+    States states;  // that the layer changes
     int32_t asked, ld;
 } Step;
 
 static void norm_and_quantise(const Step *step, const float *norm, const float *added, Range rows) {
     const Header *h = step->weights->header;
-    float *states = step->states + (size_t)rows.first * step->ld;
-    Quantised out = rows_of(&step->input, rows.first, step->kernels->value_bytes);
+    float *states = step->states.floats + (size_t)rows.first * step->ld;
+    Quantised out = rows_of(&step->states.bytes, rows.first, step->kernels->value_bytes);
     if (added) added += (size_t)rows.first * step->ld;
     step->kernels->norm(states, added, step->ld, rows.last - rows.first, h->width, norm, h->epsilon);
     step->kernels->quantise(states, step->ld, rows.last - rows.first, norm + 2 * h->width, &out);
 }
 
-// Copies asked rows between the batch's states and an array of their own.
+// Copies asked rows from the batch's states to an array of their own, or back.
 static void copy_asked(const Step *step, Range rows, int back) {
-    Room *room = step->room;
-    size_t state = sizeof(float) * (size_t)step->ld, values = (size_t)room->input.ld * (size_t)step->kernels->value_bytes,
-           scales = sizeof(float) * (size_t)room->input.groups;
+    const States *all = &step->room->all, *some = &step->room->some;
     for (int32_t row = rows.first; row < rows.last; row++) {
-        size_t there = (size_t)step->batch->rows[row], here = (size_t)row;
-        void *whole[] = {(char *)room->states + there * state, (char *)room->input.values + there * values,
-                         (char *)room->input.scales + there * scales};
-        void *own[] = {(char *)room->asking + here * state, (char *)room->asked_input.values + here * values,
-                       (char *)room->asked_input.scales + here * scales};
-        size_t bytes[] = {state, values, scales};
-        for (int n = 0; n < 3; n++) memcpy(back ? whole[n] : own[n], back ? own[n] : whole[n], bytes[n]);
+        int32_t place = step->batch->rows[row];
+        copy_states(step->weights, step->kernels, back ? all : some, back ? place : row, back ? some : all,
+                    back ? row : place, 1);
     }
 }
 
@@ -143,9 +147,9 @@ static void project(const Step *step) {
     const Linear *matrix = &step->layer->projections;
     Range own = share(step->member, 3 * panels);
     Linear queries = part_of(matrix, 0, panels), others = part_of(matrix, panels, 3 * panels);
-    multiply(step->kernels, &queries, overlap(own, 0, panels), step->asked, &step->input, step->room->queries,
+    multiply(step->kernels, &queries, overlap(own, 0, panels), step->asked, &step->states.bytes, step->room->queries,
              query_columns(h));
-    multiply(step->kernels, &others, overlap(own, panels, 3 * panels), step->batch->tokens, &step->room->input,
+    multiply(step->kernels, &others, overlap(own, panels, 3 * panels), step->batch->tokens, &step->room->all.bytes,
              step->room->keys_values, key_columns(h));
 }
 
@@ -176,7 +180,7 @@ static void feed_forward_alone(const Step *step) {
     inner.groups = 1;
     for (int32_t group = 0; group < layer->down.groups; group++) {
         Linear up = part_of(&layer->up, group * columns / PANEL, (group + 1) * columns / PANEL);
-        step->kernels->product(&up, step->asked, &step->input, 0, up.groups, room->inner, columns);
+        step->kernels->product(&up, step->asked, &step->states.bytes, 0, up.groups, room->inner, columns);
         step->kernels->gelu(room->inner, columns, step->asked, columns);
         step->kernels->quantise(room->inner, columns, step->asked, NULL, &inner);
         step->kernels->product(&layer->down, step->asked, &inner, group, group + 1, room->added, step->ld);
@@ -189,7 +193,7 @@ static void feed_forward_together(const Step *step) {
     int32_t columns = layer->up.outputs;
     Room *room = step->room;
     Range panels = share(step->member, columns / PANEL), rows = share(step->member, step->asked);
-    multiply(kernels, &layer->up, panels, step->asked, &step->input, room->inner, columns);
+    multiply(kernels, &layer->up, panels, step->asked, &step->states.bytes, room->inner, columns);
     kernels->gelu(room->inner + panels.first * PANEL, columns, step->asked, (panels.last - panels.first) * PANEL);
     barrier_wait(step->member.barrier);
     Quantised own = rows_of(&room->quantised_inner, rows.first, kernels->value_bytes);
@@ -203,12 +207,10 @@ static void feed_forward_together(const Step *step) {
 void compute_layer(const Weights *weights, const Kernels *kernels, Member member, const Batch *batch, Room *room,
                    int32_t number) {
     const Layer *layer = &weights->layers[number];
-    Step step = {weights,      kernels,     member,        batch,                      room, layer,
-                 room->states, room->input, batch->tokens, state_columns(weights->header)};
+    Step step = {weights, kernels, member, batch, room, layer, room->all, batch->tokens, state_columns(weights->header)};
     Range rows = share(member, batch->rows ? batch->asked : batch->tokens);
     if (batch->rows) {
-        step.states = room->asking;
-        step.input = room->asked_input;
+        step.states = room->some;
         step.asked = batch->asked;
         copy_asked(&step, rows, 0);
         barrier_wait(member.barrier);
@@ -236,7 +238,7 @@ void embed(const Weights *weights, const Kernels *kernels, Member member, const 
            const int32_t *ids) {
     const Header *h = weights->header;
     Step step = {.weights = weights, .kernels = kernels, .member = member, .batch = batch, .room = room,
-                 .states = room->states, .input = room->input, .ld = state_columns(h)};
+                 .states = room->all, .ld = state_columns(h)};
     Range rows = share(member, batch->tokens);
     for (int32_t sequence = 0; sequence < batch->sequences; sequence++) {
         Range own = overlap(rows, batch->starts[sequence], batch->starts[sequence + 1]);
@@ -244,7 +246,7 @@ void embed(const Weights *weights, const Kernels *kernels, Member member, const 
             int32_t row = batch->starts[sequence] + place, id = ids[row];
             kernels->embed(weights->words + (size_t)id * h->width, weights->word_scales[id],
                            weights->places + (size_t)place * h->width, h->width,
-                           room->states + (size_t)row * step.ld);
+                           room->all.floats + (size_t)row * step.ld);
         }
     }
     norm_and_quantise(&step, weights->norm, NULL, rows);

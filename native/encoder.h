@@ -5,14 +5,17 @@
 #include "folder.h"
 #include "pool.h"
 
+// States of tokens, as floats and in 8 bits.
+typedef struct {
+    float *floats;  // [tokens][state columns]
+    Quantised bytes;
+} States;
+
 // What one thread, or several that share their work, compute with. Rows are tokens.
 typedef struct {
     int32_t tokens, threads;  // there is room for
     void *memory;
-    float *states;      // of every token, after the last layer that changed it: [tokens][state columns]
-    Quantised input;    // the same in 8 bits
-    float *asking;      // states and quantised states of those that a layer changes, where these are not all
-    Quantised asked_input;
+    States all, some;  // of every token, after the last layer that changed it; of those that a layer changes
     float *queries, *keys_values, *context, *added, *inner;
     Quantised quantised_context, quantised_inner;
     float **attention;  // room for each thread
@@ -37,6 +40,9 @@ typedef struct {
 // Grows `room`, where it is too small, for `threads` that share it. Returns 0 without memory.
 int room_for(Room *room, const Weights *weights, const Kernels *kernels, int32_t tokens, int32_t threads);
 void room_free(Room *room);
+// Copies rows of states, which may overlap.
+void copy_states(const Weights *weights, const Kernels *kernels, const States *to, int32_t to_row, const States *from,
+                 int32_t from_row, int32_t rows);
 
 // Sums of embeddings, normed, for tokens with `ids`, which count their positions from each sequence's start.
 void embed(const Weights *weights, const Kernels *kernels, Member member, const Batch *batch, Room *room,

@@ -2,7 +2,7 @@
 
 #include <math.h>
 
-int32_t likeliest(const float *logits, int32_t classes) {
+static int32_t likeliest(const float *logits, int32_t classes) {
     int32_t best = 0;
     for (int32_t n = 1; n < classes; n++)
         if (logits[n] > logits[best]) best = n;
@@ -11,7 +11,8 @@ int32_t likeliest(const float *logits, int32_t classes) {
 
 static float within_0_and_1(float value) { return value < 0 ? 0 : value > 1 ? 1 : value; }
 
-float uncertainty_of(int32_t criterion, const float *logits, int32_t classes) {
+// By a criterion that looks at one exit alone.
+static float uncertainty_of(int32_t criterion, const float *logits, int32_t classes) {
     float top = logits[likeliest(logits, classes)], total = 0, weighted = 0, second = 0;
     int seen = 0;  // the largest counts once as the first; equal ones are second
     for (int32_t n = 0; n < classes; n++) {

@@ -5,11 +5,20 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "exits.h"
-
 #define API __attribute__((visibility("default")))
 
 enum { ABI = 1 };
+
+enum { ENTROPY, MAX_PROBABILITY, MARGIN, PATIENCE };  // criteria
+enum { MEAN, MAX };                                   // pooling
+
+// Where inputs leave. The last layer takes whoever is left.
+typedef struct {
+    int32_t exits;
+    const int32_t *layers;    // [exits], 1-based, ascending; the last is the encoder's last
+    const float *thresholds;  // [exits - 1]: leave where the uncertainty is below
+    int32_t criterion, patience, by_token, pooling;
+} Policy;
 
 typedef struct Model Model;
 

@@ -96,19 +96,13 @@ INLINE Floats gelu_of(Floats x) {
     const float edge = 5.25f;
     Floats held = smallest(largest(x, all(-edge)), all(edge));
     Floats t = FMA(held * (2 / (edge * edge)), held, all(-1.0f));
-    Floats sum = all(0.000979945296421647f);
-    sum = FMA(sum, t, all(-0.002821704838424921f));
-    sum = FMA(sum, t, all(0.003095216117799282f));
-    sum = FMA(sum, t, all(-0.0036222264170646667f));
-    sum = FMA(sum, t, all(0.007904110476374626f));
-    sum = FMA(sum, t, all(-0.013653267174959183f));
-    sum = FMA(sum, t, all(0.018829312175512314f));
-    sum = FMA(sum, t, all(-0.024842578917741776f));
-    sum = FMA(sum, t, all(0.031967971473932266f));
-    sum = FMA(sum, t, all(-0.039782095700502396f));
-    sum = FMA(sum, t, all(0.04965047538280487f));
-    sum = FMA(sum, t, all(-0.06712634116411209f));
-    sum = FMA(sum, t, all(0.1346592903137207f));
+    static const float terms[] = {
+        0.000979945296421647f, -0.002821704838424921f, 0.003095216117799282f, -0.0036222264170646667f,
+        0.007904110476374626f, -0.013653267174959183f, 0.018829312175512314f, -0.024842578917741776f,
+        0.031967971473932266f, -0.039782095700502396f, 0.04965047538280487f,  -0.06712634116411209f,
+        0.1346592903137207f};
+    Floats sum = all(terms[0]);
+    UNROLL for (int n = 1; n < 13; n++) sum = FMA(sum, t, all(terms[n]));
     return x * FMA(sum, held, all(0.5f));
 }
 

@@ -74,7 +74,5 @@ static inline Linear part_of(const Linear *matrix, int32_t first, int32_t last) 
 
 // The variant of that name, or with NULL the fastest that this processor runs; NULL where it does not run.
 const Kernels *halfling_kernels(const char *name);
-// The name of a variant that this processor runs, by number, the fastest first; NULL after the last.
-const char *kernels_name(int32_t number);
 
 #endif

@@ -1,6 +1,7 @@
 // Which kernels this processor runs.
 #include <string.h>
 
+#include "halfling.h"
 #include "kernels.h"
 
 extern const Kernels halfling_plain;
@@ -65,7 +66,7 @@ const Kernels *halfling_kernels(const char *name) {
     return NULL;
 }
 
-const char *kernels_name(int32_t number) {
+const char *halfling_variant(int32_t number) {
     for (size_t n = 0; n < sizeof variants / sizeof *variants; n++)
         if (runs(variants[n]) && !number--) return variants[n]->name;
     return NULL;

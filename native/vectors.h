@@ -77,12 +77,10 @@ INLINE Floats exponential(Floats x) {
     Floats whole = shifted - ROUNDING;
     Floats rest = FMA(whole, all(-0.693145752f), x);
     rest = FMA(whole, all(-1.42860677e-6f), rest);
-    Floats sum = all(1.98756915e-4f);
-    sum = FMA(sum, rest, all(1.39819995e-3f));
-    sum = FMA(sum, rest, all(8.33345191e-3f));
-    sum = FMA(sum, rest, all(4.16657962e-2f));
-    sum = FMA(sum, rest, all(1.66666657e-1f));
-    sum = FMA(sum, rest, all(5.00000012e-1f));
+    static const float terms[] = {1.98756915e-4f, 1.39819995e-3f, 8.33345191e-3f,
+                                  4.16657962e-2f, 1.66666657e-1f, 5.00000012e-1f};
+    Floats sum = all(terms[0]);
+    UNROLL for (int n = 1; n < 6; n++) sum = FMA(sum, rest, all(terms[n]));
     sum = FMA(sum, rest * rest, rest) + 1.0f;
     return (Floats)((Bits)sum + (((Bits)shifted) << 23));
 }

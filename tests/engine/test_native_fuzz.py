@@ -11,6 +11,7 @@ from halfling.engine.backends.native import WEIGHTS, variants
 from halfling.engine.text import NATIVE_FILE
 
 ROOT = Path(__file__).parents[2]
+EMULATOR = shutil.which("qemu-aarch64-static") or shutil.which("qemu-aarch64")
 
 
 @pytest.fixture(scope="module")
@@ -20,9 +21,9 @@ def program(tmp_path_factory):
     native_build = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(native_build)
 
-    def make(*flags):
+    def make(*flags, target=None):
         path = tmp_path_factory.mktemp("program") / "fuzz"
-        native_build.build(path, flags=flags, program=Path(__file__).with_name("native_fuzz.c"))
+        native_build.build(path, target, flags, Path(__file__).with_name("native_fuzz.c"))
         return path
 
     return make
@@ -44,7 +45,7 @@ def fuzz(command, folder, scratch, variant, rounds, seed):
 def test_nothing_is_undefined_whatever_is_damaged_or_asked(program, folder, tmp_path):
     path = program("-fsanitize=undefined", "-fno-sanitize-recover=all", "-fno-sanitize-trap=all")
     for seed, variant in enumerate(variants()):
-        opened, read = fuzz([path], folder, tmp_path / "scratch", variant, 400, seed)
+        opened, read, _ = fuzz([path], folder, tmp_path / "scratch", variant, 400, seed)
         assert 50 < opened < 400
         assert 50 < read < 400
 
@@ -54,6 +55,17 @@ def test_nothing_is_undefined_whatever_is_damaged_or_asked(program, folder, tmp_
 def test_no_memory_is_touched_that_is_not_ours(program, folder, tmp_path):
     path = program("-O1", "-g")
     checked = ["valgrind", "--quiet", "--error-exitcode=9", "--leak-check=full", path]
-    opened, read = fuzz(checked, folder, tmp_path / "scratch", "plain", 40, 5)
+    opened, read, _ = fuzz(checked, folder, tmp_path / "scratch", "plain", 40, 5)
     assert opened > 5
     assert read > 5
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(EMULATOR is None, reason="no qemu-aarch64: the variants of Arm were not run")
+def test_arm_answers_with_the_same_bits(program, folder, tmp_path):
+    here, there = program(), program("-static", target="aarch64-linux-musl")
+    scratch = tmp_path / "scratch"
+    found = {name: fuzz([here], folder, scratch, name, 1, 7)[-1] for name in variants() if name != "plain"}
+    found |= {name: fuzz([EMULATOR, there], folder, scratch, name, 60, 7)[-1] for name in ("arm-dot", "plain")}
+    assert len(found) > 2
+    assert len({*found.values()}) == 1
