@@ -97,7 +97,6 @@ def write_recipe(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path
             "finetune": dict.fromkeys(tasks, LEARNING),
             "exits": dict.fromkeys(tasks, LEARNING),
             "calibrate": {task: {**SHORT, "timing": "none"} for task in tasks},
-            "export": {"precisions": ["float32"]},
             "costs": {task: {"rounds": 2, "warmup": 0} for task in tasks},
         }
         path = tmp_path_factory.mktemp("recipe") / "tiny.yaml"

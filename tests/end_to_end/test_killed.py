@@ -24,7 +24,7 @@ KILLS = [
     ("distill/uniform", 30, "distill/.uniform.halfling/partial/checkpoints/checkpoint-25/complete"),
     ("masked-lm/teacher", 1, "masked-lm/.teacher.halfling/work"),
     (f"finetune/{NAME}", 30, f"finetune/.{NAME}.halfling/partial/checkpoints/checkpoint-25/complete"),
-    (f"export/{NAME}/float32", 1, f"export/{NAME}/.float32.halfling/work"),
+    (f"export/{NAME}/int8", 1, f"export/{NAME}/.int8.halfling/work"),
     (f"quality/{NAME}", 3, f"quality/.{NAME}.halfling/work"),
     (f"exits/{NAME}", 30, f"exits/.{NAME}.halfling/partial/checkpoints/checkpoint-25/complete"),
     (f"calibrate/{NAME}", 2, f"calibrate/.{NAME}.halfling/work"),

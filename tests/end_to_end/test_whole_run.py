@@ -94,7 +94,7 @@ def commands(run: Path) -> list[tuple[str, list[object]]]:
     name = "student-uniform-wikiann-0"
     student, exits, policy = run / "finetune" / name, run / "exits" / name, run / "calibrate" / name
     early = run / "export/student-uniform-exits-wikiann-0"
-    forms = [(f"student-uniform-exits/{form}", early / form) for form in ("float32", "float32-exits")]
+    forms = [(f"student-uniform-exits/{form}", early / form) for form in ("int8", "int8-exits")]
     return [
         ("sample", ["sample", "OUT", "lines=120", "train_sentences=96", "dev_sentences=48"]),
         ("corpus", ["corpus", "build", sample / "cc100", "OUT"]),
@@ -108,7 +108,7 @@ def commands(run: Path) -> list[tuple[str, list[object]]]:
         ),
         (f"exits/{name}", ["exits", student, "OUT", *learned]),
         (f"calibrate/{name}", ["calibrate", exits, "OUT", "max_tokens=48", "timing=none"]),
-        ("export/student-uniform-exits-wikiann-0/float32-exits", ["export", exits, "OUT", "--policy", policy]),
+        ("export/student-uniform-exits-wikiann-0/int8-exits", ["export", exits, "OUT", "--policy", policy]),
         (
             "quality/student-uniform-exits-wikiann-0",
             ["quality", "OUT"]

@@ -51,7 +51,7 @@ RECIPE = {
     "finetune": dict.fromkeys(TASKS, LEARNING),
     "exits": dict.fromkeys(TASKS, LEARNING),
     "calibrate": {task: {"max_tokens": 48, "timing": "none"} for task in TASKS},
-    "export": {"precisions": ["float32", "int8"]},
+    "export": {"precisions": ["int8"]},
     "costs": {task: {"rounds": 2, "warmup": 0} for task in TASKS},
 }
 
