@@ -13,7 +13,7 @@ enum {
     MOST_TOGETHER = 64,  // answers whose classifiers are computed together
     WANTED = 1,          // a token's flags: its answer is wanted
     THERE = 2,           // it has not left
-    CROWDED_NANOSECONDS = 100000000,
+    ALONE_NANOSECONDS = 100000000,  // that threads do not share work on few tokens, once one waited long for another
 };
 
 struct Model {
@@ -21,7 +21,7 @@ struct Model {
     const Kernels *kernels;
     Pool *pool;
     Room *rooms;  // one for each thread
-    long long crowded_until;  // threads do not share work on few tokens: they would wait for each other
+    long long alone_until;
     pthread_mutex_t turn;
     pid_t process;
 };
@@ -392,9 +392,9 @@ const char *halfling_answer(Model *model, const Policy *policy, const Questions 
     pthread_mutex_lock(&model->turn);
     Call call = {.model = model, .policy = policy, .in = in, .out = out};
     int few = in->starts[in->sequences] <= SHARED_TOKENS || in->sequences < pool_threads(model->pool);
-    int alone = few && model->crowded_until && nanoseconds() < model->crowded_until;
+    int alone = few && model->alone_until && nanoseconds() < model->alone_until;
     pool_run(model->pool, alone ? 1 : pool_threads(model->pool), prepare, compute, &call);
-    if (atomic_load(&call.barrier.crowded)) model->crowded_until = nanoseconds() + CROWDED_NANOSECONDS;
+    if (atomic_load(&call.barrier.crowded)) model->alone_until = nanoseconds() + ALONE_NANOSECONDS;
     pthread_mutex_unlock(&model->turn);
     if (policy->by_token && out->token_layers && !call.failed)
         memcpy(out->token_layers, call.token_layers, sizeof(int32_t) * (size_t)in->starts[in->sequences]);

@@ -8,7 +8,8 @@
 
 enum {
     SPINS = 4000,           // looks before a waiting thread lets others run
-    IDLE_NANOSECONDS = 100000,  // that a thread without work looks for some before it sleeps
+    IDLE_NANOSECONDS = 500000,     // that a thread without work looks for some before it sleeps
+    CROWDED_NANOSECONDS = 1000000,  // longer than it takes to wake a thread, less than another's turn on a processor
 };
 
 struct Pool {
@@ -46,9 +47,16 @@ void barrier_wait(Barrier *barrier) {
         atomic_store(&barrier->round, round + 1);
         return;
     }
+    long long since = 0;
     for (int spins = 0; atomic_load_explicit(&barrier->round, memory_order_acquire) == round; spins++) {
-        if (spins == SPINS) atomic_store_explicit(&barrier->crowded, 1, memory_order_relaxed);
-        spins < SPINS ? pause_briefly() : (void)sched_yield();
+        if (spins < SPINS) {
+            pause_briefly();
+            continue;
+        }
+        if (!since) since = nanoseconds();
+        if (nanoseconds() - since > CROWDED_NANOSECONDS)
+            atomic_store_explicit(&barrier->crowded, 1, memory_order_relaxed);
+        sched_yield();
     }
 }
 
