@@ -46,7 +46,7 @@ def test_who_does_the_work_is_in_no_fingerprint():
 
 
 def test_little_text_is_not_worth_a_process(source, job, tmp_path, build, monkeypatch):
-    monkeypatch.setattr(os, "cpu_count", lambda: 3)
+    monkeypatch.setattr("halfling.corpus.executors.workers", lambda bytes_each: 3)
     monkeypatch.setattr("multiprocessing.get_context", lambda kind: pytest.fail("a process was started"))
     build(source, tmp_path / "out", workers=None)
     monkeypatch.setattr("halfling.corpus.executors._WORTH_A_PROCESS", 1)

@@ -186,7 +186,7 @@ def test_a_tasks_seed_and_model_name_reach_its_stages(stages):
         assert quality.settings.seed == seed
         forms = ("int8", "int8-exits", "pytorch")
         assert [*quality.inputs["models"]] == [f"student-uniform-exits/{form}" for form in forms]
-        for form in forms[:2]:
+        for form in forms[:1]:
             assert "policy" not in planned[f"export/student-uniform-exits-xnli-{seed}/{form}"].inputs
             early = planned[f"export/student-uniform-exits-xnli-{seed}/{form}-exits"].inputs
             assert early["model"].name == early["policy"].name == f"student-uniform-xnli-{seed}"

@@ -94,5 +94,5 @@ def test_a_cut_line_is_named_too(write, quality):
     folder = write("cut", [quality()])
     file = folder / "quality.jsonl"
     file.write_text(file.read_text()[:40])
-    with pytest.raises(HalflingError, match=r"quality.jsonl, line 1: not a Quality"):
+    with pytest.raises(HalflingError, match=r"quality.jsonl, line 1: not JSON"):
         gather({"cut": folder})

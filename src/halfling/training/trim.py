@@ -1,6 +1,5 @@
 """The trim stage: a model and its tokenizer cut down to the pieces that some languages use."""
 
-import json
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,6 +11,8 @@ from pydantic import Field
 from safetensors.torch import load_file, save_file
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, XLMRobertaForMaskedLM
 
+from halfling import json_text
+from halfling.bounds import Size
 from halfling.errors import HalflingError
 from halfling.files import MANIFEST, write_json
 from halfling.languages import resolve
@@ -51,7 +52,7 @@ class TrimSettings(Settings):
         None, description="CC100's codes, or a set's name; without text, by counts that come with halfling"
     )
     coverage: float = Field(1.0, gt=0, le=1, description="share of each language's tokens that stay whole, in the text")
-    max_pieces: int | None = Field(None, gt=0, description="at most so many, the most used; no limit")
+    max_pieces: Size | None = Field(None, description="at most so many, the most used; no limit")
 
 
 def trim(
@@ -141,7 +142,7 @@ def _write(model: Path, tokenizer: PreTrainedTokenizerBase, kept: Int64[np.ndarr
 
 def _config(folder: Path) -> dict[str, Any]:
     path = folder / "config.json"
-    said: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    said: dict[str, Any] = json_text.read(path) if path.is_file() else {}
     return said
 
 
