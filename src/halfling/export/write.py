@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from pydantic import Field, model_validator
 
-from halfling.bounds import Size
+from halfling.bounds import Count
 from halfling.engine.backends import MODULES
 from halfling.engine.backends.native import WEIGHTS
 from halfling.engine.embeddings import write_embeddings
@@ -45,7 +45,7 @@ class ExportSettings(Settings):
     languages: str | tuple[str, ...] | None = Field(
         None, description="cut the vocabulary to these languages' pieces, as trim does: sw,en"
     )
-    max_pieces: Size | None = Field(None, description="of them at most so many, the most used; no limit")
+    max_pieces: Count | None = Field(None, gt=0, description="of them at most so many, the most used; no limit")
 
     @model_validator(mode="before")
     @classmethod

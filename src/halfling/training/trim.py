@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, XLMRobertaForMaskedLM
 
 from halfling import json_text
-from halfling.bounds import Size
+from halfling.bounds import Count
 from halfling.errors import HalflingError
 from halfling.files import MANIFEST, write_json
 from halfling.languages import resolve
@@ -52,7 +52,7 @@ class TrimSettings(Settings):
         None, description="CC100's codes, or a set's name; without text, by counts that come with halfling"
     )
     coverage: float = Field(1.0, gt=0, le=1, description="share of each language's tokens that stay whole, in the text")
-    max_pieces: Size | None = Field(None, description="at most so many, the most used; no limit")
+    max_pieces: Count | None = Field(None, gt=0, description="at most so many, the most used; no limit")
 
 
 def trim(
