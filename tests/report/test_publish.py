@@ -251,7 +251,5 @@ def test_a_policy_of_other_weights_is_one_line(tagger, policy, write_tagger, tmp
 def test_a_model_of_another_kind_is_one_line(model, tmp_path):
     config = json.loads((model / "config.json").read_text()) | {"architectures": ["XLMRobertaForMultipleChoice"]}
     (model / "config.json").write_text(json.dumps(config))
-    with pytest.raises(
-        HalflingError, match="XLMRobertaForMultipleChoice is none of ForMaskedLM"
-    ):
+    with pytest.raises(HalflingError, match="XLMRobertaForMultipleChoice is none of ForMaskedLM"):
         published(model, tmp_path / "out")

@@ -75,7 +75,9 @@ def _as_yaml(value: Any, annotation: Any) -> Any:
         return "null"
     is_list = any(get_origin(kind) is tuple for kind in kinds)
     one_word = str in kinds and "," not in value  # a set of languages
-    return f"[{value}]" if is_list and not one_word and not value.startswith("[") else value
+    if is_list and not one_word and not value.startswith("["):
+        return f"[{value}]"
+    return value if value.strip() else '""'  # nothing is YAML's null, and would pass for "not set"
 
 
 def _name(key: str) -> str:

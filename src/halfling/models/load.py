@@ -68,7 +68,13 @@ def load_tokenizer(source: str | Path, model: PreTrainedModel | None = None) -> 
     if four_bit.is_four_bit(folder):
         return four_bit.read_tokenizer(folder)
     if (settings := _settings(folder)).get("model_type") == bert.KIND:
-        return read_vocabulary(folder, int(settings.get("max_position_embeddings", 512)))
+        longest = settings.get("max_position_embeddings", 512)
+        if type(longest) is not int or longest < 1:
+            raise HalflingError(
+                f"{source}: config.json says max_position_embeddings={longest!r}: a whole number from 1: restore the "
+                "folder as it was saved"
+            )
+        return read_vocabulary(folder, longest)
     try:
         tokenizer = AutoTokenizer.from_pretrained(str(folder), trust_remote_code=False)
     except Exception as error:

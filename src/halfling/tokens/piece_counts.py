@@ -15,8 +15,10 @@ import numpy as np
 import pyarrow as pa
 from jaxtyping import Int64
 
+from halfling.compressed import CorruptError, unpacked
 from halfling.corpus.store import chunk_folder, chunk_languages, chunk_numbers, read_batches
 from halfling.errors import HalflingError
+from halfling.files import no_text, opened
 from halfling.tokens.encode import TextEncoder
 
 NUM_PIECES = 250_002
@@ -26,7 +28,10 @@ Counts = dict[str, Int64[np.ndarray, " pieces"]]
 """By language, how often each piece occurs."""
 
 _TABLE = "piece-counts.xz"
-_BATCH = 20_000
+_BLOCK = 2**20
+"""Bytes that are read at once."""
+_LONGEST = 2**24
+"""Bytes of a line: without an end of line a file would fill memory."""
 
 
 def known_counts(languages: Sequence[str]) -> Counts:
@@ -78,7 +83,8 @@ def counts_of_text(text: Path, encoder: TextEncoder, num_pieces: int, languages:
     """Return the counts of text: a corpus that halfling built, or a folder of `{code}.txt` or `{code}.txt.xz`.
 
     Raises:
-        HalflingError: There is no text, or none of a language that is asked for.
+        HalflingError: There is no text, or none of a language that is asked for; or a file is no UTF-8 in lines,
+            truncated or corrupt.
     """
     found: Counts = {}
     for code, lines in _batches(text):
@@ -104,12 +110,40 @@ def _batches(text: Path) -> Iterator[tuple[str, list[str]]]:
                     yield code, [line for document in batch for line in document.text.split("\n")]
         return
     for path in sorted(file for file in text.glob("*.txt*") if file.suffix in (".txt", ".xz")) if text.is_dir() else []:
-        with lzma.open(path, "rt", encoding="utf-8") if path.suffix == ".xz" else path.open(encoding="utf-8") as file:
-            lines: list[str] = []
-            for line in file:
-                lines.append(line.rstrip("\n"))
-                if len(lines) == _BATCH:
-                    yield path.name.partition(".")[0], lines
-                    lines = []
-            if lines:
-                yield path.name.partition(".")[0], lines
+        for lines in _lines(path):
+            yield path.name.partition(".")[0], lines
+
+
+def _lines(path: Path) -> Iterator[list[str]]:
+    """Yield a file's lines, a block's at once."""
+    number, begun = 0, b""
+    try:
+        with opened(path) as file:
+            for block in (
+                unpacked(file, ".xz", _BLOCK) if path.suffix == ".xz" else iter(lambda: file.read(_BLOCK), b"")
+            ):
+                if not number and not begun and (problem := no_text(block)):
+                    raise HalflingError(f"{path}: {problem}")
+                # Cut before it is decoded: a block may end within a character.
+                whole, ended, begun = (begun + block).rpartition(b"\n")
+                if ended:
+                    lines = [line.strip() for line in whole.decode("utf-8").split("\n")]
+                    number += len(lines)
+                    yield lines
+                if len(begun) > _LONGEST:
+                    raise HalflingError(
+                        f"{path}: line {number + 1} is longer than {_LONGEST} bytes: break it into lines"
+                    )
+        if begun:
+            yield [begun.decode("utf-8").strip()]
+    except UnicodeDecodeError as error:
+        number += error.object.count(b"\n", 0, error.start) + 1
+        raise HalflingError(
+            f"{path}: line {number} is not UTF-8 ({error.reason}): convert the file to UTF-8"
+        ) from error
+    except EOFError as error:
+        raise HalflingError(f"{path}: truncated after line {number}: fetch the file again") from error
+    except CorruptError as error:
+        raise HalflingError(f"{path}: corrupt xz after line {number} ({error}): fetch the file again") from error
+    except OSError as error:
+        raise HalflingError(f"{path}: cannot be read ({error.strerror}): check the path") from error

@@ -11,6 +11,7 @@ import zlib
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import regex
@@ -46,16 +47,33 @@ def own_ids(tokenizer: PreTrainedTokenizerBase) -> Int64[np.ndarray, " pieces"]:
     """Return XLM-R's id of each piece of a tokenizer, which is XLM-R's own or was trimmed from it.
 
     Raises:
-        HalflingError: It is another one, of which halfling has no counts.
+        HalflingError: It is another one, of which halfling has no counts; or its own list of them is damaged.
     """
-    if said := tokenizer.init_kwargs.get(_KEPT):
-        return np.cumsum(np.frombuffer(zlib.decompress(base64.b85decode(said)), "<u4").astype(np.int64))
+    if (said := tokenizer.init_kwargs.get(_KEPT)) is not None:
+        return _unpacked_ids(said, tokenizer)
     if len(tokenizer) != NUM_PIECES:
         raise HalflingError(
             f"{tokenizer.name_or_path}: has {len(tokenizer)} pieces, and the counts that come with halfling are of "
             f"XLM-R's {NUM_PIECES}: name text with --corpus"
         )
     return np.arange(NUM_PIECES)
+
+
+def _unpacked_ids(said: Any, tokenizer: PreTrainedTokenizerBase) -> Int64[np.ndarray, " pieces"]:
+    try:
+        # No more than all of XLM-R's are unpacked, whatever a few bytes stand for.
+        gaps = zlib.decompressobj().decompress(base64.b85decode(said), 4 * NUM_PIECES + 1)
+        ids = np.cumsum(np.frombuffer(gaps, "<u4").astype(np.int64))
+        if len(ids) != len(tokenizer):
+            raise ValueError(f"{len(ids)} numbers for {len(tokenizer)} pieces")
+        if (np.diff(ids) <= 0).any() or ids[-1] >= NUM_PIECES:
+            raise ValueError(f"not ascending below {NUM_PIECES}")
+    except (ValueError, TypeError, zlib.error) as error:
+        raise HalflingError(
+            f"{tokenizer.name_or_path}: {_KEPT} in tokenizer_config.json is damaged ({error}): restore the folder as "
+            "it was saved"
+        ) from error
+    return ids
 
 
 def choose(

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Int64
 from pydantic import Field
 from safetensors.torch import load_file, save_file
-from transformers import PreTrainedModel, PreTrainedTokenizerBase, XLMRobertaForMaskedLM
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, XLMRobertaConfig, XLMRobertaForMaskedLM
 
 from halfling import json_text
 from halfling.bounds import Count
@@ -104,6 +104,9 @@ def cut_down(settings: TrimSettings, model: Path, out: Path, corpus: Path | None
         HalflingError: As `trim`.
     """
     tokenizer = load_tokenizer(model)
+    network, has_head = (
+        (load_classifier(model), True) if _classifies(model) else load_masked_lm(XLMRobertaForMaskedLM, model)
+    )
     codes = None if settings.languages is None else resolve(settings.languages)
     if corpus is not None:
         tokenizer.save_pretrained(out)
@@ -114,18 +117,26 @@ def cut_down(settings: TrimSettings, model: Path, out: Path, corpus: Path | None
     else:
         raise HalflingError("trim: neither languages nor text: name --languages sw,en, or --corpus FOLDER")
     kept = choose(pieces_of(tokenizer), counts, coverage=settings.coverage, max_pieces=settings.max_pieces)
-    _write(model, tokenizer, kept, out)
-    return Cut(tokenizer, load_tokenizer(out), kept)
-
-
-def _write(model: Path, tokenizer: PreTrainedTokenizerBase, kept: Int64[np.ndarray, " kept"], out: Path) -> None:
     source = model
     if not (model / _WEIGHTS).is_file() or _config(model).get("model_type") == "bert":
-        whole, has_head = load_masked_lm(XLMRobertaForMaskedLM, model)
-        save_masked_lm(whole.config, whole.state_dict(), tokenizer, out, has_head=has_head)
+        save_masked_lm(network.config, network.state_dict(), tokenizer, out, has_head=has_head)
         source = out
     else:
         shutil.copytree(model, out, ignore=shutil.ignore_patterns(*_NOT_COPIED), dirs_exist_ok=True)
+    _write(model, source, tokenizer, kept, out)
+    return Cut(tokenizer, load_tokenizer(out), kept)
+
+
+def _classifies(model: Path) -> bool:
+    try:
+        return bool(read_checkpoint(model).labels)
+    except HalflingError:
+        return False
+
+
+def _write(
+    model: Path, source: Path, tokenizer: PreTrainedTokenizerBase, kept: Int64[np.ndarray, " kept"], out: Path
+) -> None:
     weights = load_file(source / _WEIGHTS)
     for name, weight in weights.items():
         if name.endswith(_ROWS):
@@ -152,11 +163,7 @@ def compare(cut: Cut, model: Path, trimmed: Path, task: Task | None) -> dict[str
     Raises:
         HalflingError: The data cannot be read.
     """
-    try:
-        classifies = bool(read_checkpoint(model).labels)
-    except HalflingError:
-        classifies = False
-    if classifies:
+    if classifies := _classifies(model):
         task = task_of(model, task)
     if task is None:
         return {}
@@ -164,7 +171,7 @@ def compare(cut: Cut, model: Path, trimmed: Path, task: Task | None) -> dict[str
     labels = read_checkpoint(model).labels if classifies else ()
     found: dict[str, float] = {}
     for code, examples in dev_examples(task, task.languages).items():
-        longest = int(_config(trimmed)["max_position_embeddings"]) - 2
+        longest = int((XLMRobertaConfig().to_dict() | _config(trimmed))["max_position_embeddings"]) - 2
         before, after = (encode(examples, each, longest) for each in (cut.before, cut.after))
         same = [np.array_equal(cut.ids[new.ids], old.ids) for new, old in zip(after, before, strict=True)]
         found[f"unchanged {code}"] = round(float(np.mean(same)), 4)

@@ -4,6 +4,7 @@ Little-endian: `E5S1`, a version, the shape, the tokenizer, a directory of tenso
 is a float16 scale and 16 bytes, the low nibbles first; a weight is (nibble - 8) x scale.
 """
 
+import math
 import struct
 from itertools import pairwise
 from pathlib import Path
@@ -22,6 +23,7 @@ from halfling.records import Origin
 
 _MAGIC, _VERSION = b"E5S1", 1
 _BLOCK, _BLOCK_BYTES = 32, 18
+_MOST_LAYERS = 256
 _FLOAT, _FOUR_BIT = 0, 1
 _SPECIALS = ("<s>", "<pad>", "</s>", "<unk>")
 _OUTER = {
@@ -126,10 +128,14 @@ def _parse(content: bytes) -> Contents:
     width, layers, heads, inner, words, positions, types, epsilon, block = reader.values("7ifi")
     if block != _BLOCK or min(width, layers, heads, inner, words, positions, types) < 1 or width % heads:
         raise ValueError("its sizes are no encoder's")
+    if layers > _MOST_LAYERS:
+        raise ValueError(f"{layers} layers, more than {_MOST_LAYERS}")
     pieces = _pieces(reader)
     if len(pieces) > words:
         raise ValueError(f"{len(pieces)} pieces, {words} word embeddings")
     sizes = _sizes(width, layers, inner, words, positions, types)
+    if (values := sum(map(math.prod, sizes.values()))) * _BLOCK_BYTES > len(content) * _BLOCK:
+        raise ValueError(f"a model of {values} weights does not fit into {len(content)} bytes")
     weights = _tensors(reader, sizes)
     settings = {
         "hidden_size": width,
@@ -179,6 +185,8 @@ def _sizes(width: int, layers: int, inner: int, words: int, positions: int, type
 
 def _tensors(reader: _Reader, sizes: dict[str, tuple[int, ...]]) -> dict[str, Tensor]:
     (number,) = reader.values("i")
+    if number != len(sizes):  # more would be the same ones over and over
+        raise ValueError(f"{number} tensors, not {len(sizes)}")
     found: dict[str, Tensor] = {}
     for _ in range(number):
         (length,) = reader.values("H")
