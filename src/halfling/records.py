@@ -42,10 +42,10 @@ class Record(BaseModel):
         Raises:
             HalflingError: The file is missing or is not such a record.
         """
-        return cls.of(json_text.read(path), str(path))
+        return cls.checked(json_text.read(path), str(path))
 
     @classmethod
-    def of(cls: type[_R], said: Any, where: str) -> _R:
+    def checked(cls: type[_R], said: Any, where: str) -> _R:
         """Return the record that `said` describes.
 
         Raises:
