@@ -58,6 +58,8 @@ def paths_in(inputs: Mapping[str, Input]) -> Iterator[tuple[str, Path]]:
             role, value = "data", {str(path): path for path in value.files()}
         for path in value.values() if isinstance(value, dict) else [value]:
             if isinstance(path, Path):
+                if "\0" in str(path):
+                    raise HalflingError(f"{str(path)!r}: no place has a null character in its name: mend the {role}")
                 yield role, path
 
 
@@ -88,11 +90,13 @@ def _with_data(folder: Path, content: str) -> str:
     """Return what stands for a model's folder: its content, and that of the labelled data of the task within."""
     try:
         said = json_text.read(folder / TASK_SOURCES)
-        named = sorted(
-            {source.removeprefix("hub:").split(":")[0] for each in said.values() for source in each.values()}
-        )
+        sources = {source for each in said.values() for source in each.values()}
+        named = sorted({source.removeprefix("hub:").split(":")[0] for source in sources})
     except (HalflingError, AttributeError):
         return content
+    for source in sources:
+        if not source.startswith("hub:") and Path(source).is_dir():
+            raise HalflingError(f"{folder / TASK_SOURCES}: {source}: is a folder, not a file of labelled data")
     data = [_made_in(path) or digest(path) for path in map(Path, named) if path.exists()]
     return hashlib.sha256(json.dumps([content, *data]).encode()).hexdigest() if data else content
 

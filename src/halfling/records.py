@@ -42,10 +42,19 @@ class Record(BaseModel):
         Raises:
             HalflingError: The file is missing or is not such a record.
         """
+        return cls.checked(json_text.read(path), str(path))
+
+    @classmethod
+    def checked(cls: type[_R], said: Any, where: str) -> _R:
+        """Return the record that `said` describes.
+
+        Raises:
+            HalflingError: It is not such a record. The message begins with `where`.
+        """
         try:
-            return cls.model_validate(json_text.read(path))
+            return cls.model_validate(said)
         except ValidationError as error:
-            raise HalflingError(f"{path}: {cls._misfit(error)}") from error
+            raise HalflingError(f"{where}: {cls._misfit(error)}") from error
 
     @classmethod
     def read_lines(cls: type[_R], path: Path) -> list[_R]:

@@ -383,7 +383,7 @@ def test_another_variant_is_chosen_by_the_environment_and_unknown_ones_are_refus
     monkeypatch.setenv(VARIANT, "plain")
     assert AdaptiveEngine.from_pretrained(folders["token"]).loop.variant == "plain"
     monkeypatch.setenv(VARIANT, "abacus")
-    with pytest.raises(HalflingError, match=r"does not run that variant: choose from .*plain"):
+    with pytest.raises(HalflingError, match=r"'abacus': this processor does not run it: choose from .*plain"):
         AdaptiveEngine.from_pretrained(folders["token"])
 
 

@@ -1,5 +1,6 @@
 """An answer beside its text: entities coloured where they stand, the layer where the text exited."""
 
+import unicodedata
 from zlib import crc32
 
 from rich.console import Console
@@ -19,14 +20,19 @@ def show(text: str, answer: Prediction) -> None:
     shown, done = Text(f"layer {answer.exit_layer}  ", style="dim"), 0
     for span in answer.spans or ():
         colour = _colour(span.label)
-        shown.append(text[done : span.start], style="not dim")
-        shown.append(f"[{text[span.start : span.end]}]", style=f"not dim bold {colour}")
-        shown.append(span.label, style=f"not dim {colour}")
+        shown.append(shown_as(text[done : span.start]), style="not dim")
+        shown.append(f"[{shown_as(text[span.start : span.end])}]", style=f"not dim bold {colour}")
+        shown.append(shown_as(span.label), style=f"not dim {colour}")
         done = span.end
-    shown.append(text[done:], style="not dim")
+    shown.append(shown_as(text[done:]), style="not dim")
     if answer.label is not None:
-        shown.append(f"  {answer.label}", style=f"not dim bold {_colour(answer.label)}")
+        shown.append(f"  {shown_as(answer.label)}", style=f"not dim bold {_colour(answer.label)}")
     Console(highlight=False, soft_wrap=True).print(shown)
+
+
+def shown_as(text: str) -> str:
+    """Return a text without what steers a terminal, and without halves of characters; tabs and line ends stay."""
+    return "".join(each for each in text if each in "\t\n" or unicodedata.category(each) not in ("Cc", "Cs"))
 
 
 def _colour(label: str) -> str:

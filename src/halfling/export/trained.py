@@ -55,7 +55,7 @@ def load_trained(model: Path, policy: Path | None) -> Trained:
     if policy is not None:
         chosen = Calibration.read(policy / "exit_policy.json").policy
     else:
-        chosen = nobody if stored is None else ExitPolicy.model_validate(stored)
+        chosen = nobody if stored is None else ExitPolicy.checked(stored, f"{model}: config.json's exit_policy")
     place = policy or model
     if chosen.granularity == "token" and found.head != "token":
         raise HalflingError(f"{place}: lets tokens exit alone, and {model} classifies whole texts: calibrate it")

@@ -13,6 +13,7 @@ from halfling.models import (
     XLMRobertaEarlyExitForTokenClassification,
 )
 from halfling.models.load import load_model
+from halfling.models.trusted import require_config
 
 Head = Literal["sequence", "token"]
 
@@ -67,6 +68,7 @@ def read_checkpoint(folder: Path) -> Checkpoint:
         raise HalflingError(f"{folder}: a {kind or 'nameless'} model ({named or 'no architecture'}): {_READ}")
     if config.get("problem_type") in ("multi_label_classification", "regression"):
         raise HalflingError(f"{folder}: problem_type {config['problem_type']}: halfling answers with one label a text")
+    require_config(folder, config, {})
     if not names:  # transformers leaves two nameless ones out
         names = {number: f"LABEL_{number}" for number in range(int(config.get("num_labels") or 2))}
     if sorted(names) != list(range(len(names))):

@@ -3,9 +3,10 @@
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationError, model_validator
 from transformers import XLMRobertaConfig
 
+from halfling import json_text
 from halfling.bounds import Part, Size
 from halfling.errors import HalflingError
 from halfling.records import EncoderShape, Settings
@@ -24,6 +25,17 @@ SHAPES = {
         num_layers=12, width=768, num_heads=12, ffn_width=3072, vocab_size=250_002, max_tokens=512
     ),
 }
+
+
+_NAMES = {
+    "num_layers": "num_hidden_layers",
+    "width": "hidden_size",
+    "num_heads": "num_attention_heads",
+    "ffn_width": "intermediate_size",
+    "vocab_size": "vocab_size",
+    "max_tokens": "max_position_embeddings",
+}
+"""Of a shape's fields in a configuration."""
 
 
 def shape_of(config: XLMRobertaConfig) -> EncoderShape:
@@ -108,7 +120,8 @@ def shape_at(folder: str) -> EncoderShape:
     """Return a published shape by its name, or that of the model in a folder.
 
     Raises:
-        HalflingError: The name is neither a published shape's nor a model folder's.
+        HalflingError: The name is neither a published shape's nor a model folder's, or the model's configuration is
+            none of XLM-R's or BERT's.
     """
     if folder in SHAPES:
         return SHAPES[folder]
@@ -116,7 +129,17 @@ def shape_at(folder: str) -> EncoderShape:
         raise HalflingError(
             f"{folder}: neither a known shape ({', '.join(SHAPES)}) nor a folder with a model's config.json"
         )
-    shape = shape_of(XLMRobertaConfig.from_pretrained(folder))
+    from halfling.models.trusted import require_config  # torch takes seconds
+
+    said = json_text.read(Path(folder) / "config.json")
+    if not isinstance(said, dict):
+        raise HalflingError(f"{folder}: config.json is no model's configuration: name a model's folder")
     # BERT counts positions from 0: such an encoder is converted where it is loaded (`models.convert`).
-    kind = XLMRobertaConfig.get_config_dict(folder)[0].get("model_type")
-    return shape.model_copy(update={"max_tokens": shape.max_tokens + FIRST_POSITION}) if kind == "bert" else shape
+    is_bert = said.get("model_type") == "bert"
+    require_config(folder, said | {"model_type": "xlm-roberta"} if is_bert else said, {})
+    try:
+        shape = shape_of(XLMRobertaConfig(**{name: said[name] for name in _NAMES.values() if name in said}))
+    except ValidationError as error:
+        wrong = error.errors()[0]
+        raise HalflingError(f"{folder}: config.json's {_NAMES[str(wrong['loc'][0])]}: {wrong['msg']}") from error
+    return shape.model_copy(update={"max_tokens": shape.max_tokens + FIRST_POSITION}) if is_bert else shape

@@ -4,6 +4,7 @@ transformers takes minus one layer for none, cuts off layers that the configurat
 NaN. A score of such a model is a number too, so what is wrong is said before anything is computed.
 """
 
+import json
 import math
 import re
 from collections.abc import Mapping, Sequence
@@ -56,6 +57,18 @@ def require_config(source: str | Path, config: Mapping[str, Any], shapes: Mappin
     for name in ("num_hidden_layers", "num_attention_heads", *dict.fromkeys(sum(_SIDES.values(), ()))):
         if type(said[name]) is not int or said[name] < 1:
             raise HalflingError(f"{source}: config.json says {name}={said[name]!r}: a whole number from 1: {_RESTORE}")
+    if said["max_position_embeddings"] < _FEWEST_POSITIONS:
+        raise HalflingError(
+            f"{source}: config.json says max_position_embeddings={said['max_position_embeddings']}: "
+            f"{_FEWEST_POSITIONS} at least: {_RESTORE}"
+        )
+    if said["hidden_size"] % said["num_attention_heads"]:
+        raise HalflingError(
+            f"{source}: config.json says hidden_size={said['hidden_size']}, which is no multiple of "
+            f"num_attention_heads={said['num_attention_heads']}: {_RESTORE}"
+        )
+    _require_encoder(source, config)
+    _require_classes(source, config, said["num_hidden_layers"])
     layers = {int(found[1]): name for name in shapes if (found := re.search(r"encoder\.layer\.(\d+)\.", name))}
     if layers and max(layers) + 1 != said["num_hidden_layers"]:
         raise HalflingError(
@@ -69,6 +82,30 @@ def require_config(source: str | Path, config: Mapping[str, Any], shapes: Mappin
             raise HalflingError(f"{source}: its {name} is {[*shape]}, and config.json says {asked}: {_RESTORE}")
 
 
+def _require_encoder(source: str | Path, config: Mapping[str, Any]) -> None:
+    """Refuse what transformers would compute in another way, and halfling's engines as XLM-R does."""
+    for name, its in {"is_decoder": False, "add_cross_attention": False, "position_embedding_type": "absolute"}.items():
+        if (value := config.get(name)) is not None and value != its:
+            raise HalflingError(f"{source}: config.json says {name}={value!r}: halfling reads {json.dumps(its)} only")
+
+
+def _require_classes(source: str | Path, config: Mapping[str, Any], num_layers: int) -> None:
+    """Refuse a number of classes that is none, and exits that are no layers."""
+    number = config.get("num_labels")
+    if number is not None and (type(number) is not int or not 1 <= number <= _MOST_CLASSES):
+        raise HalflingError(
+            f"{source}: config.json says num_labels={number!r}: a whole number from 1 to {_MOST_CLASSES}: {_RESTORE}"
+        )
+    exits = config.get("exit_layers", [])
+    layers = exits if isinstance(exits, list | tuple) else [exits]
+    if layers is not exits or any(type(layer) is not int or not 1 <= layer <= num_layers for layer in layers):
+        raise HalflingError(
+            f"{source}: config.json says exit_layers={exits!r}: a list of layers from 1 to {num_layers}: {_RESTORE}"
+        )
+
+
+_MOST_CLASSES = 100_000
+_FEWEST_POSITIONS = 3  # XLM-R's first token stands at position 2
 _RESTORE = "restore the folder as it was saved"
 
 

@@ -141,6 +141,8 @@ class Recipe(Settings):
         filled = {**raw}
         tasks = raw.get("tasks")
         if isinstance(tasks, list):  # names of presets
+            if strange := [name for name in tasks if not isinstance(name, str)]:
+                raise ValueError(f"tasks: {strange[0]!r} is no preset's name: write names, or NAME: and what it is")
             tasks = dict.fromkeys(tasks)
         if isinstance(tasks, dict):
             filled["tasks"] = {name: _task(str(name), said, str(raw.get("data", ""))) for name, said in tasks.items()}

@@ -132,8 +132,16 @@ class Task(Settings):
         return json.dumps(said, sort_keys=True)
 
     def files(self) -> list[Path]:
-        """Return every file of the task's, and every folder here in the hub's form, once."""
-        named = (_local(source) for split in _SOURCES for source in getattr(self, split).values())
+        """Return every file of the task's, and every folder here in the hub's form, once.
+
+        Raises:
+            HalflingError: A folder is named as a file.
+        """
+        sources = [source for split in _SOURCES for source in getattr(self, split).values()]
+        for source in sources:  # before anybody looks at all that lies in it
+            if not source.startswith("hub:") and Path(source).is_dir():
+                raise HalflingError(f"{source}: is a folder, not a file of labelled data: name a file")
+        named = map(_local, sources)
         return [path for path in dict.fromkeys(named) if path]
 
     def with_sources(self, other: "Task | None") -> "Task":

@@ -75,11 +75,15 @@ class NativeLoop:
         self._library = library()
         path, wrong = folder / WEIGHTS, c_char_p()
         chosen = variant or os.environ.get(VARIANT) or None
+        if chosen and chosen not in (known := variants()):
+            raise HalflingError(
+                f"variant {chosen[:40]!r}: this processor does not run it: choose from {', '.join(known)}"
+            )
         self._model = self._library.halfling_open(
             os.fsencode(path), threads, chosen.encode() if chosen else None, ctypes.byref(wrong)
         )
         if not self._model:
-            raise HalflingError(f"{path}: {(wrong.value or b'').decode()}: {_remedy(chosen)}")
+            raise HalflingError(f"{path}: {(wrong.value or b'').decode()}: export the model again")
         sizes, shape = _Sizes(), exported.shape
         self._library.halfling_sizes(self._model, ctypes.byref(sizes))
         found = tuple(getattr(sizes, field[0]) for field in _Sizes._fields_)
@@ -225,10 +229,6 @@ def _build_where_stale() -> None:
                 builder.build(LIBRARY)
             except RuntimeError as error:
                 raise HalflingError(f"{script.parent}: the library cannot be built: {error}") from error
-
-
-def _remedy(variant: str | None) -> str:
-    return f"choose from {', '.join(variants())}" if variant and variant not in variants() else "export the model again"
 
 
 def _policy_of(policy: ExitPolicy) -> tuple[_Policy, Any]:
