@@ -120,6 +120,7 @@ def _write(
     if chosen != ["native"]:
         write_embeddings(out, weights[f"{embeddings}word_embeddings.weight"], positions, settings.precision)
     if "native" in chosen:
+        progress(0, 1, "weights")
         write_native(
             out / WEIGHTS,
             trained.shape,
