@@ -9,16 +9,16 @@ import lzma
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from importlib import resources
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 from jaxtyping import Int64
 
-from halfling.compressed import CorruptError, unpacked
+from halfling.corpus.sources.cc100 import read_documents
 from halfling.corpus.store import chunk_folder, chunk_languages, chunk_numbers, read_batches
 from halfling.errors import HalflingError
-from halfling.files import no_text, opened
 from halfling.tokens.encode import TextEncoder
 
 NUM_PIECES = 250_002
@@ -28,10 +28,8 @@ Counts = dict[str, Int64[np.ndarray, " pieces"]]
 """By language, how often each piece occurs."""
 
 _TABLE = "piece-counts.xz"
-_BLOCK = 2**20
-"""Bytes that are read at once."""
-_LONGEST = 2**24
-"""Bytes of a line: without an end of line a file would fill memory."""
+_AT_ONCE = 1000
+"""Documents that are cut into pieces together."""
 
 
 def known_counts(languages: Sequence[str]) -> Counts:
@@ -110,40 +108,6 @@ def _batches(text: Path) -> Iterator[tuple[str, list[str]]]:
                     yield code, [line for document in batch for line in document.text.split("\n")]
         return
     for path in sorted(file for file in text.glob("*.txt*") if file.suffix in (".txt", ".xz")) if text.is_dir() else []:
-        for lines in _lines(path):
-            yield path.name.partition(".")[0], lines
-
-
-def _lines(path: Path) -> Iterator[list[str]]:
-    """Yield a file's lines, a block's at once."""
-    number, begun = 0, b""
-    try:
-        with opened(path) as file:
-            for block in (
-                unpacked(file, ".xz", _BLOCK) if path.suffix == ".xz" else iter(lambda: file.read(_BLOCK), b"")
-            ):
-                if not number and not begun and (problem := no_text(block)):
-                    raise HalflingError(f"{path}: {problem}")
-                # Cut before it is decoded: a block may end within a character.
-                whole, ended, begun = (begun + block).rpartition(b"\n")
-                if ended:
-                    lines = [line.strip() for line in whole.decode("utf-8").split("\n")]
-                    number += len(lines)
-                    yield lines
-                if len(begun) > _LONGEST:
-                    raise HalflingError(
-                        f"{path}: line {number + 1} is longer than {_LONGEST} bytes: break it into lines"
-                    )
-        if begun:
-            yield [begun.decode("utf-8").strip()]
-    except UnicodeDecodeError as error:
-        number += error.object.count(b"\n", 0, error.start) + 1
-        raise HalflingError(
-            f"{path}: line {number} is not UTF-8 ({error.reason}): convert the file to UTF-8"
-        ) from error
-    except EOFError as error:
-        raise HalflingError(f"{path}: truncated after line {number}: fetch the file again") from error
-    except CorruptError as error:
-        raise HalflingError(f"{path}: corrupt xz after line {number} ({error}): fetch the file again") from error
-    except OSError as error:
-        raise HalflingError(f"{path}: cannot be read ({error.strerror}): check the path") from error
+        texts = read_documents(path)
+        while some := list(islice(texts, _AT_ONCE)):
+            yield path.name.partition(".")[0], [line for one in some for line in one.split("\n")]

@@ -7,7 +7,7 @@ from typing import BinaryIO
 
 from halfling.compressed import CorruptError, unpacked
 from halfling.errors import HalflingError
-from halfling.files import no_text
+from halfling.files import no_text, opened
 
 _BLOCK = 2**16
 _BLOCK_AHEAD = 2**20
@@ -27,7 +27,7 @@ def read_documents(path: Path) -> Iterator[str]:
         HalflingError: The file is missing, truncated, corrupt, not UTF-8, or holds no document.
     """
     try:
-        with path.open("rb", buffering=0) as file:
+        with opened(path) as file:
             yield from parse_documents(_ahead(file) if path.suffix == ".xz" else _blocks(file), str(path))
     except OSError as error:
         raise HalflingError(f"{path}: cannot be read ({error.strerror}): check the path") from error
