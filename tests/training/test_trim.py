@@ -48,8 +48,16 @@ def test_an_encoder_says_of_texts_that_stay_what_it_said(kind, write_masked_lm, 
     assert json.loads((tmp_path / "out" / "config.json").read_text())["vocab_size"] == 40
 
 
-def test_a_fine_tuned_models_task_travels_and_its_dev_texts_are_compared(write_classifier, tiny_tasks, text, tmp_path):
+@pytest.mark.parametrize("files", ["one file", "several files"])
+def test_a_fine_tuned_models_task_travels_and_its_dev_texts_are_compared(
+    files, write_classifier, tiny_tasks, text, tmp_path
+):
     model = write_classifier(tmp_path / "model", tiny_tasks["names"], [1, 3])
+    if files == "several files":
+        network = load_classifier(model)
+        (model / "model.safetensors").unlink()
+        network.save_pretrained(model, max_shard_size="5KB")
+        assert not (model / "model.safetensors").exists()
     counts = cut(model, tmp_path / "out", text)
     assert (tmp_path / "out" / "task.json").is_file()
     # Of six English sentences in turn, "no" and "maybe Anna" have lost a piece; of three Swahili ones "no".

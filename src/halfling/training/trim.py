@@ -104,9 +104,9 @@ def cut_down(settings: TrimSettings, model: Path, out: Path, corpus: Path | None
         HalflingError: As `trim`.
     """
     tokenizer = load_tokenizer(model)
-    network, has_head = (
-        (load_classifier(model), True) if _classifies(model) else load_masked_lm(XLMRobertaForMaskedLM, model)
-    )
+    classifier = load_classifier(model) if _classifies(model) else None
+    # Loaded though what is cut is the file: weights that are no numbers, or not the configuration's, are refused.
+    network, has_head = (classifier, True) if classifier else load_masked_lm(XLMRobertaForMaskedLM, model)
     codes = None if settings.languages is None else resolve(settings.languages)
     if corpus is not None:
         tokenizer.save_pretrained(out)
@@ -118,11 +118,15 @@ def cut_down(settings: TrimSettings, model: Path, out: Path, corpus: Path | None
         raise HalflingError("trim: neither languages nor text: name --languages sw,en, or --corpus FOLDER")
     kept = choose(pieces_of(tokenizer), counts, coverage=settings.coverage, max_pieces=settings.max_pieces)
     source = model
-    if not (model / _WEIGHTS).is_file() or _config(model).get("model_type") == "bert":
-        save_masked_lm(network.config, network.state_dict(), tokenizer, out, has_head=has_head)
-        source = out
-    else:
+    converted = not model.is_dir() or _config(model).get("model_type") == "bert"
+    if not converted:
         shutil.copytree(model, out, ignore=shutil.ignore_patterns(*_NOT_COPIED), dirs_exist_ok=True)
+    if converted or not (model / _WEIGHTS).is_file():  # or its weights lie in several files
+        source = out
+        if classifier:
+            classifier.save_pretrained(out)
+        else:
+            save_masked_lm(network.config, network.state_dict(), tokenizer, out, has_head=has_head)
     _write(model, source, tokenizer, kept, out)
     return Cut(tokenizer, load_tokenizer(out), kept)
 
