@@ -68,6 +68,15 @@ def test_a_model_is_cut_where_inputs_may_leave(threshold, segments, write_tagger
     }
 
 
+def test_what_a_killed_export_left_is_no_part_of_the_next(write_tagger, tmp_path):
+    model = write_tagger(tmp_path / "model")
+    exported(model, tmp_path / "whole")
+    exported(model, tmp_path / "out", backends=("onnx", "torch"))  # killed at its end
+    write.export(settings=ExportSettings(), model=model, out=tmp_path / "out")
+    assert files_of(tmp_path / "out") == files_of(tmp_path / "whole")
+    assert read_exported(tmp_path / "out") == read_exported(tmp_path / "whole")
+
+
 def test_two_products_of_int8_fit_into_16_bits_as_processors_without_vnni_add_them(write_tagger, tmp_path):
     exported(write_tagger(tmp_path / "model"), tmp_path / "out", backends=("onnx",), precision="int8")
     (path,) = (tmp_path / "out" / "onnx").glob("*.onnx")

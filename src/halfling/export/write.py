@@ -91,6 +91,7 @@ def export(
         HalflingError: Something cannot be read, float32 does not say what torch says, or the engine cannot tokenize as
             transformers does.
     """
+    _clear(out)  # a killed export's files would be counted among those that were written
     trained = load_trained(model, policy)
     if settings.languages is None:
         return _write(settings, model, trained, out, task, progress)
@@ -156,8 +157,7 @@ def _write(
     for one in agreements:
         off = one.largest_difference
         if not math.isfinite(off) or (settings.precision == "float32" and off > _ROUNDING):
-            for path in out.iterdir():
-                shutil.rmtree(path) if path.is_dir() else path.unlink()
+            _clear(out)
             raise HalflingError(
                 f"{one.backend}: logits differ by {off:.2g} from the trained model's: nothing was written"
             )
@@ -166,6 +166,11 @@ def _write(
         for one in agreements
         for name, value in one.model_dump(exclude={"backend"}).items()
     }
+
+
+def _clear(folder: Path) -> None:
+    for path in folder.iterdir():
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 def _write_segments(
