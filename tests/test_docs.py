@@ -1,4 +1,6 @@
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -34,3 +36,14 @@ def test_the_layers_that_contributing_shows_are_those_that_are_checked() -> None
     )
     assert shown
     assert " > ".join(layers) == "__main__ > " + re.sub(r"\s+", " ", shown[1])
+
+
+def test_the_tables_of_the_results_are_those_of_the_scores_beside_them() -> None:
+    script, scores = ROOT / "benchmarks/results.py", ROOT / "docs/results/quality.jsonl"
+    made = subprocess.run(
+        [sys.executable, script, scores], check=True, capture_output=True, text=True, encoding="utf-8"
+    )
+    rows = [line for line in made.stdout.splitlines() if line.startswith("|")]
+    assert len(rows) > 40
+    shown = (ROOT / "docs/results.md").read_text(encoding="utf-8").splitlines()
+    assert [line for line in shown if line.startswith("|")] == rows

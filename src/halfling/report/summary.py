@@ -6,7 +6,7 @@ from statistics import fmean, stdev
 from typing import NamedTuple
 
 from halfling.cost.latency import Ratio, paired_ratio
-from halfling.records import Case, Cost, Form, Result
+from halfling.records import Case, Cost, Form, Result, Scores
 
 
 class Mean(NamedTuple):
@@ -44,7 +44,7 @@ def is_noise(ratio: Ratio) -> bool:
     return ratio.lower <= 1 <= ratio.upper
 
 
-def over_seeds(rows: Iterable[Result], field: str) -> Mean | None:
+def over_seeds(rows: Iterable[Scores], field: str) -> Mean | None:
     """Return the mean of a field over seeds, each seed first averaged over its rows; None without rows."""
     by_seed: dict[int, list[float]] = {}
     for row in rows:
@@ -57,7 +57,7 @@ def mean(values: Sequence[float]) -> Mean | None:
     return Mean(fmean(values), stdev(values) if len(values) > 1 else None) if values else None
 
 
-def forms(rows: Sequence[Result]) -> list[Form]:
+def forms(rows: Sequence[Scores]) -> list[Form]:
     """Return the models of these rows in every form they run in: the cheapest model first, what is served last."""
     work: dict[str, list[float]] = {}
     for row in rows:
@@ -71,12 +71,12 @@ def languages(rows: Iterable[Case], order: Sequence[str]) -> list[str]:
     return [code for code in order if code in there] + sorted(there - set(order))
 
 
-def zero_shot(rows: Iterable[Result]) -> list[str]:
+def zero_shot(rows: Iterable[Scores]) -> list[str]:
     """Return the languages that some model had no labels in, sorted."""
     return sorted({row.language for row in rows if not row.trained_on})
 
 
-def mean_score(rows: Iterable[Result], codes: Sequence[str], *, trained_on: bool) -> Mean | None:
+def mean_score(rows: Iterable[Scores], codes: Sequence[str], *, trained_on: bool) -> Mean | None:
     """Return the mean score over the languages `codes`; None if a seed lacks one, or was not so trained in it."""
     own = [row for row in rows if row.language in codes and row.trained_on == trained_on]
     complete = {(row.seed, code) for row in own for code in codes}
@@ -104,8 +104,8 @@ def savings(rows: Sequence[Result], costs: Sequence[Cost], exit_suffix: str, ord
             form=form,
             language=code,
             mean_exit_layer=fmean(row.mean_exit_layer for row in own),
-            score_change=_change(own, reference),
-            plain_change=None if plain == without else _change(own, cells.get((plain, code), ())),
+            score_change=change(own, reference),
+            plain_change=None if plain == without else change(own, cells.get((plain, code), ())),
             flops_share=fmean(row.gflops for row in own) / fmean(row.gflops for row in reference),
             timed_flops_share=mine.timed_gflops / its.timed_gflops,
             time_b1=paired_ratio(mine.rounds_ms_b1, its.rounds_ms_b1),
@@ -115,7 +115,7 @@ def savings(rows: Sequence[Result], costs: Sequence[Cost], exit_suffix: str, ord
     return found
 
 
-def _change(own: Sequence[Result], reference: Sequence[Result]) -> Mean | None:
-    """Return the mean over the seeds that both have."""
+def change(own: Iterable[Scores], reference: Iterable[Scores]) -> Mean | None:
+    """Return how many points the score of one language changes, mean over the seeds that both have."""
     before = {row.seed: row.score for row in reference}
     return mean([100 * (row.score - before[row.seed]) for row in own if row.seed in before])

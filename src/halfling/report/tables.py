@@ -10,7 +10,7 @@ import rich.markup
 import rich.table
 
 from halfling.cost.latency import Ratio
-from halfling.records import MaskedLoss, Record, Result
+from halfling.records import MaskedLoss, Record, Result, Scores
 from halfling.report import summary
 from halfling.report.summary import Mean, Saving
 from halfling.report.words import language_name
@@ -50,7 +50,7 @@ def thesis_table(rows: Sequence[Result], language: str) -> Table:
     return _form_table(f"{language_name(language)}: quality and cost", here, heads, note)
 
 
-def language_table(rows: Sequence[Result], order: Sequence[str]) -> Table:
+def language_table(rows: Sequence[Scores], order: Sequence[str]) -> Table:
     """Return each model's score in every language of a task's rows, and the mean of those without labels."""
     others = summary.zero_shot(rows)
 
