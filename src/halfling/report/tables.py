@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from itertools import groupby
 from statistics import fmean
+from typing import TypeVar
 
 import rich.box
 import rich.console
@@ -18,6 +19,7 @@ from halfling.report.words import language_name
 ABSENT = "–"
 
 _Cell = Callable[[Sequence[Result]], str]
+_Row = TypeVar("_Row", bound=Scores)
 
 
 class Table(Record):
@@ -54,7 +56,7 @@ def language_table(rows: Sequence[Scores], order: Sequence[str]) -> Table:
     """Return each model's score in every language of a task's rows, and the mean of those without labels."""
     others = summary.zero_shot(rows)
 
-    def cell(code: str) -> _Cell:
+    def cell(code: str) -> Callable[[Sequence[Scores]], str]:
         return lambda own: with_spread(summary.over_seeds((r for r in own if r.language == code), "score"), percent)
 
     heads = {c if c in others else f"{c}, trained": cell(c) for c in summary.languages(rows, order)}
@@ -62,7 +64,9 @@ def language_table(rows: Sequence[Scores], order: Sequence[str]) -> Table:
     return _form_table(f"Languages: {rows[0].metric} %", rows, heads)
 
 
-def _form_table(title: str, rows: Sequence[Result], heads: Mapping[str, _Cell], note: str = "") -> Table:
+def _form_table(
+    title: str, rows: Sequence[_Row], heads: Mapping[str, Callable[[Sequence[_Row]], str]], note: str = ""
+) -> Table:
     """Return a table with a row for each model in each of its forms."""
     own = {form: [row for row in rows if row.form == form] for form in summary.forms(rows)}
     return Table(
