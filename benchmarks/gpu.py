@@ -29,7 +29,7 @@ from itertools import cycle, islice
 from pathlib import Path
 from statistics import median, quantiles
 from types import SimpleNamespace
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 import torch
@@ -39,7 +39,7 @@ from workload import impose
 from halfling.cost.flops import Head, flops
 from halfling.cost.latency import interleaved, paired_ratio
 from halfling.engine import AdaptiveEngine, Encoded
-from halfling.engine.exported import Exported
+from halfling.engine.exported import FORMAT, Exported
 from halfling.engine.text import join, load_pieces, windows
 from halfling.exits.policy import Calibration, ExitPolicy
 from halfling.models import XLMRobertaEarlyExitConfig
@@ -127,7 +127,7 @@ class Candidate:
             AdaptiveEngine(
                 scratch,
                 Exported(
-                    format=get_args(Exported.model_fields["format"].annotation)[0],
+                    format=FORMAT,
                     kind=self.kind,
                     labels=self.labels,
                     shape=self.shape,
@@ -299,7 +299,7 @@ def race(one: Candidate, size: int, calls: dict[str, Callable[[], Any]], rounds:
     took = interleaved(calls, rounds=rounds, warmup=3)
     tokens = sum(len(each.ids) for each in few) / len(few)
     recorded = (
-        len(one.on.backend.rows.held)
+        len(one.on.backend.alone.held)
         if size == 1
         else sum(each is not None for each in getattr(one.on.backend.recordings, "held", {}).values())
     )
@@ -331,8 +331,9 @@ def race(one: Candidate, size: int, calls: dict[str, Callable[[], Any]], rounds:
 def on_the_device(one: Candidate, tokens: int = 32) -> None:
     """Print how long the graphs of a row take on the device alone, which no host can beat."""
     for name, engine in ((OFF, one.off), (ON, one.on)):
-        lengths = [key for key in engine.backend.rows.held if key[0] >= tokens] or list(engine.backend.rows.held)
-        chain = engine.backend.rows.held[min(lengths)]
+        held = engine.backend.alone.held
+        length = min([key for key in held if key >= tokens] or held)
+        chain = held[length]
         begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
         took = []
         for graph in chain.graphs:
@@ -342,7 +343,7 @@ def on_the_device(one: Candidate, tokens: int = 32) -> None:
             end.record()
             end.synchronize()
             took.append(10 * begin.elapsed_time(end))
-        print(f"{one.name}, {name}, a row of {min(lengths)[0]} tokens, microseconds a segment on the device: ", end="")
+        print(f"{one.name}, {name}, a row of {length} tokens, microseconds a segment on the device: ", end="")
         print(", ".join(f"{value:.0f}" for value in took), flush=True)
 
 

@@ -120,7 +120,7 @@ def write_model(
     return plain, early
 
 
-def export_model(model: Path, precision: Precision, *, exits: bool = True, backend: BackendName = "openvino") -> Path:
+def export_model(model: Path, precision: Precision, *, exits: bool = True, backend: BackendName = "native") -> Path:
     """Export what `write_model` wrote, once, into a folder beside it, and return that."""
     out = model.parent / f"{model.name}-{precision}-{'exits' if exits else 'off'}"
     if not out.exists():

@@ -86,7 +86,7 @@ def write_export(tmp_path_factory: pytest.TempPathFactory, trained: dict[str, Pa
     from halfling.exits.policy import Calibration, ExitPolicy
     from halfling.export.write import ExportSettings, export
 
-    def write(kind: str, threshold: float | None, *, backends: tuple[str, ...] = ("openvino",), **more: Any) -> Path:
+    def write(kind: str, threshold: float | None, *, backends: tuple[str, ...] = ("onnx",), **more: Any) -> Path:
         folder = tmp_path_factory.mktemp("exported")
         settings = ExportSettings(backends=backends, precision=more.pop("precision", "float32"))
         policy = None
@@ -109,7 +109,7 @@ def exported(write_export: Callable[..., Path]) -> Callable[..., Path]:
     def make(kind: str, precision: str = "float32", threshold: float | None = 0.75) -> Path:
         wish = kind, precision, threshold
         if wish not in made:
-            backends = ("openvino", "onnx", "torch") if precision == "float32" else ("openvino", "onnx")
+            backends = ("onnx", "torch") if precision == "float32" else ("onnx",)
             made[wish] = write_export(kind, threshold, backends=backends, precision=precision)
         return made[wish]
 

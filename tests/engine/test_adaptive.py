@@ -1,4 +1,6 @@
+import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -9,9 +11,8 @@ import torch
 from transformers import AutoModelForSequenceClassification, AutoModelForTokenClassification, AutoTokenizer
 
 from halfling.engine import AdaptiveEngine, Answer, Encoded
-from halfling.engine.adaptive import _row_lengths
 from halfling.engine.backends.onnx import OnnxBackend
-from halfling.engine.backends.openvino import OpenVinoBackend
+from halfling.engine.backends.torch import TorchBackend
 from halfling.engine.text import TokenizersPieces
 from halfling.errors import HalflingError
 from halfling.exits.policy import ExitPolicy
@@ -24,8 +25,8 @@ PATIENT = {"criterion": "patience", "patience": 1}
 
 @pytest.fixture
 def engine(exported):
-    def load(kind, backend="openvino", precision="float32", threshold=0.75, lengths=()):
-        return AdaptiveEngine.from_pretrained(exported(kind, precision, threshold), backend, 1, lengths)
+    def load(kind, backend="onnx", precision="float32", threshold=0.75):
+        return AdaptiveEngine.from_pretrained(exported(kind, precision, threshold), backend, 1)
 
     return load
 
@@ -41,7 +42,7 @@ def logits_of(answers):
     return np.concatenate([answer.logits for answer in answers])
 
 
-@pytest.mark.parametrize("backend", ["openvino", "onnx", "torch"])
+@pytest.mark.parametrize("backend", ["onnx", "torch"])
 @pytest.mark.parametrize("kind", KINDS)
 def test_exits_off_equals_the_plain_model_of_transformers(kind, backend, engine, trained, texts, tokenizer):
     auto = AutoModelForSequenceClassification if kind == "sequence" else AutoModelForTokenClassification
@@ -60,7 +61,7 @@ def test_exits_off_equals_the_plain_model_of_transformers(kind, backend, engine,
         assert (logits_of(answers).argmax(1) == expected.argmax(1)).all()
 
 
-@pytest.mark.parametrize("backend", ["openvino", "onnx", "torch"])
+@pytest.mark.parametrize("backend", ["onnx", "torch"])
 @pytest.mark.parametrize("kind", KINDS)
 def test_batched_packed_and_compacted_agree_with_one_by_one(kind, backend, engine, texts, tokenizer):
     sequences = sequences_of(kind, texts[kind], tokenizer)
@@ -71,62 +72,6 @@ def test_batched_packed_and_compacted_agree_with_one_by_one(kind, backend, engin
     assert [a.exit_layer for a in together] == [a.exit_layer for a in alone]
     np.testing.assert_allclose(logits_of(together), logits_of(alone), atol=2e-5)
     np.testing.assert_allclose([a.uncertainty for a in together], [a.uncertainty for a in alone], atol=2e-6)
-
-
-@pytest.mark.parametrize("backend", ["openvino", "onnx"])
-@pytest.mark.parametrize("kind", KINDS)
-def test_neighbours_have_no_part_in_an_int8_answer_but_by_rounding(kind, backend, engine, texts, tokenizer):
-    sequences = sequences_of(kind, texts[kind], tokenizer)
-    loaded = engine(kind, backend, "int8")
-    loud = Encoded(np.full(20, len(tokenizer) - 2), np.array([3]) if kind == "token" else np.zeros(1, np.int64))
-    wanted = [1 + number % 3 for number in range(len(sequences))]
-    alone = [loaded.answer([one], [layer])[0] for one, layer in zip(sequences, wanted, strict=True)]
-    together = loaded.answer([loud, *sequences], [3, *wanted])[1:]
-    moved = np.array([np.abs(a.logits - b.logits).max() for a, b in zip(alone, together, strict=True)])
-    # Attention's sums change in the last bit with the place in a row; seldom, an integer layer's rounding makes one
-    # step of that. A scale that neighbours had a part in would move every answer.
-    assert (moved > 2e-5).sum() <= 1
-    quantised = np.abs(logits_of(alone) - logits_of(engine(kind, backend).answer(sequences, wanted))).max()
-    assert moved.max() < quantised
-
-
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("precision", ["float32", "int8"])
-def test_a_graph_that_decides_for_a_sentence_alone_answers_as_segments_do(kind, precision, engine, texts, tokenizer):
-    segments, whole = engine(kind, precision=precision), engine(kind, precision=precision, lengths=(16, 32, 48))
-    for number, one in enumerate(sequences_of(kind, texts[kind], tokenizer)):
-        for wanted in ([1 + number % 3], None):
-            (expected,), (found,) = segments.answer([one], wanted), whole.answer([one], wanted)
-            assert found.exit_layer == expected.exit_layer
-            assert found.uncertainty == pytest.approx(
-                expected.uncertainty, abs=1e-5 if precision == "float32" else 1e-2
-            )
-            assert np.allclose(found.logits, expected.logits, atol=1e-4 if precision == "float32" else 0.1)
-    assert whole.backend.fixed
-
-
-@pytest.mark.parametrize(
-    ("kind", "criterion", "token_pooling"),
-    [
-        ("token", "entropy", "max"),
-        ("token", "max_probability", "mean"),
-        ("token", "patience", "mean"),
-        ("sequence", "max_probability", "mean"),
-        ("sequence", "margin", "mean"),
-    ],
-)
-def test_a_graph_that_decides_knows_every_criterion_but_patience(
-    kind, criterion, token_pooling, write_export, texts, tokenizer
-):
-    more = {"patience": 1} if criterion == "patience" else {}
-    folder = write_export(kind, 0.75, criterion=criterion, token_pooling=token_pooling, **more)
-    segments = AdaptiveEngine.from_pretrained(folder)
-    whole = AdaptiveEngine.from_pretrained(folder, lengths=range(8, 65, 8))
-    for one in sequences_of(kind, texts[kind], tokenizer)[:6]:
-        (expected,), (found,) = segments.answer([one]), whole.answer([one])
-        assert found.exit_layer == expected.exit_layer
-        assert found.uncertainty == pytest.approx(expected.uncertainty, abs=1e-5)
-    assert bool(whole.backend.fixed) == (criterion != "patience")
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -185,14 +130,14 @@ def by_token(write_export):
     return {
         name: write_export("token", 0.7, granularity="token", **more)
         for name, more in (
-            ("float32", {"backends": ("openvino", "onnx", "torch")}),
+            ("float32", {"backends": ("onnx", "torch")}),
             ("int8", {"precision": "int8"}),
             ("patience", PATIENT),
         )
     }
 
 
-@pytest.mark.parametrize(("backend", "more"), [("openvino", {}), ("onnx", {}), ("torch", {}), ("openvino", PATIENT)])
+@pytest.mark.parametrize(("backend", "more"), [("onnx", {}), ("torch", {}), ("onnx", PATIENT)])
 def test_tokens_that_leave_alone_get_the_answers_of_the_model_in_torch(
     backend, more, by_token, trained, texts, tokenizer
 ):
@@ -227,7 +172,7 @@ def test_sentences_whose_tokens_have_left_make_room_in_float32_and_int8(by_token
         answers[precision] = loaded.answer(sequences, leave_after=wanted)
         assert moved
         assert [answer.exit_layer for answer in answers[precision]] == wanted
-    np.testing.assert_allclose(logits_of(answers["int8"]), logits_of(answers["float32"]), atol=0.3)
+    np.testing.assert_allclose(logits_of(answers["int8"]), logits_of(answers["float32"]), atol=0.5)
 
 
 @pytest.mark.parametrize("precision", ["float32", "int8"])
@@ -375,9 +320,9 @@ from halfling.cli.main import main
 main()
 """
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2] / "src")}
-    for backend, precision in (("openvino", "int8"), ("onnx", "float32")):
+    for precision in ("int8", "float32"):
         folder = exported("token", precision)
-        command = [sys.executable, "-c", code, "predict", str(folder), "Anna lives here", "--backend", backend]
+        command = [sys.executable, "-c", code, "predict", str(folder), "Anna lives here", "--backend", "onnx"]
         done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
         assert done.returncode == 0, done.stderr
         assert done.stdout.endswith("Anna lives here\n")
@@ -399,13 +344,22 @@ print(sorted({name.partition('.')[0] for name in sys.modules} & {'torch', 'trans
 
 def test_auto_is_the_first_backend_that_is_exported_and_installed(exported, monkeypatch):
     folder = exported("token")
-    assert isinstance(AdaptiveEngine.from_pretrained(folder).backend, OpenVinoBackend)
+    assert isinstance(AdaptiveEngine.from_pretrained(folder).backend, TorchBackend)
     monkeypatch.setattr("halfling.engine.backends.find_spec", lambda name: name == "onnxruntime" or None)
     assert isinstance(AdaptiveEngine.from_pretrained(folder).backend, OnnxBackend)
-    with pytest.raises(HalflingError, match=r"openvino is not installed: pip install 'halfling-nlp\[openvino\]'"):
-        AdaptiveEngine.from_pretrained(folder, "openvino")
+    with pytest.raises(HalflingError, match=r"torch is not installed: pip install 'halfling-nlp\[train\]'"):
+        AdaptiveEngine.from_pretrained(folder, "torch")
     with pytest.raises(HalflingError, match="threads 0: at least 1"):
         AdaptiveEngine.from_pretrained(folder, threads=0)
+
+
+def test_a_folder_of_an_earlier_version_is_refused_in_one_line(exported, tmp_path):
+    shutil.copytree(exported("token"), tmp_path / "model")
+    path = tmp_path / "model" / "engine.json"
+    said = json.loads(path.read_text()) | {"format": 2, "backends": ["openvino"], "tokenizer": "sentencepiece"}
+    path.write_text(json.dumps(said))
+    with pytest.raises(HalflingError, match=r"engine.json: of another version of halfling.*: export the model again$"):
+        AdaptiveEngine.from_pretrained(tmp_path / "model")
 
 
 def test_a_folder_with_a_tuning_of_earlier_versions_still_loads(write_export):
@@ -416,7 +370,7 @@ def test_a_folder_with_a_tuning_of_earlier_versions_still_loads(write_export):
 
 def test_the_tokenizer_of_transformers_gives_the_same_ids(engine, trained, tokenizer):
     loaded = engine("token")
-    assert loaded.exported.tokenizer == "sentencepiece"
+    assert loaded.exported.tokenizer == "native"
     reference = AutoTokenizer.from_pretrained(trained["token"])
     from halfling.sample.language import LANGUAGES, read_language
 
@@ -437,15 +391,11 @@ def test_the_tokenizer_of_transformers_gives_the_same_ids(engine, trained, token
     assert loaded.pieces(lines) == expected
 
 
-@pytest.mark.parametrize("wrong", [8, [7.5], "8", [0], [-8, 8]])
-def test_lengths_that_are_none_are_refused(wrong):
-    with pytest.raises(HalflingError, match=r"^lengths "):
-        _row_lengths(wrong, 64)
-
-
-def test_lengths_beyond_what_the_model_reads_are_left_out(exported):
-    loaded = AdaptiveEngine.from_pretrained(exported("token"), "openvino", 1, [8, 4096])
-    assert loaded.backend.lengths == (8,)
+@pytest.mark.parametrize("backend", ["onnx", "torch"])
+@pytest.mark.parametrize("wrong", [-1, 10**6])
+def test_an_id_outside_the_vocabulary_is_refused(wrong, backend, engine):
+    with pytest.raises(ValueError, match="the vocabulary is 0 to"):
+        engine("token", backend).answer([Encoded(np.array([0, wrong, 2]), np.array([1]))])
 
 
 def test_places_and_layers_that_do_not_belong_to_the_sequences_are_refused(engine):

@@ -284,7 +284,6 @@ def test_imposed_exits_are_taken_and_nobody_leaves_at_threshold_zero(loop, seque
 def test_the_engine_answers_texts_with_it(kind, folders, texts):
     engine = AdaptiveEngine.from_pretrained(folders[kind])
     assert isinstance(engine.loop, NativeLoop)
-    assert not (folders[kind] / "words.npy").exists()
     together = engine.predict(texts[kind])
     assert together == [engine.predict([text])[0] for text in texts[kind]]
     assert all(one.label if kind == "sequence" else one.tags for one in together)

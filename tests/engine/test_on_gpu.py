@@ -28,7 +28,7 @@ def on_cpu(folder):
     exported = read_exported(folder)
     backend = TorchBackend(folder, exported, None, "cpu")
     loop = TokenLoop if exported.policy.granularity == "token" else AdaptiveLoop
-    return loop(exported, backend.ways.embed, backend)
+    return loop(exported, backend)
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
@@ -47,7 +47,7 @@ def test_a_gpu_answers_as_a_cpu_alone_and_together(kind, precision, write_export
             for one in found:
                 assert one.exit_layer == wanted.exit_layer
                 np.testing.assert_allclose(one.logits, wanted.logits, atol=GAP[precision])
-    graphs = [graph for chain in engine.backend.rows.held.values() for graph in chain.graphs]
+    graphs = [graph for chain in engine.backend.alone.held.values() for graph in chain.graphs]
     assert len(graphs) >= 3
     assert all(graph is not None for graph in graphs)
     recorded = [each for each in engine.backend.recordings.held.values() if each is not None]

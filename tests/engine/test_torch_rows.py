@@ -9,13 +9,12 @@ from halfling.errors import HalflingError
 from halfling.export.write import ExportSettings
 from halfling.settings import read_settings
 
-LENGTHS = (8, 16, 24, 32)
-
 
 def both(folder):
     """Return an engine whose loop answers a sentence alone, and one with a chain for each length."""
     looped, chained = (AdaptiveEngine.from_pretrained(folder, "torch") for _ in range(2))
-    looped.backend.lengths, chained.backend.lengths = (), LENGTHS
+    looped.backend.alone = None
+    chained.backend.alone = Rows(chained.backend.segment, chained.exported, chained.backend.device)
     return looped, chained
 
 
@@ -25,9 +24,10 @@ def some(kind, number, vocabulary):
     return [Encoded(random.integers(4, vocabulary, random.integers(5, 32)), picked) for _ in range(number)]
 
 
+@pytest.mark.parametrize("more", [{}, {"criterion": "margin"}, {"criterion": "patience", "patience": 1}])
 @pytest.mark.parametrize("kind", ["sequence", "token"])
-def test_a_row_alone_answers_as_the_loop_does(kind, write_export, tokenizer):
-    looped, chained = both(write_export(kind, 0.75, backends=("torch",)))
+def test_a_row_alone_answers_as_the_loop_does(kind, more, write_export, tokenizer):
+    looped, chained = both(write_export(kind, 0.75, backends=("torch",), **more))
     sequences = some(kind, 24, len(tokenizer))
     pairs = [(looped.answer([one])[0], chained.answer([one])[0]) for one in sequences]
     for layer in (1, 2, 3):
@@ -37,15 +37,14 @@ def test_a_row_alone_answers_as_the_loop_does(kind, write_export, tokenizer):
         assert found.exit_layer == expected.exit_layer
         np.testing.assert_allclose(found.logits, expected.logits, atol=1e-5)
         assert found.uncertainty == pytest.approx(expected.uncertainty, abs=1e-5)
-    assert {tokens for tokens, _ in chained.backend.rows.held} == {*LENGTHS}
-    assert not looped.backend.rows.held
+    assert {*chained.backend.alone.held} == {8, 16, 24, 32}
 
 
 def test_the_next_segment_is_started_before_an_exit_is_judged(write_export, tokenizer, monkeypatch):
     _, engine = both(write_export("sequence", 0.75, backends=("torch",)))
     (one,) = some("sequence", 1, len(tokenizer))
     engine.answer([one])
-    (chain,) = engine.backend.rows.held.values()
+    (chain,) = engine.backend.alone.held.values()
     seen = []
     for name in ("start", "wait"):
         kept = getattr(chain, name)
@@ -89,7 +88,6 @@ def test_bfloat16_is_for_torch_alone():
         read_settings(ExportSettings, ["precision=bfloat16"])
 
 
-def test_rows_know_nothing_of_a_backend_without_a_gpu(write_export):
+def test_only_a_gpu_has_chains(write_export):
     engine = AdaptiveEngine.from_pretrained(write_export("sequence", 0.75, backends=("torch",)), "torch")
-    assert isinstance(engine.backend.rows, Rows)
-    assert (engine.backend.lengths == ()) == (engine.backend.device.type == "cpu")
+    assert (engine.backend.alone is None) == (engine.backend.device.type == "cpu")

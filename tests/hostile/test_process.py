@@ -60,7 +60,7 @@ def _models(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def exported(halfling, write_tagger, _models) -> Path:
     """An exported tagger, made once."""
     if not (_models / "served").exists():
-        said = halfling("export", write_tagger(_models / "model"), _models / "served", "--backends", "openvino")
+        said = halfling("export", write_tagger(_models / "model"), _models / "served")
         assert said.status == 0, said.err
     return _models / "served"
 

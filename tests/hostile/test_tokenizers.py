@@ -77,7 +77,7 @@ def of_transformers(folder, texts):
 def test_the_engine_s_ids_of_every_character_are_transformers(model, words):
     folder = model("moods", words)
     out = exported(folder)
-    assert read_exported(out).tokenizer == "sentencepiece"
+    assert read_exported(out).tokenizer == "native"
     some = range(0x10000, 0x20000, 61)
     codes = [code for code in (*range(0x10000), *some, *SAMPLES) if not 0xD800 <= code < 0xE000]
     # Sixteen to a text: an unknown character must not hide its neighbours, and one text each would take minutes.

@@ -66,7 +66,7 @@ class CalibrateSettings(Settings):
         "measured",
         description="search by time too; none: slower than no exits may be chosen, but every run writes the same",
     )
-    engine: BackendName = Field("native", description="who times the exported model: native, openvino, onnx or torch")
+    engine: BackendName = Field("native", description="who times the exported model: native, torch or onnx")
     precision: Precision = Field("int8", description="of that export; unsaid, int8 for native, else float32")
     resamples: Size = Field(1000, ge=100, description="of the dev split, for the drop's upper bound")
     languages: tuple[str, ...] | None = Field(
@@ -103,9 +103,9 @@ class CalibrateSettings(Settings):
         if self.latency_ms is not None and self.timing == "none":
             raise ValueError("latency_ms asks for a time: set timing=measured")
         if self.precision == "int8" and self.engine == "torch":
-            raise ValueError("precision=int8: torch runs float32 and bfloat16: set engine to native, openvino or onnx")
+            raise ValueError("precision=int8: torch runs float32 and bfloat16: set engine to native or onnx")
         if self.precision == "float32" and self.engine == "native":
-            raise ValueError("precision=float32: native runs int8 only: set engine to openvino, onnx or torch")
+            raise ValueError("precision=float32: native runs int8 only: set engine to torch or onnx")
         if self.precision == "bfloat16" and self.engine != "torch":
             raise ValueError("precision=bfloat16: only torch runs it: set engine to torch")
         return self

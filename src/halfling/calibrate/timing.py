@@ -113,4 +113,4 @@ class Clock:
         exported = read_exported(out)
         if policy.is_early:
             exported = exported.model_copy(update={"policy": policy})
-        return AdaptiveEngine(out, exported, backend, None, ())
+        return AdaptiveEngine(out, exported, backend, None)

@@ -34,7 +34,7 @@ def predict(
     column: Annotated[
         list[str] | None, typer.Option(help="Of the text in a .csv or .tsv, and of the second text; repeat.")
     ] = None,
-    backend: Annotated[str, typer.Option(help="native, openvino, onnx, torch, or auto.")] = "auto",
+    backend: Annotated[str, typer.Option(help="native, torch, onnx, or auto.")] = "auto",
     in_text: Annotated[bool, typer.Option(help="Show entities where they stand, coloured on a terminal.")] = False,
     as_json: AsJson = False,
 ) -> None:

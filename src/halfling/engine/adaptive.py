@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Sequence
 from itertools import compress
-from operator import index
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -11,10 +10,8 @@ import numpy as np
 from jaxtyping import Float32
 
 from halfling.cores import usable_cores
-from halfling.engine.alone import Alone
 from halfling.engine.backends import Backend, choose_backend, load_backend
 from halfling.engine.backends.native import NativeLoop
-from halfling.engine.embeddings import Embeddings
 from halfling.engine.exported import Exported, read_exported
 from halfling.engine.loop import AdaptiveLoop, Answer
 from halfling.engine.prediction import Prediction, spans_of
@@ -32,9 +29,7 @@ class AdaptiveEngine:
     Threads may share one: they take turns.
     """
 
-    def __init__(
-        self, folder: Path, exported: Exported, backend: str, threads: int | None, lengths: Sequence[int]
-    ) -> None:
+    def __init__(self, folder: Path, exported: Exported, backend: str, threads: int | None) -> None:
         self.exported = exported
         self._turn = Lock()
         self.pieces = load_pieces(folder, exported.tokenizer)
@@ -43,40 +38,28 @@ class AdaptiveEngine:
             raise HalflingError(f"threads {threads}: at least 1")
         self.loop: AdaptiveLoop | NativeLoop
         self.backend: Backend | None = None
-        self.alone: Alone | None = None
         if chosen == "native":
             self.loop = NativeLoop(folder, exported, threads or usable_cores())
             return
-        self.backend = load_backend(chosen, folder, exported, threads, lengths)
-        embed = self.backend.ways.embed or Embeddings(folder, exported.precision)
+        self.backend = load_backend(chosen, folder, exported, threads)
         loop = TokenLoop if exported.policy.granularity == "token" else AdaptiveLoop
-        self.loop = loop(exported, embed, self.backend)
-        self.alone = Alone(exported, embed, self.backend)
+        self.loop = loop(exported, self.backend)
 
     @classmethod
-    def from_pretrained(
-        cls, folder: str | Path, backend: str = "auto", threads: int | None = None, lengths: Sequence[int] | None = None
-    ) -> "AdaptiveEngine":
+    def from_pretrained(cls, folder: str | Path, backend: str = "auto", threads: int | None = None) -> "AdaptiveEngine":
         """Return the engine of a folder that `halfling export` wrote.
 
         Args:
             folder: The exported model.
-            backend: "native", "openvino", "onnx", "torch", or "auto": the first of these that is exported and
-                installed.
+            backend: "native", "torch", "onnx", or "auto": the first of these that is exported and installed.
             threads: How many threads compute; None for as many as this process may use. In PyTorch it holds for the
                 whole process, and None leaves it as it is.
-            lengths: Lengths of row (8, 16, ... 64, or every one; those above what the model reads are left out) for
-                which a sentence alone gets a graph of that very shape that decides by itself where to stop, made at
-                the first such sentence; none when absent. Exits are then free, at the price of the layers' memory for
-                each length. OpenVINO only, and not for the criterion patience.
 
         Raises:
-            HalflingError: The folder is no exported model, or damaged, the backend is not to be had, or a length is no
-                whole number from 1.
+            HalflingError: The folder is no exported model, or damaged, or the backend is not to be had.
         """
         place = Path(folder)
-        exported = read_exported(place)
-        return cls(place, exported, backend, threads, _row_lengths(lengths, exported.shape.max_tokens))
+        return cls(place, read_exported(place), backend, threads)
 
     def predict(self, texts: Iterable[Any]) -> list[Prediction]:
         """Return an answer for each text, in their order.
@@ -108,10 +91,6 @@ class AdaptiveEngine:
             raise ValueError(f"{longest} tokens: the model reads {self.exported.shape.max_tokens} at most")
         _require_places(sequences)
         with self._turn:  # backends compute into arrays that they use again
-            if self.alone is not None and len(sequences) == 1:
-                answer = self.alone.answer(sequences[0], None if leave_after is None else leave_after[0])
-                if answer is not None:
-                    return [answer]
             return self.loop.answer(sequences, leave_after)
 
     def _classify(self, texts: Sequence[Any]) -> list[Prediction]:
@@ -165,17 +144,6 @@ class AdaptiveEngine:
             )
             found.append(Prediction(None, None, spans, tuple(tags), layer, unsure, False, computed))
         return found
-
-
-def _row_lengths(lengths: Any, longest: int) -> tuple[int, ...]:
-    """Return lengths of row, without those that are longer than any sequence."""
-    try:
-        wanted = [] if lengths is None else [index(length) for length in lengths]
-    except TypeError as error:
-        raise HalflingError(f"lengths {lengths!r}: expected whole numbers, as in [8, 16, 24]") from error
-    if min(wanted, default=1) < 1:
-        raise HalflingError(f"lengths {min(wanted)}: at least 1")
-    return tuple(length for length in wanted if length <= longest)
 
 
 def _require_places(sequences: Sequence[Encoded]) -> None:

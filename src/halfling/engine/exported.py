@@ -6,6 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from halfling import json_text
 from halfling.errors import HalflingError
 from halfling.exits.policy import ExitPolicy
 from halfling.files import sha256
@@ -14,29 +15,27 @@ from halfling.records import EncoderShape, Record
 EXPORTED = "engine.json"
 """The file that makes a folder an exported model."""
 
-BackendName = Literal["native", "openvino", "onnx", "torch"]
+BackendName = Literal["native", "torch", "onnx"]
 Precision = Literal["float32", "bfloat16", "int8"]
 """Of the linear layers; bfloat16 is for torch on a GPU alone."""
+
+
+FORMAT = 3
 
 
 class Exported(Record):
     """What an exported model's folder holds; the file is `engine.json`."""
 
-    format: Literal[2] = Field(description="of the folder; another number is another layout")
+    format: int = Field(description="of the folder; another number is another layout")
     kind: Literal["sequence", "token"] = Field(description="one answer for a text, or one for each of its words")
     labels: tuple[str, ...] = Field(min_length=2, description="names of the classes, in the order of their numbers")
     shape: EncoderShape
     precision: Precision
     policy: ExitPolicy = Field(description="where inputs exit; its layers are the ends of the segments")
-    tokenizer: Literal["native", "sentencepiece", "tokenizers"] = Field(description="who cuts text into ids")
+    tokenizer: Literal["native", "tokenizers"] = Field(description="who cuts text into ids")
     backends: tuple[BackendName, ...] = Field(min_length=1, description="whose segments are here")
     files: dict[str, str] = Field(description="path -> SHA-256 of its every byte")
     checksum: str = Field("", description="SHA-256 of this record while this field is empty")
-
-    @property
-    def decides_in_graph(self) -> bool:
-        """Whether one graph can decide for a sentence: patience compares exits, and tokens leave one by one."""
-        return self.policy.criterion != "patience" and self.policy.granularity == "sentence"
 
     @property
     def segments(self) -> tuple[tuple[int, int], ...]:
@@ -63,7 +62,10 @@ def read_exported(folder: Path) -> Exported:
     """
     if not (folder / EXPORTED).is_file():
         raise HalflingError(f"{folder}: no exported model here (no {EXPORTED}): make one with `halfling export`")
-    exported = Exported.read(folder / EXPORTED)
+    said = json_text.read(folder / EXPORTED)
+    if isinstance(said, dict) and said.get("format") != FORMAT:
+        raise HalflingError(f"{folder / EXPORTED}: of another version of halfling: export the model again")
+    exported = Exported.checked(said, str(folder / EXPORTED))
     damaged = "damaged (not what was exported): export the model again"
     if exported.checksum != checksum_of(exported):
         raise HalflingError(f"{folder / EXPORTED}: {damaged}")

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float32, Int, Int32, Num
+from jaxtyping import Bool, Float32, Int, Int32
 
 from halfling.engine import packing
 from halfling.engine.backends import Backend
@@ -38,8 +38,8 @@ class AdaptiveLoop:
     those whose uncertainty is below the exit's threshold leave; those who stay are packed anew when that pays.
     """
 
-    def __init__(self, exported: Exported, embed: packing.Embed, backend: Backend) -> None:
-        self.policy, self.embed, self.backend, self.ways = exported.policy, embed, backend, backend.ways
+    def __init__(self, exported: Exported, backend: Backend) -> None:
+        self.policy, self.backend, self.words = exported.policy, backend, exported.shape.vocab_size
         self.tagging = exported.kind == "token"
 
     def answer(self, sequences: Sequence[Encoded], leave_after: Sequence[int] | None = None) -> list[Answer]:
@@ -49,24 +49,33 @@ class AdaptiveLoop:
             sequences: Token ids, at most `shape.max_tokens` each, with at least one place picked.
             leave_after: For measurements, the layer after which each leaves: exits are computed and judged as ever,
                 then overruled.
+
+        Raises:
+            ValueError: An id is none of the vocabulary.
         """
+        ids = np.concatenate([one.ids for one in sequences]) if sequences else np.zeros(0, np.int64)
+        # Asked here: on a GPU a look-up beyond the table ends the process.
+        if ids.min(initial=0) < 0 or ids.max(initial=0) >= self.words:
+            raise ValueError(f"ids {ids.min()} to {ids.max()}: the vocabulary is 0 to {self.words - 1}")
+        if len(sequences) == 1 and self.backend.alone is not None and len(sequences[0].picked):
+            return [self.backend.alone(sequences[0], None if leave_after is None else leave_after[0])]
         answers: dict[int, Answer] = {}
-        for numbers in _passes([len(one.ids) for one in sequences], self.ways.tokens_at_once):
+        for numbers in _passes([len(one.ids) for one in sequences], self.backend.tokens_at_once):
             imposed = None if leave_after is None else np.array([leave_after[number] for number in numbers])
             answers |= zip(numbers, self._pass([sequences[number] for number in numbers], imposed), strict=True)
         return [answers[number] for number in range(len(sequences))]
 
     def _pass(self, chosen: list[Encoded], imposed: Int[np.ndarray, " sequences"] | None) -> list[Answer]:
         """Compute some sequences together."""
-        layout = self.ways.lay_out([len(one.ids) for one in chosen])
-        hidden: Any = self._embed(chosen, layout)
-        seen, staying = self.ways.seen(layout), np.arange(len(chosen))
+        layout = packing.lay_out([len(one.ids) for one in chosen])
+        hidden: Any = self._tokens(chosen, layout)
+        owners, staying = layout.owners(), np.arange(len(chosen))
         counts = np.array([len(one.picked) for one in chosen])
         picked = _picked(chosen, layout)
         doubt = criteria.Doubt(self.policy)
         answers: dict[int, Answer] = {}
         for segment, layer in enumerate(self.policy.layers):
-            hidden, logits = self.backend.run(segment, hidden, seen, picked)
+            hidden, logits = self.backend.run(segment, hidden, owners, picked)
             ends = np.cumsum(counts[staying])
             unsure = doubt(logits[: ends[-1]], counts[staying] if self.tagging else None)
             leaves = self._leaves(segment, unsure, None if imposed is None else imposed[staying])
@@ -79,7 +88,7 @@ class AdaptiveLoop:
                 doubt.stay((~leaves).nonzero()[0])
                 staying = staying[~leaves]
                 hidden, layout = self._keep(hidden, layout, ~leaves)
-                seen = self.ways.seen(layout)
+                owners = layout.owners()
                 picked = _picked([chosen[number] for number in staying], layout)
         return [answers[number] for number in range(len(chosen))]
 
@@ -98,19 +107,19 @@ class AdaptiveLoop:
         kept = packing.Layout(old.rows, old.tokens, old.starts[stays], old.lengths[stays])
         enough = (1 - REPACK_GAIN) * kept.cost
         # No layout is shorter than its tokens: that is known before it is made.
-        packed = self.ways.lay_out(kept.lengths) if kept.lengths.sum() <= enough else kept
+        packed = packing.lay_out(kept.lengths) if kept.lengths.sum() <= enough else kept
         if packed.cost > enough:
             return hidden, kept
         hidden = self.backend.move(hidden, kept.places(), packed.places(), packed.rows, packed.tokens)
         return hidden, packed
 
-    def _embed(self, chosen: list[Encoded], layout: packing.Layout) -> Num[np.ndarray, "rows tokens any"]:
-        ids = np.full(layout.rows * layout.tokens, PAD)
-        positions = np.zeros_like(ids)
-        places = layout.places()
-        ids[places] = np.concatenate([one.ids for one in chosen])
-        positions[places] = packing.within(layout.lengths)
-        return self.embed(ids, positions).reshape(layout.rows, layout.tokens, -1)
+    def _tokens(self, chosen: list[Encoded], layout: packing.Layout) -> Int32[np.ndarray, "rows tokens 2"]:
+        """Return what the first segment reads: each place's id and its position in its sequence."""
+        tokens = np.zeros((layout.rows * layout.tokens, 2), np.int32)
+        tokens[:, 0] = PAD
+        tokens[layout.places(), 0] = np.concatenate([one.ids for one in chosen])
+        tokens[layout.places(), 1] = packing.within(layout.lengths)
+        return tokens.reshape(layout.rows, layout.tokens, 2)
 
 
 def _passes(lengths: list[int], tokens_at_once: int) -> Iterator[list[int]]:

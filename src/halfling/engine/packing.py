@@ -1,20 +1,19 @@
 """Sequences into rows without padding between them: which row, which place, and who may see whom."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from jaxtyping import Float32, Int, Int32
 
-HIDDEN = np.float32(-1e9)
+HIDDEN = -1e9
 """What attention adds where a token must not look: its share is then exactly 0, and no softmax is NaN."""
 
 ATTENTION_COST = 1e-3
 """Time of attention for a token of a row of n tokens, per n, in units of its linear layers."""
 
-FOLDED_ROW = 128
-"""Tokens of a row that `fold` fills: on a GPU a row's length matters little, and fewer rows are laid out sooner."""
+FULL_ROW = 128
+"""Tokens of a row that `lay_out` fills: on a GPU a row's length matters little, and fewer rows are laid out sooner."""
 
 _STEPS = ((64, 8), (128, 16), (256, 32), (1 << 30, 64))
 
@@ -55,7 +54,7 @@ class Layout:
     @property
     def cost(self) -> float:
         """Return what a layer costs over this layout, in tokens of linear layers."""
-        return _cost(self.rows, self.tokens)
+        return self.rows * self.tokens * (1 + ATTENTION_COST * self.tokens)
 
     def places(self) -> Int[np.ndarray, " places"]:
         """Return the place of every token of every sequence, one sequence after the other."""
@@ -67,15 +66,6 @@ class Layout:
         owners[self.places()] = np.repeat(np.arange(len(self.starts), dtype=np.int32), self.lengths)
         return owners.reshape(self.rows, self.tokens)
 
-    def bias(self) -> Float32[np.ndarray, "rows 1 tokens tokens"]:
-        """Return what attention adds: 0 within a sequence, `HIDDEN` across; unused places see each other."""
-        owner = self.owners()
-        return np.where(owner[:, None, :, None] == owner[:, None, None, :], np.float32(0), HIDDEN)
-
-
-def _cost(rows: int, tokens: int) -> float:
-    return rows * tokens * (1 + ATTENTION_COST * tokens)
-
 
 def within(lengths: Int[np.ndarray, " sequences"]) -> Int[np.ndarray, " places"]:
     """Return 0, 1, ... for each sequence, one after the other."""
@@ -84,37 +74,14 @@ def within(lengths: Int[np.ndarray, " sequences"]) -> Int[np.ndarray, " places"]
 
 
 def lay_out(lengths: Sequence[int] | Int[np.ndarray, " sequences"]) -> Layout:
-    """Return the cheapest layout among rows of bucketed lengths, filled by first fit, longest first.
+    """Return a layout of rows of about `FULL_ROW` tokens, found in no time: the longest first, to and fro over rows.
 
-    First fit decreasing needs at most 11/9 of the fewest rows (https://doi.org/10.1137/0202001).
-    """
-    sizes = np.asarray(lengths, dtype=np.int64)
-    longest, total = int(sizes.max()), int(sizes.sum())
-    if len(sizes) == 1:
-        return Layout(1, bucket(longest), np.zeros(1, np.int64), sizes)
-    candidates = {bucket(longest), *(length for length in (*range(8, 65, 8), 128, 256) if length >= longest)}
-    if total <= 128:
-        candidates.add(bucket(total))
-    # What full rows would cost: most candidates cannot win, and need not be filled.
-    least = sorted((_cost(bucket_rows(-(-total // tokens)), tokens), tokens) for tokens in candidates)
-    best = _first_fit(sizes, least[0][1])
-    for cost, tokens in least[1:]:
-        if cost > best.cost:
-            break
-        best = min(best, _first_fit(sizes, tokens), key=lambda layout: (layout.cost, layout.tokens))
-    return best
-
-
-def fold(lengths: Sequence[int] | Int[np.ndarray, " sequences"]) -> Layout:
-    """Return a layout of rows of about `FOLDED_ROW` tokens, found in no time: the longest first, to and fro over rows.
-
-    `lay_out` wastes less and tries row after row for each sequence: milliseconds for hundreds, in which a GPU computes
-    whole models.
+    A search for less waste takes milliseconds for hundreds of sequences, in which a GPU computes whole models.
     """
     sizes = np.asarray(lengths, dtype=np.int64)
     if len(sizes) == 1:
-        return lay_out(sizes)
-    rows = min(len(sizes), bucket_rows(-(-int(sizes.sum()) // max(FOLDED_ROW, int(sizes.max())))))
+        return Layout(1, bucket(int(sizes[0])), np.zeros(1, np.int64), sizes)
+    rows = min(len(sizes), bucket_rows(-(-int(sizes.sum()) // max(FULL_ROW, int(sizes.max())))))
     return min((_folded(sizes, number) for number in {rows, max(1, rows - 1)}), key=lambda layout: layout.cost)
 
 
@@ -129,40 +96,6 @@ def _folded(sizes: Int[np.ndarray, " sequences"], rows: int) -> Layout:
     starts = np.zeros_like(sizes)
     starts[order] = row * tokens + (ends - table)[turn, row]
     return Layout(bucket_rows(rows), tokens, starts, sizes)
-
-
-Embed = Callable[[np.ndarray, np.ndarray], np.ndarray]
-"""Ids and positions (from 0 in each sequence) to what the first segment reads, [tokens, any]."""
-
-
-@dataclass(frozen=True)
-class Ways:
-    """How a backend wants to be fed.
-
-    Attributes:
-        tokens_at_once: Tokens of one pass. On a CPU, what is computed together stays in the caches.
-        lay_out: Lengths to a layout.
-        seen: A layout to what tells who sees whom: `Layout.bias`, or `Layout.owners` where the backend makes the rest.
-        embed: What the first segment reads; None: the sums of embeddings.
-    """
-
-    tokens_at_once: int = 2048
-    lay_out: Callable[[Any], Layout] = lay_out
-    seen: Callable[[Layout], np.ndarray] = Layout.bias
-    embed: Embed | None = None
-
-
-def _first_fit(sizes: Int[np.ndarray, " sequences"], tokens: int) -> Layout:
-    used: list[int] = []
-    starts = np.zeros(len(sizes), np.int64)
-    for number in np.argsort(-sizes, kind="stable").tolist():
-        size = int(sizes[number])
-        row = next((row for row, taken in enumerate(used) if taken + size <= tokens), len(used))
-        if row == len(used):
-            used.append(0)
-        starts[number] = row * tokens + used[row]
-        used[row] += size
-    return Layout(bucket_rows(len(used)), tokens, starts, sizes)
 
 
 def move_rows(

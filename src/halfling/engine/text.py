@@ -6,15 +6,11 @@ from pathlib import Path
 
 import numpy as np
 
-from halfling.engine.normalization import Normalizer
 from halfling.errors import HalflingError
 from halfling.tasks.encode import Encoded
 
 BOS, PAD, EOS, UNK = 0, 1, 2, 3
 """XLM-R's special ids."""
-
-SENTENCEPIECE_FILE, NORMALIZATION_FILE = "sentencepiece.bpe.model", "normalization.model"
-"""SentencePiece's pieces, which take text as it comes, and the table that it is normalised by before."""
 
 TOKENIZERS_FILE = "tokenizer.json"
 
@@ -26,27 +22,8 @@ Pieces = Callable[[Sequence[str]], list[list[int]]]
 """Cuts texts into XLM-R's ids, without special tokens."""
 
 
-class SentencePieces:
-    """SentencePiece, whose ids are one lower than XLM-R's (fairseq put `<pad>` in front)."""
-
-    def __init__(self, folder: Path) -> None:
-        import sentencepiece
-
-        path = folder / SENTENCEPIECE_FILE
-        try:
-            self.processor = sentencepiece.SentencePieceProcessor(model_file=str(path))
-        except (OSError, RuntimeError) as error:
-            raise HalflingError(f"{path}: no SentencePiece model ({error}): export the model again") from error
-        self.normalize = Normalizer(folder / NORMALIZATION_FILE)
-
-    def __call__(self, texts: Sequence[str]) -> list[list[int]]:
-        """Return XLM-R's ids of each text, without special tokens."""
-        normal = [self.normalize(text) for text in texts]
-        return [[UNK if piece == 0 else piece + 1 for piece in ids] for ids in self.processor.encode(normal)]
-
-
 class TokenizersPieces:
-    """The `tokenizers` library, which reads every `tokenizer.json` and needs four times the memory."""
+    """The `tokenizers` library, which reads every `tokenizer.json` and needs eight times the memory."""
 
     def __init__(self, folder: Path) -> None:
         path = folder / TOKENIZERS_FILE
@@ -75,7 +52,7 @@ def load_pieces(folder: Path, kind: str) -> Pieces:
         from halfling.engine.backends.native import NativePieces
 
         return NativePieces(folder / NATIVE_FILE)
-    return SentencePieces(folder) if kind == "sentencepiece" else TokenizersPieces(folder)
+    return TokenizersPieces(folder)
 
 
 def require_characters(text: str, number: int) -> None:

@@ -20,9 +20,9 @@ class TokenLoop(AdaptiveLoop):
 
     def _pass(self, chosen: list[Encoded], imposed: Int[np.ndarray, " sequences"] | None) -> list[Answer]:
         """Compute some sequences together."""
-        layout = self.ways.lay_out([len(one.ids) for one in chosen])
-        hidden: Any = self._embed(chosen, layout)
-        bias, place = layout.bias(), layout.places()
+        layout = packing.lay_out([len(one.ids) for one in chosen])
+        hidden: Any = self._tokens(chosen, layout)
+        owners, place = layout.owners(), layout.places()
         doubt = criteria.Doubt(self.policy)
         # What follows has a number for each token, one sequence after the other.
         owner = np.repeat(np.arange(len(chosen)), layout.lengths)
@@ -37,13 +37,9 @@ class TokenLoop(AdaptiveLoop):
             asking = np.flatnonzero(there)
             picked = np.zeros(packing.bucket_answers(len(asking)), np.int32)
             picked[: len(asking)] = place[asking]
-            if segment:
-                queries = _queries(place[asking], layout)
-                rows, column = np.divmod(queries, layout.tokens)
-                seen = np.ascontiguousarray(bias[rows, 0, column][:, None])
-                hidden, found = self.backend.run(segment, hidden, seen, picked, queries)
-            else:
-                hidden, found = self.backend.run(segment, hidden, bias, picked)
+            queries = _queries(place[asking], layout) if segment else None
+            hidden, found = self.backend.run(segment, hidden, owners, picked, queries)
+            if not segment:
                 logits = np.zeros((len(owner), found.shape[1]), np.float32)
             found = found[: len(asking)]
             now = doubt(found)
@@ -59,7 +55,7 @@ class TokenLoop(AdaptiveLoop):
             doubt.stay(np.flatnonzero(~gone))
             if (undone != before).any():
                 hidden, layout = self._keep(hidden, layout, undone[before])
-                bias = layout.bias()
+                owners = layout.owners()
                 place[undone[owner]] = layout.places()
         return [
             _answer(logits[tokens][one.picked], unsure[tokens][one.picked], taken[tokens])

@@ -80,7 +80,7 @@ class Calibration(Record):
     flops_share: float | None = Field(None, description="asked for: at most so much of the arithmetic")
     latency_ms: float | None = Field(None, description="asked for: at most so long for a sentence alone")
     plain_ms: float | None = Field(None, description="measured: a sentence alone without exits")
-    timed: str | None = Field(None, description='whose times these are, for instance "openvino int8"; None: not timed')
+    timed: str | None = Field(None, description='whose times these are, for instance "native int8"; None: not timed')
     curve: tuple[TradeOff, ...] = Field(description="from no exits to the cheapest")
 
     @property

@@ -8,14 +8,7 @@ from typing import Any
 from transformers import PreTrainedTokenizerBase
 
 from halfling.engine.backends.native import NativePieces
-from halfling.engine.text import (
-    NATIVE_FILE,
-    NORMALIZATION_FILE,
-    SENTENCEPIECE_FILE,
-    TOKENIZERS_FILE,
-    SentencePieces,
-    TokenizersPieces,
-)
+from halfling.engine.text import NATIVE_FILE, TOKENIZERS_FILE, TokenizersPieces
 from halfling.errors import HalflingError
 from halfling.export.native_tokenizer import write_native_tokenizer
 from halfling.export.probes import Probes
@@ -26,29 +19,22 @@ _SPECIALS = ["<s>", "<pad>", "</s>", "<unk>"]
 _MASK = "<mask>"  # the last piece
 
 
-def write_tokenizer(tokenizer: PreTrainedTokenizerBase, model: Path, out: Path, probes: Probes, native: bool) -> str:
-    """Write a model's tokenizer for the engine and return its kind, "native", "sentencepiece" or "tokenizers".
+def write_tokenizer(tokenizer: PreTrainedTokenizerBase, model: Path, out: Path, probes: Probes) -> str:
+    """Write a model's tokenizer for the engine and return its kind, "native" or "tokenizers".
 
-    SentencePiece needs a quarter of the memory of the `tokenizers` library, the native one half of that again. The
-    first is taken that gives the ids that transformers gives for every probe; the native one where it is asked for.
+    The native one needs an eighth of the memory of the `tokenizers` library. It is taken where it gives the ids that
+    transformers gives for every probe.
 
     Raises:
         HalflingError: Neither gives these ids, or transformers does not load what `tokenizer.json` says.
     """
     parts = _as_loaded(tokenizer)
-    write_text(out / TOKENIZERS_FILE, json.dumps(parts, ensure_ascii=False))
-    whole = TokenizersPieces(out)
-    if native and _write_native(parts, out):
+    if _write_native(parts, out):
         if probes.difference(NativePieces(out / NATIVE_FILE)) is None:
-            (out / TOKENIZERS_FILE).unlink()
             return "native"
         (out / NATIVE_FILE).unlink()
-    if _write_sentencepiece(parts, out):
-        if probes.difference(SentencePieces(out)) is None:
-            (out / TOKENIZERS_FILE).unlink()
-            return "sentencepiece"
-        for name in (SENTENCEPIECE_FILE, NORMALIZATION_FILE):
-            (out / name).unlink()
+    write_text(out / TOKENIZERS_FILE, json.dumps(parts, ensure_ascii=False))
+    whole = TokenizersPieces(out)
     found = probes.difference(whole)
     said = (
         f"of {found.text[:40]!r} transformers makes {found.wanted[:12]}, the engine {found.given[:12]}" if found else ""
@@ -95,34 +81,4 @@ def _write_native(parts: dict[str, Any], out: Path) -> bool:
     # No text becomes a special token.
     pieces = [("" if piece in (*_SPECIALS, _MASK) else piece, score) for piece, score in parts["model"]["vocab"]]
     write_native_tokenizer(out / NATIVE_FILE, pieces, table)
-    return True
-
-
-def _write_sentencepiece(parts: dict[str, Any], out: Path) -> bool:
-    """Write a SentencePiece model of the same pieces, and its table apart; False where the tokenizer is another kind.
-
-    Piece n here is id n + 1 there, from the first real piece on (fairseq put `<pad>` in front). The table is applied by
-    `engine.normalization`: SentencePiece itself replaces longer matches than `tokenizers`.
-    """
-    found = _table_of(parts)
-    if found is None:
-        return False
-    try:
-        from sentencepiece.sentencepiece_model_pb2 import ModelProto  # it wants protobuf, which predicting does without
-    except (ImportError, TypeError):  # TypeError: another library brought the same messages
-        return False
-
-    model, kinds = ModelProto(), ModelProto.SentencePiece
-    for special, kind in (("<unk>", kinds.UNKNOWN), ("<s>", kinds.CONTROL), ("</s>", kinds.CONTROL)):
-        model.pieces.add(piece=special, score=0.0, type=kind)
-    for piece, score in parts["model"]["vocab"][4:-1]:
-        model.pieces.add(piece=piece, score=score, type=kinds.NORMAL)
-    model.normalizer_spec.name = "identity"
-    (out / SENTENCEPIECE_FILE).write_bytes(model.SerializeToString())
-    table = ModelProto()
-    table.normalizer_spec.name = "nmt_nfkc"
-    table.normalizer_spec.precompiled_charsmap = found
-    for flag in ("add_dummy_prefix", "remove_extra_whitespaces", "escape_whitespaces"):
-        setattr(table.normalizer_spec, flag, False)
-    (out / NORMALIZATION_FILE).write_bytes(table.SerializeToString())
     return True

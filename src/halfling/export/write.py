@@ -1,4 +1,4 @@
-"""The export: a trained model's segments, embeddings and tokenizer, in one folder that the engine runs."""
+"""The export: a trained model's weights and tokenizer, in one folder that the engine runs."""
 
 import math
 import shutil
@@ -7,21 +7,19 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import numpy as np
 from pydantic import Field, model_validator
 
 from halfling.bounds import Count
 from halfling.engine.backends import MODULES
 from halfling.engine.backends.native import WEIGHTS
-from halfling.engine.embeddings import write_embeddings
-from halfling.engine.exported import EXPORTED, BackendName, Exported, Precision, checksum_of, segment_name
+from halfling.engine.exported import EXPORTED, FORMAT, BackendName, Exported, Precision, checksum_of
 from halfling.errors import HalflingError
 from halfling.export.check import agreement
 from halfling.export.int8 import largest_of_channels
 from halfling.export.native import write_native
 from halfling.export.pieces import write_tokenizer
 from halfling.export.probes import Probes
-from halfling.export.sentences import Sentences, sentences
+from halfling.export.sentences import sentences
 from halfling.export.trained import Trained, load_trained
 from halfling.files import TASK_SOURCES, sha256
 from halfling.models.classifier import read_checkpoint
@@ -37,9 +35,7 @@ _ROUNDING = 1e-2
 class ExportSettings(Settings):
     """Who shall run the model, and how exactly."""
 
-    backends: tuple[BackendName, ...] = Field(
-        ("native",), min_length=1, description="native, openvino, onnx or torch; all but native share embeddings"
-    )
+    backends: tuple[BackendName, ...] = Field(("native",), min_length=1, description="native, torch or onnx")
     precision: Precision = Field("int8", description="of the linear layers; unsaid, int8 for native, else float32")
 
     languages: str | tuple[str, ...] | None = Field(
@@ -57,9 +53,9 @@ class ExportSettings(Settings):
     @model_validator(mode="after")
     def _backends_run_it(self) -> "ExportSettings":
         if self.precision == "int8" and "torch" in self.backends:
-            raise ValueError("torch: runs float32 and bfloat16: export int8 for native, openvino or onnx")
+            raise ValueError("torch: runs float32 and bfloat16: export int8 for native or onnx")
         if self.precision == "float32" and "native" in self.backends:
-            raise ValueError("native: runs int8 only: export float32 for openvino, onnx or torch")
+            raise ValueError("native: runs int8 only: export float32 for torch or onnx")
         if self.precision == "bfloat16" and self.backends != ("torch",):
             raise ValueError("bfloat16: only torch runs it: set backends=torch")
         return self
@@ -109,17 +105,16 @@ def _write(
     chosen = [name for name in MODULES if name in settings.backends]
     act = trained.network.config.hidden_act
     if act != "gelu" and chosen != ["torch"]:
-        raise HalflingError(f"hidden_act {act}: native, openvino and onnx compute gelu only: export for torch")
+        raise HalflingError(f"hidden_act {act}: native and onnx compute gelu only: export for torch")
     whole = task_of(model, task)
     examples = sentences(trained, whole)
     probes = Probes(trained.tokenizer, trained.kind, trained.shape.max_tokens, examples.texts)
-    tokenizer = write_tokenizer(trained.tokenizer, model, out, probes, native="native" in chosen)
+    tokenizer = write_tokenizer(trained.tokenizer, model, out, probes)
     weights = {name: weight.numpy() for name, weight in trained.network.state_dict().items()}
     embeddings = "roberta.embeddings."
     positions = weights[f"{embeddings}position_embeddings.weight"][trained.network.config.pad_token_id + 1 :]
     positions = positions + weights[f"{embeddings}token_type_embeddings.weight"][0]
-    if chosen != ["native"]:
-        write_embeddings(out, weights[f"{embeddings}word_embeddings.weight"], positions, settings.precision)
+    epsilon = trained.network.config.layer_norm_eps
     if "native" in chosen:
         progress(0, 1, "weights")
         write_native(
@@ -128,12 +123,12 @@ def _write(
             weights,
             positions,
             largest_of_channels(trained, examples.ids),
-            epsilon=trained.network.config.layer_norm_eps,
+            epsilon=epsilon,
             by_token=trained.kind == "token",
             exit_layers=read_checkpoint(model).exit_layers,
         )
     exported = Exported(
-        format=2,
+        format=FORMAT,
         kind=trained.kind,
         labels=trained.labels,
         shape=trained.shape,
@@ -143,8 +138,11 @@ def _write(
         backends=tuple(chosen),
         files={},
     )
-    if {*chosen} & {"openvino", "onnx"}:
-        _write_segments(trained, weights, exported, examples, out, progress)
+    if "onnx" in chosen:
+        from halfling.export.graph import SegmentGraph, write_segments
+
+        (out / "onnx").mkdir()
+        write_segments(out / "onnx", SegmentGraph(trained.shape, weights, positions, epsilon), exported, progress)
     if "torch" in chosen:
         left_out = shutil.ignore_patterns("manifest.json", "task*.json", "tokenizer*", "sentencepiece*")
         shutil.copytree(model, out / "torch", ignore=left_out, dirs_exist_ok=True)
@@ -171,39 +169,3 @@ def _write(
 def _clear(folder: Path) -> None:
     for path in folder.iterdir():
         shutil.rmtree(path) if path.is_dir() else path.unlink()
-
-
-def _write_segments(
-    trained: Trained,
-    weights: dict[str, np.ndarray],
-    exported: Exported,
-    examples: Sentences,
-    out: Path,
-    progress: Progress,
-) -> None:
-    import onnx
-
-    from halfling.export.graph import Int8, SegmentGraph
-    from halfling.export.int8 import largest_inputs
-
-    int8 = Int8(largest_inputs(trained, examples.ids)) if exported.precision == "int8" else None
-    graph = SegmentGraph(exported.shape, weights, trained.network.config.layer_norm_eps, int8)
-    for name in {*exported.backends} & {"openvino", "onnx"}:
-        (out / name).mkdir(exist_ok=True)
-    for number, (first, last) in enumerate(exported.segments):
-        progress(number, len(exported.segments), f"layers {first} to {last}")
-        segment = segment_name(first, last)
-        built = graph.build(first, last, by_token=exported.policy.granularity == "token")
-        onnx.checker.check_model(built)
-        if "onnx" in exported.backends:
-            onnx.save(built, out / "onnx" / f"{segment}.onnx")
-        if "openvino" in exported.backends:
-            import openvino
-
-            # As bytes: what is read from a file is mapped, and stays in use.
-            read = openvino.Core().read_model(built.SerializeToString(), b"")
-            for number, node in enumerate(read.get_ordered_ops()):
-                if node.get_type_name() not in ("Parameter", "Result"):  # else it counts the models of the process
-                    node.set_friendly_name(f"{node.get_type_name()}_{number}")
-            openvino.save_model(read, out / "openvino" / f"{segment}.xml", compress_to_fp16=False)
-    progress(len(exported.segments), len(exported.segments), "")

@@ -7,15 +7,15 @@ import numpy as np
 import onnxruntime
 
 from halfling.engine.exported import Exported, segment_name
-from halfling.engine.packing import Ways, move_rows
+from halfling.engine.packing import move_rows
 from halfling.errors import HalflingError
 
 
 class OnnxBackend:
     """Sessions on the CPU."""
 
-    lengths: tuple[int, ...] = ()
-    ways = Ways()
+    tokens_at_once = 2048
+    alone = None
 
     def __init__(self, folder: Path, exported: Exported, threads: int) -> None:
         options = onnxruntime.SessionOptions()
@@ -33,19 +33,16 @@ class OnnxBackend:
             self.sessions.append(session)
 
     def run(
-        self, segment: int, hidden: Any, bias: np.ndarray, picked: np.ndarray, queries: np.ndarray | None = None
+        self, segment: int, state: Any, owners: np.ndarray, picked: np.ndarray, queries: np.ndarray | None = None
     ) -> tuple[Any, np.ndarray]:
         """Return the hidden states after a segment (None after the last) and the logits of the picked tokens."""
-        inputs = {"hidden": hidden, "bias": bias, "picked": picked}
+        inputs = {"hidden": state} if segment else {"ids": state[..., 0], "positions": state[..., 1]}
+        inputs |= {"owners": owners, "picked": picked}
         if queries is not None:
             inputs["queries"] = queries
         *after, logits = self.sessions[segment].run(None, inputs)
         return (after[0] if after else None), logits
 
-    def alone(self, *_: Any) -> tuple[np.ndarray, float, int]:
-        """Nobody asks: a sentence alone goes through the segments like others."""
-        raise NotImplementedError
-
-    def move(self, hidden: Any, source: np.ndarray, target: np.ndarray, rows: int, tokens: int) -> np.ndarray:
-        """Return states of [rows, tokens, width] that hold at `target` what `hidden` holds at `source`."""
-        return move_rows(hidden, source, target, rows, tokens)
+    def move(self, state: Any, source: np.ndarray, target: np.ndarray, rows: int, tokens: int) -> np.ndarray:
+        """Return states of [rows, tokens, width] that hold at `target` what `state` holds at `source`."""
+        return move_rows(state, source, target, rows, tokens)

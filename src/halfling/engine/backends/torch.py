@@ -1,6 +1,5 @@
 """Segments in PyTorch, on a GPU where there is one: transformers' own layers, from token ids to logits."""
 
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from transformers import AutoModelForSequenceClassification, AutoModelForTokenCl
 from halfling.engine.backends.torch_graphs import Recordings
 from halfling.engine.backends.torch_rows import Rows
 from halfling.engine.exported import Exported
-from halfling.engine.packing import HIDDEN, Layout, Ways, bucket, fold
+from halfling.engine.packing import HIDDEN
 from halfling.models import XLMRobertaEarlyExitConfig
 from halfling.models.load import load_model
 
@@ -43,36 +42,35 @@ class TorchBackend:
         places = tables.position_embeddings.weight[self.network.config.pad_token_id + 1 :]
         self.places = (places + tables.token_type_embeddings.weight[0]).detach().to(self.device, self.dtype)
         self.network.to(self.device, self.dtype)
-        self.segments, self.words = exported.segments, exported.shape.vocab_size
-        on_gpu = self.device.type == "cuda"
-        self.recordings = Recordings(self.device) if on_gpu else None
-        self.rows = Rows(self._segment, exported, self.device)
-        most = exported.shape.max_tokens
+        self.segments = exported.segments
+        self.recordings: Recordings | None = None
+        self.alone: Rows | None = None
+        self.tokens_at_once = 2048
         # A CPU has nothing to gain: it computes what it is told when it is told.
-        alone = on_gpu and exported.decides_in_graph
-        self.lengths = tuple(sorted({bucket(length) for length in range(1, most + 1)})) if alone else ()
-        ways = Ways(seen=Layout.owners, embed=self._pairs)
-        self.ways = replace(ways, tokens_at_once=TOKENS_AT_ONCE, lay_out=fold) if on_gpu else ways
+        if self.device.type == "cuda":
+            self.recordings, self.tokens_at_once = Recordings(self.device), TOKENS_AT_ONCE
+            if exported.policy.granularity == "sentence":
+                self.alone = Rows(self.segment, exported, self.device)
 
     @torch.inference_mode()
     def run(
-        self, segment: int, hidden: Any, bias: Any, picked: np.ndarray, queries: np.ndarray | None = None
+        self, segment: int, state: Any, owners: np.ndarray, picked: np.ndarray, queries: np.ndarray | None = None
     ) -> tuple[Any, np.ndarray]:
         """Return the hidden states after a segment (None after the last) and the logits of the picked tokens."""
-        given = tuple(self._ready(each) for each in (hidden, bias, picked, queries) if each is not None)
-        compute = partial(self._segment, segment)
+        given = tuple(self._ready(each) for each in (state, owners, picked, queries) if each is not None)
+        compute = partial(self.segment, segment)
         if self.recordings is not None and given[0].shape[0] * given[0].shape[1] <= MOST_TOKENS:
-            logits, *state = self.recordings(segment, compute, given)
+            logits, *after = self.recordings(segment, compute, given)
         else:
-            logits, *state = compute(*(each.to(self.device, non_blocking=True) for each in given))
+            logits, *after = compute(*(each.to(self.device, non_blocking=True) for each in given))
         # Copied, as a recording writes its next logits in the same place.
-        return (state[0] if state else None), logits.to("cpu", copy=True).numpy()
+        return (after[0] if after else None), logits.to("cpu", copy=True).numpy()
 
-    def _segment(
+    def segment(
         self,
         segment: int,
         state: Float[Tensor, "rows tokens width"] | Int32[Tensor, "rows tokens 2"],
-        seen: Float[Tensor, "rows 1 asking tokens"] | Int32[Tensor, "rows tokens"],
+        owners: Int32[Tensor, "rows tokens"],
         picked: Int[Tensor, " picked"],
         queries: Int[Tensor, "rows asking"] | None = None,
     ) -> tuple[Tensor, ...]:
@@ -81,7 +79,7 @@ class TorchBackend:
         Args:
             segment: Its number, from 0.
             state: States; before the first segment ids and positions.
-            seen: What attention adds, or whose each place is.
+            owners: Whose each place is.
             picked: Whose logits are wanted.
             queries: Who is computed; all when absent.
         """
@@ -91,11 +89,9 @@ class TorchBackend:
         if first == 1:
             sums = roberta.embeddings.word_embeddings(state[..., 0]) + F.embedding(state[..., 1], self.places)
             state = roberta.embeddings.LayerNorm(sums)
-        if seen.dim() == 2:
-            apart = seen[:, None, :, None] != seen[:, None, None, :]
-            mask = torch.zeros_like(apart, dtype=self.dtype).masked_fill(apart, float(HIDDEN))
-        else:
-            mask = seen.to(self.dtype)
+        who_asks = owners if asking is None else owners.flatten()[asking]
+        apart = who_asks[:, None, :, None] != owners[:, None, None, :]
+        mask = torch.zeros_like(apart, dtype=self.dtype).masked_fill(apart, HIDDEN)
         for layer in roberta.encoder.layer[first - 1 : last]:
             state = layer(state, mask) if asking is None else _layer_of_some(layer, state, mask, asking)
         chosen = state.flatten(0, 1)[picked.long()]
@@ -104,13 +100,6 @@ class TorchBackend:
             chosen = chosen[:, None]
         logits = self._head(last)(chosen).float()
         return (logits, state) if segment < len(self.segments) - 1 else (logits,)
-
-    @torch.inference_mode()
-    def alone(
-        self, hidden: np.ndarray, bias: np.ndarray, picked: np.ndarray, votes: np.ndarray, thresholds: np.ndarray
-    ) -> tuple[np.ndarray, float, int]:
-        """Return the logits, the uncertainty and the number of the segment after which a single row leaves."""
-        return self.rows(hidden, bias, picked, int(np.count_nonzero(votes)), thresholds)
 
     @torch.inference_mode()
     def move(self, hidden: Any, source: np.ndarray, target: np.ndarray, rows: int, tokens: int) -> Any:
@@ -126,14 +115,6 @@ class TorchBackend:
         ):
             return self.network.classifier
         return self.network.exits[str(layer)]
-
-    def _pairs(
-        self, ids: Int[np.ndarray, " tokens"], positions: Int[np.ndarray, " tokens"]
-    ) -> Int32[np.ndarray, "tokens 2"]:
-        # Asked here: on a GPU a look-up beyond the table ends the process.
-        if ids.max(initial=0) >= self.words or ids.min(initial=0) < 0:
-            raise ValueError(f"ids {ids.min()} to {ids.max()}: the vocabulary is 0 to {self.words - 1}")
-        return np.stack((ids, positions), axis=-1).astype(np.int32)
 
     def _ready(self, value: Any) -> Tensor:
         """Return an array as a tensor that goes to the device without waiting; a tensor as it is."""

@@ -11,16 +11,20 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float32, Int32
+from jaxtyping import Float32
 from torch import Tensor
 
 from halfling.engine.backends.torch_graphs import capture, could_not_record
 from halfling.engine.exported import Exported
+from halfling.engine.loop import Answer
+from halfling.engine.packing import bucket
+from halfling.engine.text import PAD
 from halfling.exits import criteria
+from halfling.tasks.encode import Encoded
 
 
 class Rows:
-    """Answers for single rows: for each length and number of answers a chain of graphs, recorded when it first comes.
+    """Answers for single rows: for each length of a row a chain of graphs, recorded when it first comes.
 
     `compute(segment, state, owners, picked)` returns logits and, but for the last segment, states. On the CPU, or where
     recording fails, it is called anew each time.
@@ -29,35 +33,31 @@ class Rows:
     def __init__(self, compute: Callable[..., tuple[Tensor, ...]], exported: Exported, device: torch.device) -> None:
         self.compute, self.policy, self.device = compute, exported.policy, device
         self.tagging, self.segments = exported.kind == "token", len(exported.segments)
-        self.held: dict[tuple[int, int], _Chain] = {}
+        self.held: dict[int, _Chain] = {}
         self.records = device.type == "cuda"
         self._pool = torch.cuda.graph_pool_handle() if self.records else None
         self._aside = torch.cuda.Stream(device) if self.records else None
 
-    def __call__(
-        self,
-        pairs: Int32[np.ndarray, "1 tokens 2"],
-        owners: Int32[np.ndarray, "1 tokens"],
-        picked: Int32[np.ndarray, " room"],
-        num: int,
-        thresholds: Float32[np.ndarray, " early"],
-    ) -> tuple[Float32[np.ndarray, "answers classes"], float, int]:
-        """Return the logits of the first `num` picked, their uncertainty, and the segment after which the row left."""
-        key = owners.shape[1], len(picked)
-        if key not in self.held:
-            self.held[key] = _Chain(self, *key)
-        chain, doubt = self.held[key], criteria.Doubt(self.policy)
-        chain.send(pairs, owners, picked)
+    @torch.inference_mode()
+    def __call__(self, one: Encoded, leave_after: int | None = None) -> Answer:
+        """Return the answer to a sentence that exits when it is sure, or as imposed after the layer `leave_after`."""
+        length, num = len(one.ids), len(one.picked)
+        tokens = bucket(length)
+        if tokens not in self.held:
+            self.held[tokens] = _Chain(self, tokens, tokens if self.tagging else 1)
+        chain, doubt = self.held[tokens], criteria.Doubt(self.policy)
+        chain.send(one)
         chain.start(0)
-        for segment in range(self.segments):
+        for segment, layer in enumerate(self.policy.layers):
             last = segment == self.segments - 1
             if not last:
                 chain.start(segment + 1)
             logits = chain.wait(segment)[:num]
-            unsure = doubt(logits, np.array([num]) if self.tagging else None)
-            if last or unsure[0] < thresholds[segment]:
+            unsure = float(doubt(logits, np.array([num]) if self.tagging else None)[0])
+            sure = not last and unsure < self.policy.thresholds[segment]
+            if last or (sure if leave_after is None else layer >= leave_after):
                 break
-        return logits.copy(), float(unsure[0]), segment
+        return Answer(logits.copy(), layer, unsure)
 
     def record(self, segment: int, given: tuple[Tensor, ...]) -> tuple[Any, tuple[Tensor, ...]]:
         """Return the graph of a segment (None without one) and what it computes into."""
@@ -87,7 +87,8 @@ class _Chain:
             self.given[2 * tokens : 3 * tokens].view(1, tokens),
             self.given[3 * tokens :],
         )
-        self.into = np.split(self.host.numpy(), (2 * tokens, 3 * tokens))
+        pairs, self.owners, self.places = np.split(self.host.numpy(), (2 * tokens, 3 * tokens))
+        self.ids, self.positions = pairs.reshape(tokens, 2).T
         self.graphs, self.states, self.found, self.answers = [], [state], [], []
         for segment in range(rows.segments):
             graph, (logits, *after) = rows.record(segment, (self.states[-1], self.seen, self.picked))
@@ -97,10 +98,13 @@ class _Chain:
             self.states += after
         self.done = [torch.cuda.Event() for _ in self.graphs] if on_gpu else []
 
-    def send(self, *given: np.ndarray) -> None:
-        """Bring ids and positions, owners and places picked to the device."""
-        for place, value in zip(self.into, given, strict=True):
-            place[:] = value.reshape(-1)
+    def send(self, one: Encoded) -> None:
+        """Bring ids and positions, owners and places picked to the device; what is filled up belongs to nobody."""
+        length, num = len(one.ids), len(one.picked)
+        self.ids[:length], self.ids[length:] = one.ids, PAD
+        self.positions[:length], self.positions[length:] = np.arange(length), 0
+        self.owners[:length], self.owners[length:] = 0, -1
+        self.places[:num], self.places[num:] = one.picked, 0
         self.given.copy_(self.host, non_blocking=True)
 
     def start(self, segment: int) -> None:
