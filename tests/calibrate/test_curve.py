@@ -6,7 +6,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from halfling.calibrate.bootstrap import drop_bound, resamples
 from halfling.calibrate.curve import Drawing
 from halfling.calibrate.search import Options, search, taken
 from halfling.calibrate.settings import Wish
@@ -14,8 +13,9 @@ from halfling.calibrate.simulate import Trial
 from halfling.calibrate.timing import Clock
 from halfling.exits.policy import ExitPolicy, TradeOff
 from halfling.tasks import Task
+from halfling.tasks.bootstrap import resamples
 from halfling.tasks.examples import TaggedExample, TextExample, understood
-from halfling.tasks.score import Tally, score, tally
+from halfling.tasks.score import score, tally
 
 
 def points(*values: tuple[float, float, float]) -> list[TradeOff]:
@@ -183,24 +183,3 @@ def test_a_tallys_score_is_the_tasks_own(kind):
     else:
         examples, answers = [TextExample("a", None, tags[0]) for tags in drawn[0]], [tags[0] for tags in drawn[1]]
     assert 0 < tally(task, examples, answers).score == pytest.approx(score(task, examples, answers).value)
-
-
-def test_the_bound_covers_the_drop_and_shrinks_with_more_examples():
-    def drop(examples: int) -> tuple[float, float]:
-        random = np.random.default_rng(2)
-        plain = random.random(examples) < 0.8
-        early = np.where(random.random(examples) < 0.1, random.random(examples) < 0.6, plain)
-        ones = np.ones(examples)
-        tallies = [Tally(right.astype(float), ones) for right in (plain, early)]
-        real = 100 * (tallies[0].score - tallies[1].score)
-        return real, drop_bound(*tallies, resamples(examples, 500, seed=0))
-
-    (few, few_bound), (many, many_bound) = drop(400), drop(20_000)
-    # One-sided 95 % of a paired difference: 1.645 standard errors of sqrt(0.1 * P(differ)) / sqrt(n), roughly.
-    assert 0.5 < few_bound - few < 3
-    assert 0.05 < many_bound - many < 0.5
-
-
-def test_a_model_that_answers_alike_has_no_drop_to_bound():
-    same = Tally(np.array([1.0, 0.0, 1.0]), np.ones(3))
-    assert drop_bound(same, same, resamples(3, 100, seed=0)) == 0

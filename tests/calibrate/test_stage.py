@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from halfling.calibrate.bootstrap import resamples
 from halfling.calibrate.curve import Drawing
 from halfling.calibrate.settings import CalibrateSettings
 from halfling.calibrate.simulate import Trial, head_of
@@ -20,6 +19,7 @@ from halfling.models.classifier import load_classifier
 from halfling.models.load import load_tokenizer, weights_sha256
 from halfling.models.shapes import shape_of
 from halfling.tasks import Task
+from halfling.tasks.bootstrap import resamples
 from halfling.tasks.encode import encode
 from halfling.tasks.examples import TaggedExample, read_examples
 from halfling.tasks.of_model import task_of

@@ -4,12 +4,12 @@ from collections.abc import Callable
 
 import numpy as np
 
-from halfling.calibrate.bootstrap import drop_bound
 from halfling.calibrate.search import Options, search
 from halfling.calibrate.settings import Wish
 from halfling.calibrate.simulate import Trial
 from halfling.calibrate.timing import Clock
 from halfling.exits.policy import ExitPolicy, TradeOff
+from halfling.tasks.bootstrap import drop_bounds
 
 _HIGHEST_PRICE = 300.0  # points for the whole arithmetic: above it everything leaves at the first exit
 
@@ -98,7 +98,7 @@ class Drawing:
             patience=policy.patience,
             quality=found.tally.score,
             drop=100 * (plain.score - found.tally.score),
-            drop_bound=drop_bound(plain, found.tally, self.draws) if policy.is_early else 0.0,
+            drop_bound=drop_bounds(plain, found.tally, self.draws).upper if policy.is_early else 0.0,
             flops_share=found.flops_share if policy.is_early else 1.0,
             time_share=share,
             mean_exit_layer=float(found.left.mean()),

@@ -6,7 +6,6 @@ from statistics import fmean
 
 import torch
 
-from halfling.calibrate.bootstrap import resamples
 from halfling.calibrate.curve import Drawing
 from halfling.calibrate.settings import CalibrateSettings, Wish
 from halfling.calibrate.simulate import Trial
@@ -17,6 +16,7 @@ from halfling.models.classifier import load_classifier, read_checkpoint
 from halfling.models.load import load_tokenizer, weights_sha256
 from halfling.models.shapes import require_room
 from halfling.records import Counts, Progress, silent
+from halfling.tasks.bootstrap import resamples
 from halfling.tasks.encode import encode
 from halfling.tasks.examples import dev_examples
 from halfling.tasks.of_model import task_of
