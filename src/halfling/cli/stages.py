@@ -9,6 +9,7 @@ from typing import Any
 import typer
 from typer.core import TyperCommand
 
+from halfling.cli import maps
 from halfling.cli.app import STAGES, AsJson, Overrides, app, parameter
 from halfling.cli.corpus import corpus
 from halfling.cli.inputs import ask
@@ -18,6 +19,8 @@ from halfling.records import Counts
 from halfling.stage import Input, run_stage
 
 _GROUPS = {"": app, "corpus": corpus}
+_BESIDE = {("distill", "maps"): maps.alone}
+"""Commands that look something up for a stage: the stage's name and a first word that is none of its inputs."""
 
 
 def command_of(kind: Kind) -> Any:
@@ -66,8 +69,10 @@ def _announce(kind: Kind) -> None:
     """Register a command that `halfling --help` lists, and that becomes whole when it is called."""
 
     class Derived(TyperCommand):
-        def make_context(self, *args: Any, **extra: Any) -> Any:
-            return command_of(kind).make_context(*args, **extra)
+        def make_context(self, info_name: str | None, args: list[str], **extra: Any) -> Any:
+            if args and (beside := _BESIDE.get((kind.name, args[0]))):
+                return typer.main.get_command(beside).make_context(f"{info_name} {args[0]}", args[1:], **extra)
+            return command_of(kind).make_context(info_name, args, **extra)
 
     group, _, name = (kind.command or kind.name).rpartition(" ")
     panel = None if group else STAGES

@@ -109,7 +109,7 @@ KINDS = {
         Kind(
             "distill",
             "halfling.training.distill:distill",
-            "Distil TEACHER into a student on PACKED; OUT holds it as epoch-1, epoch-3 and epoch-5.",
+            "Distil TEACHER into a student on PACKED; OUT holds it as epoch-1, epoch-3 and epoch-5. Layer maps: distill maps 12 24.",
         ),
         Kind(
             "finetune",
