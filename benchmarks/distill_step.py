@@ -42,9 +42,11 @@ from halfling.models.shapes import SHAPES, config_for
 from halfling.records import EncoderShape
 from halfling.tokens.blocks import Block, PackedBlocks
 from halfling.tokens.masking import mask_block
-from halfling.training.distiller import DistilledMaskedLM, TeacherTargets
+from halfling.training.distilled import DistilledMaskedLM, TeacherTargets
+from halfling.training.layer_losses import hidden_state_loss
 from halfling.training.layer_maps import layer_map
-from halfling.training.losses import hidden_state_loss, kl_divergence
+from halfling.training.losses import OutputLayer, kl_divergence
+from halfling.training.objective import Objective
 
 PEAKS = {"H100 80GB HBM3": 989e12, "H200": 989e12, "A100": 312e12}
 """Dense bfloat16 operations a second that the maker names, by a part of the card's name."""
@@ -125,7 +127,7 @@ class Step:
         self.pairs = layer_map("uniform", base.num_layers, large.num_layers)
         with device:  # weights are drawn where they are used
             self.teacher = XLMRobertaForMaskedLM(config_for(large)).eval().requires_grad_(False)
-            self.student = DistilledMaskedLM(config_for(base), self.pairs, large.width).train()
+            self.student = DistilledMaskedLM(config_for(base), range(1, base.num_layers + 1), large.width).train()
         self.optimizer = torch.optim.AdamW(self.student.parameters(), lr=1e-5, fused=device.type == "cuda")
         self.cast = (lambda: torch.autocast(device.type, torch.bfloat16)) if bfloat16 else nullcontext
 
@@ -133,10 +135,14 @@ class Step:
         """Return our loss."""
         with torch.no_grad(), self.cast():
             theirs = masked_features(self.teacher, **batch, hidden_states=True)
-        states = tuple(theirs.hidden_states[layer] for _, layer in self.pairs)
         decoder = self.teacher.lm_head.decoder
+        targets = TeacherTargets(
+            hidden_states={layer: theirs.hidden_states[layer] for _, layer in self.pairs},
+            output=OutputLayer(theirs.features, decoder.weight, decoder.bias),
+        )
+        objective = Objective(terms=("hidden", "kl"))
         with self.cast():
-            parts = self.student(**batch, targets=TeacherTargets(theirs.features, states, decoder.weight, decoder.bias))
+            parts = self.student(**batch, targets=targets, objective=objective, pairs=self.pairs)
             return parts["hidden"] + parts["kl"]
 
     def usual(self, batch: Batch) -> Tensor:

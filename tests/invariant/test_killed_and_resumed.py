@@ -69,9 +69,18 @@ def finish(work: Callable[..., dict], out: Path) -> tuple[dict, list[int]]:
     return work(out=out, progress=lambda done, *_: steps.append(done)), steps
 
 
-def test_a_distillation_killed_twice_ends_with_the_same_bytes(tmp_path, packed, write_masked_lm):
+@pytest.mark.parametrize(
+    "more",
+    [
+        {},
+        {"layer_map": "random", "hidden_weight": (1.0, 0.1), "exit_weight": (0.0, 1.0), "relation_weight": 1.0},
+        {"layer_map": "emd"},
+    ],
+)
+def test_a_distillation_killed_twice_ends_with_the_same_bytes(more, tmp_path, packed, write_masked_lm):
     teacher = write_masked_lm(tmp_path / "teacher", num_layers=4)
-    settings = DistillSettings(student=Dimensions(num_layers=2, width=8, num_heads=2, max_tokens=64), **SMALL)
+    student = Dimensions(num_layers=2, width=8, num_heads=2, max_tokens=64)
+    settings = DistillSettings(student=student, **SMALL, **more)
 
     def work(**places):
         return distill(settings=settings, teacher=teacher, packed=packed, **places)

@@ -108,7 +108,16 @@ def test_the_student_comes_nearer_to_its_teacher(settings, teacher, packed, out)
         ({"layer_map": "custom", "layer_pairs": ((1, 9),)}, r"distill: layer pair 1 -> 9"),
         ({"layer_pairs": ((1, 2),)}, r"distill: layer map 'uniform' finds its own pairs"),
         ({"start": "layers"}, r"distill: expected a student with its teacher's hidden_size \(16\)"),
+        ({"layer_map": "custom", "layer_pairs": ((1, 25),)}, r"layer pair 1 -> 25: .* a teacher layer in 1\.\.4"),
         ({"student": Dimensions(num_layers=9, width=8, num_heads=2)}, r"distill: expected a student no deeper"),
+        ({"relation_weight": 1.0, "relation_heads": 3}, r"relation_heads 3 does not divide the widths 8 and 16"),
+        (
+            {
+                "student": Dimensions(num_layers=2, width=8, num_heads=4, max_tokens=64),
+                **{"attention_weight": 1.0, "attention": "eager", "dropout": 0.0},
+            },
+            r"the student has 4 heads, its teacher 2: set relation_weight in its place",
+        ),
         ({"student": Dimensions(num_layers=2, width=32, num_heads=2)}, r"distill: expected a student with its"),
         ({"batch_size": 99}, r"16 blocks do not fill one step of 99"),
     ],
@@ -165,9 +174,73 @@ def test_a_teacher_without_a_head_gives_no_logits_and_its_student_has_no_head(se
 
 
 def test_logits_that_weigh_nothing_are_not_computed(settings, teacher, packed, out, monkeypatch):
-    monkeypatch.setattr("halfling.training.distiller.output_layer_kl", lambda *_: pytest.fail("computed"))
+    monkeypatch.setattr("halfling.training.distilled.output_layer_losses", lambda *_: pytest.fail("computed"))
     counts = distill(settings=settings(epochs=1, kl_weight=0), teacher=teacher, packed=packed, out=out)
     assert counts["steps"] == 2
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"attention_weight": 1.0}, "packed blocks are read with fused attention, .* set attention=eager"),
+        ({"attention_weight": 1.0, "attention": "eager"}, "probabilities after dropout: set dropout=0"),
+        ({"relation_weight": 1.0, "layer_map": "emd"}, "relation_weight compares pairs .* map emd has none"),
+        (
+            {"attention_weight": 1.0, "attention": "eager", "dropout": 0.0, "layer_map": "attention"},
+            "attention_weight compares pairs .* map attention has none",
+        ),
+        ({"mask_share": 0.0, "kl_weight": 0.0, "mlm_weight": 1.0}, "no masked position for mlm_weight"),
+        ({"hidden_weight": 0.0, "kl_weight": (0.0, 0.0), "exit_weight": 1.0}, "every weight is 0"),
+        ({"hidden_weight": (1.0, -1.0)}, "greater than or equal to 0"),
+        ({"hidden_weight": (1.0, 2.0, 3.0)}, "at most 2 items"),
+    ],
+)
+def test_weights_that_nothing_can_be_weighed_with_are_refused_as_settings(changes, message, settings):
+    with pytest.raises(ValueError, match=message):
+        settings(**changes)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        *({"layer_map": name} for name in ("uniform", "top", "bottom", "single", "random", "attention", "emd")),
+        {"layer_map": "custom", "layer_pairs": ((1, 3),)},
+        {"layer_map": "random", "redraw": "epoch"},
+        {"hidden_weight": 0.0, "kl_weight": 0.0, "relation_weight": 1.0, "layer_map": "single"},
+        {"hidden_loss": "normalised", "exit_weight": (0.0, 1.0)},
+        {"attention_weight": 1.0, "attention": "eager", "dropout": 0.0, "hidden_loss": "cosine"},
+    ],
+)
+def test_a_student_learns_with_every_map_and_every_loss(changes, settings, teacher, packed, out):
+    # The output must not depend on how it was trained, and learning must go down.
+    told = settings(epochs=25, save_epochs=(), learning_rate=3e-3, **changes)
+    counts = distill(settings=told, teacher=teacher, packed=packed, out=out)
+    first, last = counts["curve"]
+    assert {*first} == {"step", "loss", *told.weights}
+    falling = {*told.weights} - {"exit"}
+    assert all(last[term] < first[term] for term in falling)
+    student, info = XLMRobertaForMaskedLM.from_pretrained(out / "epoch-25", output_loading_info=True)
+    assert not any(info.values())
+    assert "attn_implementation" not in json.dumps(json.loads((out / "epoch-25" / "config.json").read_text()))
+
+
+def test_a_pull_to_the_last_layer_brings_the_layers_before_nearer_to_it(settings, teacher, packed, tmp_path):
+    ends = []
+    for weight in (1e-6, 5.0):
+        (tmp_path / f"{weight}").mkdir()
+        told = settings(epochs=25, save_epochs=(), learning_rate=3e-3, exit_weight=weight)
+        counts = distill(settings=told, teacher=teacher, packed=packed, out=tmp_path / f"{weight}")
+        ends.append(counts["curve"][-1]["exit"])
+    assert ends[1] < 0.7 * ends[0]
+
+
+def test_a_student_of_a_teacher_without_a_head_learns_one_of_its_own_from_text(settings, headless, packed, out):
+    told = settings(epochs=25, save_epochs=(), kl_weight=0, mlm_weight=1.0, learning_rate=3e-3)
+    counts = distill(settings=told, teacher=headless, packed=packed, out=out)
+    first, last = counts["curve"]
+    assert last["mlm"] < first["mlm"]
+    _, info = XLMRobertaForMaskedLM.from_pretrained(out / "epoch-25", output_loading_info=True)
+    assert not any(info.values())
 
 
 def test_logits_without_masked_positions_are_refused(settings):

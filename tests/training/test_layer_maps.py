@@ -94,16 +94,17 @@ def test_equal_depths_map_each_layer_to_itself(name):
     assert layer_map(name, 4, 4) == [(1, 1), (2, 2), (3, 3), (4, 4)]
 
 
-def test_custom_pairs_are_sorted_and_may_include_the_embeddings():
-    assert layer_map("custom", 3, 8, [(3, 7), (0, 0), (2, 2)]) == [(0, 0), (2, 2), (3, 7)]
+def test_custom_pairs_are_sorted():
+    assert layer_map("custom", 3, 8, [(3, 7), (1, 5), (2, 2)]) == [(1, 5), (2, 2), (3, 7)]
 
 
 @pytest.mark.parametrize(
     ("pairs", "message"),
     [
-        ([(4, 8)], r"layer pair 4 -> 8: expected a student layer in 0\.\.3 and a teacher layer in 0\.\.8"),
+        ([(4, 8)], r"layer pair 4 -> 8: expected a student layer in 1\.\.3 and a teacher layer in 1\.\.8"),
+        ([(0, 1)], r"layer pair 0 -> 1"),
         ([(1, 9)], r"layer pair 1 -> 9"),
-        ([(1, 25)], r"layer pair 1 -> 25: .* a teacher layer in 0\.\.8"),
+        ([(1, 25)], r"layer pair 1 -> 25: .* a teacher layer in 1\.\.8"),
         ([(-1, 1)], r"layer pair -1 -> 1"),
         ([(1, 2), (1, 3)], "each student layer at most once"),
         ([], "one at least"),

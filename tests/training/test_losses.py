@@ -4,35 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from halfling.training.losses import exits_loss, hidden_state_loss, kl_divergence, output_layer_kl
-
-
-def test_the_hidden_state_loss_is_known_by_hand():
-    student = torch.tensor([[[1.0, 2.0], [0.0, 0.0]]])
-    teacher = torch.tensor([[[0.0, 0.0], [0.0, 4.0]]])
-    keep = torch.tensor([[True, True]])
-    # (1 + 4) / 2 and 16 / 2, mean 5.25
-    assert hidden_state_loss(student, teacher, keep).item() == 5.25
-
-
-def test_padding_adds_no_loss_and_no_gradient():
-    student = torch.randn(2, 5, 4, requires_grad=True)
-    teacher = torch.randn(2, 5, 4)
-    keep = torch.tensor([[True] * 3 + [False] * 2, [True] * 5])
-    loss = hidden_state_loss(student, teacher, keep)
-    loss.backward()
-    assert student.grad[0, 3:].eq(0).all()
-    assert student.grad[keep].ne(0).all()
-    elsewhere = teacher + 100 * (~keep)[..., None]
-    assert hidden_state_loss(student, elsewhere, keep).item() == loss.item()
-
-
-def test_the_hidden_state_loss_is_computed_in_float32():
-    student, teacher = torch.full((1, 3, 2), 1.0, dtype=torch.bfloat16), torch.zeros(1, 3, 2, dtype=torch.bfloat16)
-    student[0, 0] = 1.0078125  # the next bf16 above 1
-    loss = hidden_state_loss(student, teacher, torch.ones(1, 3, dtype=torch.bool))
-    assert loss.dtype == torch.float32
-    assert loss.item() == pytest.approx((2 + 1.0078125**2) / 3, rel=1e-6)
+from halfling.training.losses import OutputLayer, exits_loss, kl_divergence, output_layer_losses
 
 
 def test_the_divergence_is_known_by_hand():
@@ -70,31 +42,57 @@ def test_an_underflowing_probability_is_not_nan():
     assert kl_divergence(-logits, logits).isfinite()
 
 
+@pytest.fixture
+def layers():
+    """A student's output layer, its teacher's, and the pieces that stood at ten positions; in float64."""
+    torch.manual_seed(0)
+    own = OutputLayer(torch.randn(10, 4), torch.randn(30, 4), torch.randn(30))
+    theirs = OutputLayer(torch.randn(10, 6), torch.randn(30, 6), torch.randn(30))
+    double = [OutputLayer(*(part.double() for part in layer)) for layer in (own, theirs)]
+    for part in double[0]:
+        part.requires_grad_()
+    return *double, torch.randint(0, 30, (10,))
+
+
 @pytest.mark.parametrize("positions_per_block", [1, 3, 10])
 @pytest.mark.parametrize("temperature", [1.0, 2.5])
-def test_block_wise_equals_whole_with_its_gradients(positions_per_block, temperature):
-    student, teacher = torch.randn(10, 4, requires_grad=True), torch.randn(10, 6)
-    pieces, bias = torch.randn(30, 4, requires_grad=True), torch.randn(30, requires_grad=True)
-    their_pieces, their_bias = torch.randn(30, 6), torch.randn(30)
-    whole = kl_divergence(F.linear(student, pieces, bias), F.linear(teacher, their_pieces, their_bias), temperature)
-    blocks = output_layer_kl(student, pieces, bias, teacher, their_pieces, their_bias, temperature, positions_per_block)
-    torch.testing.assert_close(blocks, whole)
-    leaves = (student, pieces, bias)
-    for ours, expected in zip(torch.autograd.grad(blocks, leaves), torch.autograd.grad(whole, leaves), strict=True):
-        torch.testing.assert_close(ours, expected)
+def test_block_wise_equals_whole_with_its_gradients(positions_per_block, temperature, layers):
+    own, theirs, pieces = layers
+    whole = kl_divergence(own.logits(), theirs.logits(), temperature), F.cross_entropy(own.logits(), pieces)
+    blocks = output_layer_losses(own, theirs, pieces, temperature, positions_per_block)
+    for ours, expected in zip(blocks, whole, strict=True):
+        torch.testing.assert_close(ours, expected, atol=1e-12, rtol=0)
+        gradients = (torch.autograd.grad(loss, own, retain_graph=True) for loss in (ours, expected))
+        for found, wanted in zip(*gradients, strict=True):
+            torch.testing.assert_close(found, wanted, atol=1e-12, rtol=0)
+
+
+def test_block_wise_gradients_are_those_of_finite_differences(layers):
+    own, theirs, pieces = layers
+
+    def losses(*parts):
+        return tuple(output_layer_losses(OutputLayer(*parts), theirs, pieces, 2.0, positions_per_block=4))
+
+    assert torch.autograd.gradcheck(losses, tuple(own))
+
+
+def test_without_a_teacher_or_without_pieces_a_loss_is_zero(layers):
+    own, theirs, pieces = layers
+    assert output_layer_losses(own, None, pieces).kl == 0
+    assert output_layer_losses(own, theirs).mlm == 0
 
 
 def test_no_logits_are_kept_for_the_backward_pass():
     kept = []
-    student, teacher = torch.randn(12, 4, requires_grad=True), torch.randn(12, 6)
-    pieces, their_pieces, bias = torch.randn(500, 4), torch.randn(500, 6), torch.randn(500)
+    student = OutputLayer(torch.randn(12, 4, requires_grad=True), torch.randn(500, 4), torch.randn(500))
+    teacher, pieces = OutputLayer(torch.randn(12, 6), torch.randn(500, 6), torch.randn(500)), torch.arange(12)
 
     def keep(tensor):
         kept.append(tensor.numel())
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        output_layer_kl(student, pieces, bias, teacher, their_pieces, bias, positions_per_block=3)
+        output_layer_losses(student, teacher, pieces, positions_per_block=3)
     assert sum(kept) < 3 * 500
 
 

@@ -74,7 +74,7 @@ def _as_yaml(value: Any, annotation: Any) -> Any:
     if types.NoneType in kinds and value in ("null", "none"):
         return "null"
     is_list = any(get_origin(kind) is tuple for kind in kinds)
-    one_word = str in kinds and "," not in value  # a set of languages
+    one_word = (str in kinds or float in kinds) and "," not in value  # a set of languages, a weight that stays
     if is_list and not one_word and not value.startswith("["):
         return f"[{value}]"
     return value if value.strip() else '""'  # nothing is YAML's null, and would pass for "not set"

@@ -52,6 +52,11 @@ class Distillations(DistillSettings):
             raise ValueError(f"layer_map is of a single distillation: write layer_maps: [{self.layer_map}]")
         return self
 
+    @property
+    def maps(self) -> tuple[LayerMapName, ...]:
+        """All that a student is distilled with."""
+        return self.layer_maps
+
     def each(self) -> dict[str, DistillSettings]:
         """Return the settings of every distillation by the name of its layer map."""
         shared = self.model_dump(exclude={"layer_maps", "layer_map", "layer_pairs"})

@@ -7,24 +7,28 @@ from pydantic import Field, model_validator
 from torch.utils.data import default_collate
 from transformers import XLMRobertaConfig, XLMRobertaForMaskedLM, set_seed
 
-from halfling.bounds import Repeats, Weight
+from halfling.bounds import Repeats
 from halfling.errors import HalflingError
 from halfling.models.load import load_masked_lm, load_tokenizer, origin_of
 from halfling.models.shapes import Dimensions, Shape, config_for, require_room, resolve_shape
-from halfling.records import Counts, Progress, silent
-from halfling.training.distiller import DistillationTrainer, DistilledMaskedLM, SaveAfterEpochs
+from halfling.records import Counts, EncoderShape, Progress, silent
+from halfling.training.distilled import DistilledMaskedLM
+from halfling.training.distiller import DistillationTrainer, SaveAfterEpochs, number_of_draw
 from halfling.training.initialise import embeddings_from, layers_from
-from halfling.training.layer_maps import LayerMapName, LayerPair, layer_map
-from halfling.training.masked import MaskedTraining, masked_training
+from halfling.training.layer_losses import relation_heads
+from halfling.training.layer_maps import LayerMapName, LayerPair, how_of, layer_map
+from halfling.training.masked import masked_training
+from halfling.training.objective import LossSettings, Objective
 from halfling.training.trainer import remove_checkpoints, train_resumably
 
 
-class DistillSettings(MaskedTraining):
-    """What the student looks like and how it learns."""
+class DistillSettings(LossSettings):
+    """What the student looks like, how it begins, and from which layers it learns."""
 
     student: Shape = Field(Dimensions(num_layers=4, width=128, num_heads=4), description="the student's shape")
-    layer_map: LayerMapName = Field("uniform", description="which teacher layer each student layer learns from")
+    layer_map: LayerMapName = Field("uniform", description="which teacher layers each student layer learns from")
     layer_pairs: tuple[LayerPair, ...] = Field((), description="(student, teacher) pairs of a `custom` map")
+    redraw: Literal["step", "epoch"] = Field("step", description="a random map is drawn anew each step or epoch")
     start: Literal["random", "embeddings", "layers"] = Field(
         "embeddings",
         description="the student begins at random, with its teacher's words turned to its width, "
@@ -33,20 +37,21 @@ class DistillSettings(MaskedTraining):
     save_epochs: tuple[Repeats, ...] = Field(
         (1, 3, 5), description="the student is written after these; the last always"
     )
-    hidden_weight: Weight = Field(1.0, description="of the hidden-state loss")
-    kl_weight: Weight = Field(
-        1.0, description="of the Kullback-Leibler divergence at masked positions; 0 of a teacher without a head"
-    )
-    mask_share: float = Field(
-        0.15, ge=0, lt=1, description="of the tokens of a block; 0 where hidden states alone are learned from"
-    )
-    temperature: Weight = Field(1.0, gt=0, description="of both sides of the divergence")
-    dropout: float = Field(0.1, ge=0, lt=1)
+
+    @property
+    def maps(self) -> tuple[LayerMapName, ...]:
+        """The layer maps that these settings are for."""
+        return (self.layer_map,)
 
     @model_validator(mode="after")
-    def _logits_are_those_of_masked_positions(self) -> "DistillSettings":
-        if self.kl_weight and not self.mask_share:
-            raise ValueError("mask_share 0 leaves no masked position for kl_weight: set one of them otherwise")
+    def _pairs_are_there_for_what_compares_pairs(self) -> "DistillSettings":
+        for name in self.maps:
+            for term in ("relation", "attention"):
+                if how_of(name) != "pairs" and term in self.weights:
+                    raise ValueError(
+                        f"{term}_weight compares pairs of layers, and the layer map {name} has none: set "
+                        f"{term}_weight=0 or another layer map"
+                    )
         return self
 
 
@@ -58,31 +63,38 @@ def distill(
     A teacher without a language-model head has students without one: plain `XLMRobertaModel`s.
 
     Returns:
-        The layer pairs, steps, tokens read, and the curve of the loss and its two parts.
+        The layer pairs (of a random map the first draw), steps, tokens read, and the curve of the loss and its terms.
 
     Raises:
-        HalflingError: Teacher, student, layer map or corpus do not fit each other.
+        HalflingError: Teacher, student, layer map, weights or corpus do not fit each other.
     """
     model, has_head = load_masked_lm(XLMRobertaForMaskedLM, teacher)
-    if settings.kl_weight and not has_head:
+    weights = settings.weights
+    if "kl" in weights and not has_head:
         raise HalflingError(
             f"{teacher}: has no language-model head, so its logits mean nothing: set kl_weight=0 to distil from hidden "
             "states"
         )
     words = load_tokenizer(teacher, model)
     shape = resolve_shape(settings.student, model.config.vocab_size)
-    set_seed(settings.seed)
-    config = config_for(shape, dropout=settings.dropout)
-    config.update(_said_of(model.config, layers=settings.start == "layers"))
+    depths = shape.num_layers, model.config.num_hidden_layers
     try:
-        pairs = layer_map(settings.layer_map, shape.num_layers, model.config.num_hidden_layers, settings.layer_pairs)
-        student = DistilledMaskedLM(config, pairs, model.config.hidden_size)
+        pairs = layer_map(settings.layer_map, *depths, settings.layer_pairs, draw=(settings.seed, 0))
+        objective = _objective(settings, shape, model.config)
+        set_seed(settings.seed)
+        config = config_for(shape, dropout=settings.dropout)
+        config.update(_said_of(model.config, layers=settings.start == "layers"))
+        compared = [*({own for own, _ in pairs} if "hidden" in weights else ()), *([0] if "embedding" in weights else ())]
+        student = DistilledMaskedLM(config, compared, model.config.hidden_size)
         if settings.start == "layers":
             layers_from(student, model, pairs)
         elif settings.start == "embeddings":
             embeddings_from(student, model)
     except ValueError as error:
         raise HalflingError(f"distill: {error}") from error
+    for reader in (model, student):
+        reader.set_attn_implementation(settings.attention)
+    has_head = has_head or "mlm" in weights
     if not has_head:  # nothing tells it what to learn; the decoder's weights are the word embeddings, which do learn
         for part in (student.lm_head.dense, student.lm_head.layer_norm):
             part.requires_grad_(False)
@@ -90,11 +102,16 @@ def distill(
     arguments, blocks = masked_training(settings, packed, out, student, words)
     for name, reader in (("teacher", model), ("student", student)):
         require_room(reader.config, blocks.block_tokens, f"distill: the {name}", "block_tokens")
+
+    def pairs_at(step: int) -> list[LayerPair]:
+        number = number_of_draw(step, blocks.steps_at_epoch_end, settings.redraw)
+        return layer_map(settings.layer_map, *depths, settings.layer_pairs, draw=(settings.seed, number))
+
     trainer = DistillationTrainer(
         teacher=model,
-        hidden_weight=settings.hidden_weight,
-        kl_weight=settings.kl_weight,
-        temperature=settings.temperature,
+        objective=objective,
+        weights=weights,
+        pairs_at=pairs_at,
         model=student,
         args=arguments,
         train_dataset=blocks,
@@ -111,9 +128,36 @@ def distill(
         "parameters": student.num_parameters() - sum(weight.numel() for weight in student.projections.parameters()),
         "steps": trainer.state.global_step,
         "tokens": len(blocks) * blocks.block_tokens,
-        "curve": [{key: round(entry[key], 4) for key in ("step", "loss", "hidden", "kl")} for entry in curve],
+        "curve": [{key: round(entry[key], 4) for key in ("step", "loss", *weights)} for entry in curve],
         **origin_of(student),
     }
+
+
+def _objective(settings: DistillSettings, student: EncoderShape, teacher: XLMRobertaConfig) -> Objective:
+    """Return what the loss is made of.
+
+    Raises:
+        ValueError: Relation heads do not divide the widths, or attention heads differ.
+    """
+    widths = student.width, teacher.hidden_size
+    heads = settings.relation_heads or relation_heads(*widths)
+    if "relation" in settings.weights and any(width % heads for width in widths):
+        raise ValueError(
+            f"relation_heads {heads} does not divide the widths {widths[0]} and {widths[1]}: leave it out, or set one "
+            "that divides both"
+        )
+    if "attention" in settings.weights and student.num_heads != teacher.num_attention_heads:
+        raise ValueError(
+            f"attention_weight compares head by head, and the student has {student.num_heads} heads, its teacher "
+            f"{teacher.num_attention_heads}: set relation_weight in its place"
+        )
+    return Objective(
+        terms=tuple(settings.weights),
+        how=how_of(settings.layer_map),
+        hidden_loss=settings.hidden_loss,
+        relation_heads=heads,
+        temperature=settings.temperature,
+    )
 
 
 def _said_of(teacher: XLMRobertaConfig, *, layers: bool) -> dict[str, Any]:

@@ -18,8 +18,8 @@ from halfling.tasks.encode import IGNORED
 from halfling.tasks.task import Task
 from halfling.tokens.blocks import Block, PackedBlocks, PackedSummary
 from halfling.tokens.words import SPACE_MARK
+from halfling.training.layer_losses import hidden_state_loss
 from halfling.training.layer_maps import layer_map
-from halfling.training.losses import hidden_state_loss
 from halfling.training.trainer import BatchMeanTrainer
 
 UNLABELLED = -101

@@ -1,6 +1,6 @@
 """Which teacher layers each student layer learns from: small strategies by name, each with its source.
 
-Layers are counted from 1; 0 is the embedding output.
+Layers are counted from 1. The embedding output is no layer: `embedding_weight` compares it.
 """
 
 from collections.abc import Callable, Sequence
@@ -117,10 +117,10 @@ def layer_map(
             raise ValueError(f"layer map {name!r} finds its own pairs: give pairs with `custom` only")
         return LAYER_MAPS[name].pairs(student_layers, teacher_layers, np.random.default_rng(draw))
     for student, teacher in pairs:
-        if not (0 <= student <= student_layers and 0 <= teacher <= teacher_layers):
+        if not (1 <= student <= student_layers and 1 <= teacher <= teacher_layers):
             raise ValueError(
-                f"layer pair {student} -> {teacher}: expected a student layer in 0..{student_layers} "
-                f"and a teacher layer in 0..{teacher_layers}"
+                f"layer pair {student} -> {teacher}: expected a student layer in 1..{student_layers} "
+                f"and a teacher layer in 1..{teacher_layers}"
             )
     if len({student for student, _ in pairs}) != len(pairs) or not pairs:
         raise ValueError(f"custom layer map {list(pairs)}: expected each student layer at most once, one at least")

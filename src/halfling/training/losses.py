@@ -1,6 +1,7 @@
-"""The losses of distillation and of exits: tensors in, a scalar out; what a part weighs is an argument."""
+"""The losses of answers, in distillation and of exits: logits in, a scalar out; what a part weighs is an argument."""
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -8,23 +9,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-
-def hidden_state_loss(
-    student: Float[Tensor, "batch tokens width"],
-    teacher: Float[Tensor, "batch tokens width"],
-    keep: Bool[Tensor, "batch tokens"],
-) -> Float[Tensor, ""]:
-    """Return the mean squared gap between one student layer and its teacher layer.
-
-    Widths must already agree: pass the student state through its projection first.
-    `keep` is False on padding. Unit: squared activation, per kept token and channel.
-
-    Follows the hidden-state term of TinyBERT (https://arxiv.org/abs/1909.10351). We differ in one way:
-    the authors' code averages over padding too, which spends gradient on states that nobody reads.
-    """
-    # In float32: a mean taken in bf16 would round the loss to 8 significant bits.
-    gap = (student.float() - teacher.float()).square().mean(dim=-1)
-    return gap[keep].mean()
+from halfling.training.layer_losses import widened
 
 
 def kl_divergence(
@@ -37,39 +22,62 @@ def kl_divergence(
     The square keeps gradients of one size at every temperature (Hinton et al.,
     https://arxiv.org/abs/1503.02531). `batchmean` means "over positions" here because there is no time axis left.
     """
-    student = F.log_softmax(student_logits.float() / temperature, dim=-1)
-    teacher = F.log_softmax(teacher_logits.float() / temperature, dim=-1)
+    student = F.log_softmax(widened(student_logits) / temperature, dim=-1)
+    teacher = F.log_softmax(widened(teacher_logits) / temperature, dim=-1)
     return F.kl_div(student, teacher, reduction="batchmean", log_target=True) * temperature**2
 
 
-def output_layer_kl(
-    student: Float[Tensor, "positions student_width"],
-    student_pieces: Float[Tensor, "vocab student_width"],
-    student_bias: Float[Tensor, " vocab"],
-    teacher: Float[Tensor, "positions teacher_width"],
-    teacher_pieces: Float[Tensor, "vocab teacher_width"],
-    teacher_bias: Float[Tensor, " vocab"],
+class OutputLayer(NamedTuple):
+    """What becomes logits: states at some positions, and the layer that follows."""
+
+    features: Float[Tensor, "positions width"]
+    pieces: Float[Tensor, "vocab width"]
+    bias: Float[Tensor, " vocab"]
+
+    def logits(self) -> Float[Tensor, "positions vocab"]:
+        """Return the logits of all positions."""
+        return F.linear(*self)
+
+
+class OutputLosses(NamedTuple):
+    """Means over positions, in nats; 0 where nobody is there to learn from."""
+
+    kl: Float[Tensor, ""]
+    mlm: Float[Tensor, ""]
+
+
+def output_layer_losses(
+    student: OutputLayer,
+    teacher: OutputLayer | None = None,
+    pieces: Int[Tensor, " positions"] | None = None,
     temperature: float = 1.0,
     positions_per_block: int = 512,
-) -> Float[Tensor, ""]:
-    """Return `kl_divergence` of two output layers without ever holding all their logits.
+) -> OutputLosses:
+    """Return `kl_divergence` from a teacher and the cross-entropy with the pieces that stood there.
 
-    512 positions over XLM-R's 250,002 pieces are 0.5 GB a model in float32; a batch of 32 rows of 512 tokens with
-    15 % masked would be 2.5 GB a model, several times over in the backward pass. So blocks of positions are
-    computed, and computed again in the backward pass.
+    Neither model's logits are ever held whole: 512 positions over XLM-R's 250,002 pieces are 0.5 GB a model in float32;
+    a batch of 32 rows of 512 tokens with 15 % masked would be 2.5 GB a model, several times over in the backward pass.
+    So blocks of positions are computed, and computed again in the backward pass.
     """
+    number = len(student.features)
 
-    def of_block(student_block: Tensor, teacher_block: Tensor) -> Tensor:
-        with torch.no_grad():
-            teacher_logits = F.linear(teacher_block, teacher_pieces, teacher_bias)
-        student_logits = F.linear(student_block, student_pieces, student_bias)
-        return kl_divergence(student_logits, teacher_logits, temperature) * len(student_block)
+    def of_block(begin: int) -> Tensor:
+        these = slice(begin, begin + positions_per_block)
+        logits = student._replace(features=student.features[these]).logits()
+        kl = mlm = widened(logits).new_zeros(())
+        if teacher is not None:
+            with torch.no_grad():
+                theirs = teacher._replace(features=teacher.features[these]).logits()
+            kl = kl_divergence(logits, theirs, temperature) * len(logits)
+        if pieces is not None:
+            mlm = F.cross_entropy(widened(logits), pieces[these], reduction="sum")
+        return torch.stack([kl, mlm])
 
-    blocks = list(zip(student.split(positions_per_block), teacher.split(positions_per_block), strict=True))
-    if len(blocks) == 1:
-        return of_block(student, teacher) / len(student)
-    total = torch.stack([checkpoint(of_block, s, t, use_reentrant=False) for s, t in blocks]).sum()
-    return total / len(student)
+    begins = range(0, number, positions_per_block)
+    if len(begins) <= 1:
+        return OutputLosses(*(of_block(0) / number))
+    blocks = [checkpoint(of_block, begin, use_reentrant=False) for begin in begins]
+    return OutputLosses(*(torch.stack(blocks).sum(dim=0) / number))
 
 
 def exits_loss(
