@@ -16,7 +16,7 @@ typedef struct {
     uint64_t codes;        // int32 [codes]: a character's number among those of all pieces, 0 where it is in none
     uint64_t units;        // uint32 [units]: SentencePiece's table of normalisation, a trie of bytes
     uint64_t replacement_bytes;  // what its leaves point at
-    uint64_t kinds;        // uint8 [kinds]: what a character is to graphemes and words
+    uint64_t kinds;        // uint8 [kinds]: what a character of planes 0, 1 and 14 is to graphemes and words
     uint64_t width;        // of keys: node * width + character
     double unknown_score;
 } TokenizerHeader;
@@ -66,7 +66,9 @@ static size_t decode(const unsigned char *text, size_t bytes, int32_t *code) {
 }
 
 static int kind(const Tokenizer *tokenizer, int32_t code) {
-    return (uint64_t)code < tokenizer->header->kinds ? tokenizer->kinds[code] : 0;
+    // Planes 2 to 13 hold nothing that joins, controls or parts: in the table plane 14 follows plane 1.
+    uint64_t place = code < 0x20000 ? code : code < 0xe0000 ? UINT64_MAX : (uint64_t)code - 0xc0000;
+    return place < tokenizer->header->kinds ? tokenizer->kinds[place] : 0;
 }
 
 static int add_text(Numbers *codes, const char *text, size_t bytes) {
@@ -220,7 +222,7 @@ static int tokenize(const Tokenizer *tokenizer, const char *text, size_t bytes, 
 static const char *check(Tokenizer *tokenizer) {
     const TokenizerHeader *h = tokenizer->header;
     if (tokenizer->mapped < sizeof *h || memcmp(h->magic, "HALFTOKN", 8)) return "no tokenizer of halfling";
-    if (h->version != 1) return "written by another version";
+    if (h->version != 2) return "written by another version";
     if (h->bytes != tokenizer->mapped) return "not as long as it was";
     uint64_t counts[] = {h->edges, h->pieces, h->nodes, h->codes, h->units, h->replacement_bytes, h->kinds};
     uint64_t sizes[] = {8, 8, 4, 4, 4, 1, 1}, at = sizeof *h;

@@ -12,6 +12,7 @@ from halfling.tokens.graphemes import JOINS_AFTER, kinds
 from halfling.tokens.viterbi import Unigram
 
 _JOINS, _PREPENDS, _CONTROL, _SPACE = 1, 2, 4, 8
+_PLANE_2, _PLANE_14 = 0x20000, 0xE0000
 _SPACES = (*range(0x09, 0x0E), 0x20, 0x85, 0xA0, 0x1680, *range(0x2000, 0x200B), 0x2028, 0x2029, 0x202F, 0x205F, 0x3000)
 """Unicode's White_Space, at which `tokenizers` parts words."""
 
@@ -38,15 +39,18 @@ def write_native_tokenizer(path: Path, pieces: Sequence[tuple[str, float]], char
     parts = [array.tobytes() + bytes(-array.nbytes % 8) for array in arrays]
     bytes_ = 96 + sum(map(len, parts))
     numbers = (*map(len, arrays), tables.width)
-    header = struct.pack("<8sIIQ8Qd", b"HALFTOKN", 1, UNKNOWN, bytes_, *numbers, tables.unknown_score)
+    header = struct.pack("<8sIIQ8Qd", b"HALFTOKN", 2, UNKNOWN, bytes_, *numbers, tables.unknown_score)
     with whole_file(path) as partial:
         partial.write_bytes(b"".join((header, *parts)))
 
 
 def _kinds() -> np.ndarray:
-    """Return what each character is to graphemes and words, up to the last that is anything."""
+    """Return what each character of planes 0, 1 and 14 is to graphemes and words, up to the last that is anything."""
     joins, controls = kinds()
     found = np.zeros(0x110000, np.uint8)
     for codes, kind in ((joins, _JOINS), (JOINS_AFTER, _PREPENDS), (controls, _CONTROL), (_SPACES, _SPACE)):
         found[np.fromiter(codes, np.int64)] |= kind
-    return found[: int(np.flatnonzero(found).max()) + 1]
+    # Planes 2 to 13 would be 800 kB of zeros in every exported folder.
+    assert not found[_PLANE_2:_PLANE_14].any()
+    kept = np.concatenate((found[:_PLANE_2], found[_PLANE_14:]))
+    return kept[: int(np.flatnonzero(kept).max()) + 1]
