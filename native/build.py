@@ -14,7 +14,7 @@ import tempfile
 from pathlib import Path
 
 HERE = Path(__file__).parent
-LIBRARY = HERE.parent / "src" / "halfling" / "engine" / "backends" / "libhalfling.so.1"
+LIBRARY = HERE.parent / "src" / "halfling" / "libhalfling.so.1"
 
 _COMMON = ("variants.c", "folder.c", "pool.c", "encoder.c", "exits.c", "answer.c", "tokenizer.c")
 _VARIANTS = {

@@ -58,6 +58,8 @@ API const char *halfling_answer(Model *model, const Policy *policy, const Questi
 typedef struct Tokenizer Tokenizer;
 
 API Tokenizer *halfling_tokenizer_open(const char *path, const char **wrong);
+// The same over tables in memory, on a multiple of 8 bytes, which must outlive it.
+API Tokenizer *halfling_tokenizer_over(const void *tables, int64_t bytes, const char **wrong);
 API void halfling_tokenizer_close(Tokenizer *tokenizer);
 // Returns the ids of all texts, one after the other, which halfling_free gives back; NULL without memory. `ends` says
 // where in `text` each ends; `id_ends` becomes where its ids do.

@@ -30,6 +30,7 @@ struct Tokenizer {
     const char *replacements;
     const uint8_t *kinds;
     size_t mapped;
+    int lent;  // the tables are the caller's
 };
 
 typedef struct {
@@ -206,17 +207,27 @@ static int cut_words(const Tokenizer *tokenizer, const Numbers *codes, int32_t *
     return 1;
 }
 
+// What one text after the other is cut in.
+typedef struct {
+    Numbers codes;
+    int32_t *word;
+    Way *ways;
+    size_t room;
+} Bench;
+
 // Appends a text's ids. Returns 0 without memory.
-static int tokenize(const Tokenizer *tokenizer, const char *text, size_t bytes, Numbers *ids) {
-    Numbers codes = {0};
-    int done = normalise(tokenizer, text, bytes, &codes);
-    int32_t *word = malloc((codes.count + 1) * sizeof *word);
-    Way *ways = malloc((codes.count + 2) * sizeof *ways);
-    done = done && word && ways && cut_words(tokenizer, &codes, word, ways, ids);
-    free(codes.values);
-    free(word);
-    free(ways);
-    return done;
+static int tokenize(const Tokenizer *tokenizer, const char *text, size_t bytes, Bench *bench, Numbers *ids) {
+    bench->codes.count = 0;
+    if (!normalise(tokenizer, text, bytes, &bench->codes)) return 0;
+    if (bench->codes.count >= bench->room) {
+        free(bench->word);
+        free(bench->ways);
+        bench->room = 2 * bench->codes.count + 64;
+        bench->word = malloc((bench->room + 1) * sizeof *bench->word);
+        bench->ways = malloc((bench->room + 2) * sizeof *bench->ways);
+        if (!bench->word || !bench->ways) return 0;
+    }
+    return cut_words(tokenizer, &bench->codes, bench->word, bench->ways, ids);
 }
 
 static const char *check(Tokenizer *tokenizer) {
@@ -246,33 +257,46 @@ static const char *check(Tokenizer *tokenizer) {
     return NULL;
 }
 
-Tokenizer *halfling_tokenizer_open(const char *path, const char **wrong) {
-    Tokenizer *tokenizer = calloc(1, sizeof *tokenizer);
-    const void *mapping;
-    *wrong = tokenizer ? map_file(path, &mapping, &tokenizer->mapped) : "no memory";
-    if (!*wrong) {
-        tokenizer->header = mapping;
-        *wrong = check(tokenizer);
-    }
+static Tokenizer *opened(Tokenizer *tokenizer, const char **wrong) {
+    if (!*wrong) *wrong = check(tokenizer);
     if (!*wrong) return tokenizer;
     halfling_tokenizer_close(tokenizer);
     return NULL;
 }
 
+Tokenizer *halfling_tokenizer_open(const char *path, const char **wrong) {
+    Tokenizer *tokenizer = calloc(1, sizeof *tokenizer);
+    const void *mapping;
+    *wrong = tokenizer ? map_file(path, &mapping, &tokenizer->mapped) : "no memory";
+    if (!*wrong) tokenizer->header = mapping;
+    return opened(tokenizer, wrong);
+}
+
+Tokenizer *halfling_tokenizer_over(const void *tables, int64_t bytes, const char **wrong) {
+    Tokenizer *tokenizer = calloc(1, sizeof *tokenizer);
+    *wrong = tokenizer ? NULL : "no memory";
+    if (!*wrong) *tokenizer = (Tokenizer){.header = tables, .mapped = (size_t)bytes, .lent = 1};
+    return opened(tokenizer, wrong);
+}
+
 void halfling_tokenizer_close(Tokenizer *tokenizer) {
-    if (tokenizer && tokenizer->header) unmap_file(tokenizer->header, tokenizer->mapped);
+    if (tokenizer && tokenizer->header && !tokenizer->lent) unmap_file(tokenizer->header, tokenizer->mapped);
     free(tokenizer);
 }
 
 int32_t *halfling_tokenize(const Tokenizer *tokenizer, const char *text, const int64_t *ends, int64_t texts,
                            int64_t *id_ends) {
     Numbers ids = {calloc(1, sizeof(int32_t)), 0, 1};
+    Bench bench = {0};
     int done = ids.values != NULL;
     for (int64_t n = 0; done && n < texts; n++) {
         int64_t begin = n ? ends[n - 1] : 0;
-        done = tokenize(tokenizer, text + begin, (size_t)(ends[n] - begin), &ids);
+        done = tokenize(tokenizer, text + begin, (size_t)(ends[n] - begin), &bench, &ids);
         id_ends[n] = (int64_t)ids.count;
     }
+    free(bench.codes.values);
+    free(bench.word);
+    free(bench.ways);
     if (done) return ids.values;
     free(ids.values);
     return NULL;

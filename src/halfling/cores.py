@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 _ROOT = Path("/")
-_COUNT_THEMSELVES = ("OMP_NUM_THREADS", "NUMBA_NUM_THREADS", "RAYON_NUM_THREADS")
-"""Environment variables of torch, Arrow and BLAS; numba; tokenizers."""
+_COUNT_THEMSELVES = ("OMP_NUM_THREADS", "RAYON_NUM_THREADS")
+"""Environment variables of torch, Arrow and BLAS; tokenizers."""
 
 
 def usable_cores(root: Path = _ROOT) -> int:

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from halfling.engine import AdaptiveEngine
-from halfling.engine.backends.native import NativePieces
 from halfling.engine.exported import read_exported
 from halfling.engine.text import NATIVE_FILE, load_pieces
 from halfling.errors import HalflingError
 from halfling.sample.language import LANGUAGES, read_language
+from halfling.tokens.native import NativePieces
 
 
 @pytest.fixture(scope="module")

@@ -3,24 +3,23 @@
 import base64
 import json
 import random
+import struct
 import unicodedata
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from pickle import UnpicklingError
 from threading import get_ident
 
 import numpy as np
 import pyarrow as pa
 import pytest
-from numba import njit
 from tokenizers import Tokenizer, models
 
 from halfling.models.pieces import as_xlm_roberta
 from halfling.tokens import encode
 from halfling.tokens.encode import TextEncoder, load_tokenizer
-from halfling.tokens.normalization import read_keys
+from halfling.tokens.native import NativePieces
+from halfling.tokens.tables import table_of, tables
 from halfling.tokens.unigram import train_unigram
-from halfling.tokens.viterbi import Unigram, compiled
 from halfling.tokens.words import WordIds
 
 WORDS = (
@@ -126,38 +125,16 @@ def test_random_vocabularies_cut_as_the_tokenizers_model_does():
             pieces.append((mark + "".join(chance.choices(letters, k=chance.randint(1, 4))), score()))
         words = ["".join(chance.choices([*{*letters} - {"▁"}, "x"], k=chance.randint(1, 12))) for _ in range(20)]
         model = Tokenizer(models.Unigram(pieces, unk_id=0))
-        assert Unigram(pieces, 0).cut(pa.array(words)).to_pylist() == [model.encode(f"▁{w}").ids for w in words], pieces
+        assert native(pieces)(words) == [model.encode(f"▁{w}").ids for w in words], pieces
 
 
 def test_more_pieces_than_the_trie_holds_are_left_to_the_tokenizer(folder, monkeypatch):
-    monkeypatch.setattr("halfling.tokens.viterbi._LARGEST_KEY", 100)
+    monkeypatch.setattr("halfling.tokens.tables._LARGEST_KEY", 100)
     with pytest.raises(ValueError, match="keys up to 100, came"):
-        Unigram([("<unk>", 0.0), ("abc", -1.0), ("bcd", -1.0), *((c, -1.0) for c in "efghijklmnopqrst")] * 9, 0)
+        native([("<unk>", 0.0), ("abc", -1.0), ("bcd", -1.0), *((c, -1.0) for c in "efghijklmnopqrst")] * 9)
     found = TextEncoder(load_tokenizer(folder))
     assert not found.by_word
     assert by_word(["river 100", "mill"], found) == plain(["river 100", "mill"], folder)
-
-
-@pytest.mark.parametrize("error", [OSError("no space"), EOFError(), UnpicklingError()])
-def test_a_cache_that_cannot_be_used_is_done_without(monkeypatch, error):
-    asked = []
-
-    def failing(*, nogil, cache=False):
-        def compile_or_fail(loop):
-            def run(number):
-                asked.append(cache)
-                if cache:
-                    raise error
-                return loop(number)
-
-            return run
-
-        return compile_or_fail
-
-    monkeypatch.setattr("halfling.tokens.viterbi.njit", failing)
-    run = compiled(lambda number: number + 3)
-    assert (run(4), run(5)) == (7, 8)
-    assert asked == [True, False, False]
 
 
 def test_texts_of_megabytes_are_encoded_in_one_thread_of_all_workers(folder, monkeypatch):
@@ -194,17 +171,6 @@ def test_a_large_text_is_a_slice_of_its_own(monkeypatch, sizes, expected):
     assert [len(some) for some in encode._slices(texts)] == expected
 
 
-def test_a_loop_is_compiled_where_nothing_can_be_kept_on_disk(monkeypatch):
-    def three(number):
-        return number + 3
-
-    with monkeypatch.context() as patched:
-        patched.setattr("numba.core.caching.CacheImpl._locator_classes", [])
-        with pytest.raises(RuntimeError, match="no locator"):
-            njit(cache=True)(three)
-        assert compiled(three)(4) == 7
-
-
 def test_equal_cuts_fall_as_the_tokenizers(folder, encoder):
     # "00" + "000" scores as "000" + "00": SentencePiece's single precision decides such ties by where they stand.
     texts = ["0" * n for n in range(1, 40)] + ["." * n for n in range(1, 40)] + ["sınırınınının"]
@@ -228,7 +194,7 @@ def test_the_tokenizer_is_given_little_at_a_time(encoder, monkeypatch):
     own = encoder.with_own_words()
     own._tokenizer = Watched()
     monkeypatch.setattr(encode, "_SLICE_BYTES", 100)
-    own.with_own_words().encode(pa.array([f"a\v{number}" for number in range(99)], pa.string()))
+    own.with_own_words().encode(pa.array([f"<s>{number}" for number in range(99)], pa.string()))
     assert sum(given) > 300
     assert max(given) <= 104
 
@@ -273,23 +239,27 @@ def test_known_normalisations_are_cut_by_word(folder, tmp_path, normalizer):
     assert by_word(HOSTILE, encoder) == plain(HOSTILE, tmp_path)
 
 
-def test_the_table_of_normalisation_is_read_whole(folder):
-    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-    charsmap = json.loads(tokenizer.to_str())["normalizer"]["precompiled_charsmap"]
-    keys = read_keys(base64.b64decode(charsmap))
-    codes = [code for code in range(1, 0x20000) if not 0xD800 <= code < 0xE000]
-    changed = [code for code in codes if tokenizer.normalizer.normalize_str(chr(code)) != chr(code)]
-    assert set(changed) <= set(np.flatnonzero(keys.alone).tolist())
-    assert keys.first[ord("e")]
-    assert keys.second[0x301]
-    assert not keys.second[ord("e")]
-    with pytest.raises(ValueError, match="normalisation table"):
-        read_keys(b"abc")
+@pytest.mark.parametrize(("first", "known"), [("a", True), (" ", False)])
+def test_a_table_that_rewrites_spaces_is_left_to_the_tokenizer(first, known, folder):
+    trie = np.zeros(128, "<u4")
+    trie[0] = 64 << 10  # the root's children lie around 64
+    trie[64 ^ ord(first)] = ord(first)
+    table = base64.b64encode(struct.pack("<I", trie.nbytes) + trie.tobytes() + b"\0").decode()
+    parts = json.loads((folder / "tokenizer.json").read_text())
+    changed = parts | {"normalizer": {"type": "Precompiled", "precompiled_charsmap": table}}
+    assert (table_of(changed) is not None) == known
+    assert table_of(parts) is not None
+    assert table_of(parts | {"normalizer": {"type": "Precompiled", "precompiled_charsmap": "YWJj"}}) is None
+
+
+def native(pieces):
+    """Return a function that cuts words by these pieces, whose first is the unknown one."""
+    return NativePieces(tables(pieces, unknown=0))
 
 
 def test_the_best_cut_is_the_one_of_the_highest_score():
-    model = Unigram([("<unk>", 0.0), ("▁a", -1.0), ("b", -1.0), ("▁ab", -1.5), ("bb", -3.0), ("▁", -1.0)], unknown=0)
-    assert model.cut(pa.array(["ab", "abb", "a", "", "axxb", "b"])).to_pylist() == [
+    pieces = [("<unk>", 0.0), ("▁a", -1.0), ("b", -1.0), ("▁ab", -1.5), ("bb", -3.0), ("▁", -1.0)]
+    assert native(pieces)(["ab", "abb", "a", "", "axxb", "b"]) == [
         [3],
         [3, 2],  # -2.5, before ▁a b b (-3) and ▁a bb (-4)
         [1],
@@ -297,7 +267,6 @@ def test_the_best_cut_is_the_one_of_the_highest_score():
         [1, 0, 2],  # an unknown stretch is one token
         [5, 2],
     ]
-    assert model.cut(pa.array([], pa.string())).to_pylist() == []
 
 
 def test_words_are_cut_once_and_memory_is_bounded():

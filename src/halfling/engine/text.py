@@ -8,6 +8,7 @@ import numpy as np
 
 from halfling.errors import HalflingError
 from halfling.tasks.encode import Encoded
+from halfling.tokens.native import NativePieces
 
 BOS, PAD, EOS, UNK = 0, 1, 2, 3
 """XLM-R's special ids."""
@@ -48,11 +49,7 @@ class TokenizersPieces:
 
 def load_pieces(folder: Path, kind: str) -> Pieces:
     """Return the tokenizer of an exported model."""
-    if kind == "native":
-        from halfling.engine.backends.native import NativePieces
-
-        return NativePieces(folder / NATIVE_FILE)
-    return TokenizersPieces(folder)
+    return NativePieces(folder / NATIVE_FILE) if kind == "native" else TokenizersPieces(folder)
 
 
 def require_characters(text: str, number: int) -> None:

@@ -1,19 +1,17 @@
 """The tokenizer of an export: what transformers reads with, in the smallest form that gives the same ids."""
 
-import base64
 import json
 from pathlib import Path
 from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
-from halfling.engine.backends.native import NativePieces
 from halfling.engine.text import NATIVE_FILE, TOKENIZERS_FILE, TokenizersPieces
 from halfling.errors import HalflingError
-from halfling.export.native_tokenizer import write_native_tokenizer
 from halfling.export.probes import Probes
-from halfling.files import write_text
-from halfling.tokens.encode import keys_by_parts
+from halfling.files import whole_file, write_text
+from halfling.tokens.native import NativePieces
+from halfling.tokens.tables import table_of, tables
 
 _SPECIALS = ["<s>", "<pad>", "</s>", "<unk>"]
 _MASK = "<mask>"  # the last piece
@@ -60,25 +58,16 @@ def _as_loaded(tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
     return parts | {"truncation": None, "padding": None}
 
 
-def _table_of(parts: dict[str, Any]) -> bytes | None:
-    """Return the table that a tokenizer normalises by; None where it is another kind than XLM-R's, or knows more."""
-    if keys_by_parts(parts) is None or {token["content"] for token in parts["added_tokens"]} - {*_SPECIALS, _MASK}:
-        return None
-    vocabulary = parts["model"]["vocab"]
-    normalizer = parts["normalizer"] or {}
-    steps = normalizer.get("normalizers", [normalizer])
-    tables = [base64.b64decode(step["precompiled_charsmap"]) for step in steps if step.get("type") == "Precompiled"]
-    if [piece for piece, _ in vocabulary[:4]] != _SPECIALS or vocabulary[-1][0] != _MASK or not tables:
-        return None
-    return tables[0]
-
-
 def _write_native(parts: dict[str, Any], out: Path) -> bool:
-    """Write the native tokenizer's file; False where the tokenizer is another kind."""
-    table = _table_of(parts)
-    if table is None:
+    """Write the native tokenizer's file; False where the tokenizer is another kind than XLM-R's, or knows more."""
+    table = table_of(parts)
+    if table is None or {token["content"] for token in parts["added_tokens"]} - {*_SPECIALS, _MASK}:
+        return False
+    vocabulary = parts["model"]["vocab"]
+    if [piece for piece, _ in vocabulary[:4]] != _SPECIALS or vocabulary[-1][0] != _MASK:
         return False
     # No text becomes a special token.
-    pieces = [("" if piece in (*_SPECIALS, _MASK) else piece, score) for piece, score in parts["model"]["vocab"]]
-    write_native_tokenizer(out / NATIVE_FILE, pieces, table)
+    pieces = [("" if piece in (*_SPECIALS, _MASK) else piece, score) for piece, score in vocabulary]
+    with whole_file(out / NATIVE_FILE) as partial:
+        partial.write_bytes(tables(pieces, table).tobytes())
     return True

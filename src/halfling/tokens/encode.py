@@ -1,18 +1,19 @@
 """Text to token ids, with the teacher's tokenizer.
 
 A tokenizer of XLM-R's layout cuts text at white space and then each word alone, and words repeat. Where its parts
-are known, each word is therefore cut once (`words`), and cut for all new words of a batch (`viterbi`). The ids are
+are known, each word is therefore cut once (`words`), all new words of a batch by the native tokenizer. The ids are
 the tokenizer's own; what could differ by rule goes to the tokenizer itself.
 """
 
-import base64
 import copy
 import json
+import re
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -22,21 +23,15 @@ from tokenizers import Tokenizer
 
 from halfling.errors import HalflingError
 from halfling.tokens.blocks import UNKNOWN
-from halfling.tokens.normalization import Keys, hostile_borders, no_keys, read_keys
-from halfling.tokens.viterbi import Unigram, joined
-from halfling.tokens.words import SPACE_MARK, WordIds
+from halfling.tokens.graphemes import JOINS_AFTER, kinds
+from halfling.tokens.native import NativePieces
+from halfling.tokens.tables import table_of, tables
+from halfling.tokens.words import WordIds
 
-_PRE_TOKENIZER = {
-    "type": "Sequence",
-    "pretokenizers": [
-        {"type": "WhitespaceSplit"},
-        {"type": "Metaspace", "replacement": SPACE_MARK, "prepend_scheme": "always", "split": True},
-    ],
-}
 _SLICE_BYTES = 2**19
 """What is cut at a time: on the way the tokenizer takes forty times as much memory."""
-_ONE_SPACE = {"type": "Replace", "pattern": {"Regex": " {2,}"}, "content": " "}
-_SPACES = [chr(code) for code in range(0x3001) if chr(code).isspace()]
+_NEVER = r"[^\x{0}-\x{10ffff}]"
+"""A pattern that no text matches."""
 
 
 class Encoded(NamedTuple):
@@ -84,20 +79,17 @@ class TextEncoder:
         self._mask = tokenizer.get_vocab_size() - 1
         self._huge = ThreadPoolExecutor(1)
         parts = json.loads(tokenizer.to_str())
-        keys = keys_by_parts(parts)
-        self.by_word = False
-        if keys is None:
+        table = table_of(parts)
+        self.by_word = table is not None
+        if table is None:
             return
         try:
-            self._unigram = Unigram(parts["model"]["vocab"], UNKNOWN)
+            self._native = NativePieces(tables(parts["model"]["vocab"], table))
         except ValueError:  # more pieces than a trie here holds
+            self.by_word = False
             return
-        self.by_word = True
         self._words = WordIds(self._cut)
-        self._hostile = hostile_borders(keys)
-        own = {token["content"][0] for token in parts["added_tokens"]}
-        self._keys = keys
-        self._keys.alone[[ord(each) for each in own | {SPACE_MARK, *_SPACES}]] = True
+        self._added = "|".join(re.escape(token["content"]) for token in parts["added_tokens"]) or _NEVER
 
     def with_own_words(self) -> "TextEncoder":
         """Return an encoder for a language and thread; it shares all but the words seen."""
@@ -122,11 +114,13 @@ class TextEncoder:
     def _encode(self, texts: pa.StringArray) -> Encoded:
         if not self.by_word:
             return self._as_text(self._plain(texts))
-        hostile = pc.match_substring_regex(texts, self._hostile).to_numpy(zero_copy_only=False)
-        if not hostile.any():
+        way = np.where(_found(_hostile(), texts), 1, 2)
+        way[_found(self._added, texts)] = 0  # what is added to the vocabulary is cut out before all else
+        if (way == 2).all():
             return self._as_text(self._word_by_word(texts))
-        parts = [self._word_by_word(texts.filter(pa.array(~hostile))), self._plain(texts.filter(pa.array(hostile)))]
-        back = np.argsort(np.argsort(hostile, kind="stable"), kind="stable")
+        cuts = enumerate((self._plain, self._cut, self._word_by_word))
+        parts = [cut(texts.filter(pa.array(way == number))) for number, cut in cuts]
+        back = np.argsort(np.argsort(way, kind="stable"), kind="stable")
         return self._as_text(pc.take(pa.concat_arrays(parts), pa.array(back)))
 
     def _as_text(self, encoded: pa.ListArray) -> Encoded:
@@ -151,24 +145,27 @@ class TextEncoder:
         offsets = pc.take(_offsets(ids), _offsets(words))
         return pa.ListArray.from_arrays(offsets, ids.flatten())
 
-    def _cut(self, words: pa.StringArray) -> pa.ListArray:
-        return pa.concat_arrays([pa.array([], pa.list_(pa.int32())), *map(self._cut_some, _slices(words))])
+    def _cut(self, texts: pa.StringArray) -> pa.ListArray:
+        _, offsets, text = texts.buffers()
+        if not len(texts) or text is None:
+            return pa.array([[]] * len(texts), pa.list_(pa.int32()))
+        places = np.frombuffer(offsets, np.int32, len(texts) + 1, 4 * texts.offset).astype(np.int64)
+        ids, ends = self._native.cut(text.address + int(places[0]), places[1:] - places[0])
+        return pa.ListArray.from_arrays(pa.array(np.append(0, ends).astype(np.int32)), pa.array(ids))
 
-    def _cut_some(self, words: pa.StringArray) -> pa.ListArray:
-        odd = pa.array(self._odd(words))
-        plain = self._plain(words.filter(odd))
-        back = np.argsort(np.argsort(odd.to_numpy(zero_copy_only=False), kind="stable"), kind="stable")
-        return pc.take(pa.concat_arrays([self._unigram.cut(words.filter(pc.invert(odd))), plain]), pa.array(back))
 
-    def _odd(self, words: pa.StringArray) -> Bool[np.ndarray, " words"]:
-        """Return which words the tokenizer must cut: those that normalising may change."""
-        if not len(words):
-            return np.zeros(0, bool)
-        lengths = pc.utf8_length(words).to_numpy().astype(np.int64)
-        begins = np.cumsum(lengths + 1) - (lengths + 1)
-        touched = self._keys.touch("\n" + joined(words, "\n"))
-        touched[begins] = False  # what joins the words
-        return np.logical_or.reduceat(touched, begins)
+@cache
+def _hostile() -> str:
+    """Return a pattern of texts whose words are not alone: graphemes are normalised, across spaces too.
+
+    U+000B is deleted, not a border.
+    """
+    before, after = ("".join(f"\\x{{{code:x}}}" for code in sorted(codes)) for codes in (kinds().joins, JOINS_AFTER))
+    return f"\v| [{before}]|[{after}] "
+
+
+def _found(pattern: str, texts: pa.StringArray) -> Bool[np.ndarray, " texts"]:
+    return pc.match_substring_regex(texts, pattern).to_numpy(zero_copy_only=False)
 
 
 def _slices(texts: pa.StringArray) -> Iterator[pa.StringArray]:
@@ -185,25 +182,3 @@ def _slices(texts: pa.StringArray) -> Iterator[pa.StringArray]:
 def _offsets(lists: pa.ListArray) -> pa.Int32Array:
     """Return the offsets of lists, the first 0 even of a slice."""
     return pc.subtract(lists.offsets, lists.offsets[0])
-
-
-def keys_by_parts(parts: dict[str, Any]) -> Keys | None:
-    """Return what a tokenizer's normaliser rewrites, or None where a part of it is not XLM-R's.
-
-    Args:
-        parts: What its `tokenizer.json` holds.
-    """
-    model = parts["model"]
-    if model["type"] != "Unigram" or model.get("byte_fallback") or model["unk_id"] != UNKNOWN:
-        return None
-    if parts["pre_tokenizer"] != _PRE_TOKENIZER:
-        return None
-    if any(set(token["content"]) & {SPACE_MARK, *_SPACES} or not token["content"] for token in parts["added_tokens"]):
-        return None
-    normalizer = parts["normalizer"] or {"type": "Sequence", "normalizers": []}
-    steps = normalizer["normalizers"] if normalizer["type"] == "Sequence" else [normalizer]
-    tables = [base64.b64decode(step["precompiled_charsmap"]) for step in steps if step["type"] == "Precompiled"]
-    if len(tables) > 1 or any(step["type"] != "Precompiled" and step != _ONE_SPACE for step in steps):
-        return None
-    keys = read_keys(tables[0]) if tables else no_keys()
-    return None if keys.alone[ord(" ")] or keys.first[ord(" ")] else keys

@@ -20,7 +20,7 @@ from transformers import PreTrainedTokenizerBase
 
 from halfling.errors import HalflingError
 from halfling.tokens.piece_counts import NUM_PIECES
-from halfling.tokens.words import SPACE_MARK
+from halfling.tokens.tables import SPACE_MARK
 
 _KEPT = "kept_pieces"
 """In `tokenizer_config.json`: XLM-R's ids of the pieces that are left."""

@@ -6,9 +6,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-SPACE_MARK = "▁"
-"""What a piece begins with where a word does."""
-
 _LONGEST_KEPT = 256  # bytes; longer ones hardly come again
 
 

@@ -17,7 +17,7 @@ from halfling.errors import HalflingError
 from halfling.tasks.encode import IGNORED
 from halfling.tasks.task import Task
 from halfling.tokens.blocks import Block, PackedBlocks, PackedSummary
-from halfling.tokens.words import SPACE_MARK
+from halfling.tokens.tables import SPACE_MARK
 from halfling.training.layer_losses import hidden_state_loss
 from halfling.training.layer_maps import layer_map
 from halfling.training.trainer import BatchMeanTrainer

@@ -1,13 +1,10 @@
-"""The native engine: the whole loop in C, loaded through ctypes; see `native/README.md`."""
+"""The native engine: the whole loop in C; see `native/README.md`."""
 
 import ctypes
-import fcntl
-import importlib.util
 import os
 from collections.abc import Sequence
-from ctypes import POINTER, Structure, c_char_p, c_int32, c_int64, c_void_p
-from functools import cache
-from itertools import count, pairwise
+from ctypes import Structure, c_char_p, c_int32, c_void_p
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +14,13 @@ from halfling.engine.exported import Exported
 from halfling.engine.loop import Answer
 from halfling.errors import HalflingError
 from halfling.exits.policy import ExitPolicy
+from halfling.native import address, library
 from halfling.tasks.encode import Encoded
 
 WEIGHTS = "native.weights"
 """The file of an exported model that the library maps."""
 VARIANT = "HALFLING_NATIVE_VARIANT"
 """The environment's variable that names another variant of the kernels than the fastest."""
-# No module of Python, which a name that ends in .so would say.
-LIBRARY = Path(__file__).with_name("libhalfling.so.1")
-_ABI = 1
 _CRITERIA = ("entropy", "max_probability", "margin", "patience")
 _POOLING = ("mean", "max")
 
@@ -115,8 +110,8 @@ class NativeLoop:
         wrong = self._library.halfling_answer(
             self._model,
             ctypes.byref(policy),
-            ctypes.byref(_Questions(len(sequences), *map(_address, (ids, starts, picked, picked_starts, imposed)))),
-            ctypes.byref(_Answers(*map(_address, (logits, layers, unsure, token_layers)))),
+            ctypes.byref(_Questions(len(sequences), *map(address, (ids, starts, picked, picked_starts, imposed)))),
+            ctypes.byref(_Answers(*map(address, (logits, layers, unsure, token_layers)))),
         )
         del kept
         if wrong:
@@ -133,102 +128,10 @@ class NativeLoop:
         ]
 
 
-class NativePieces:
-    """Cuts texts into XLM-R's ids, from tables that are mapped. Threads may share one."""
-
-    def __init__(self, path: Path) -> None:
-        """Map a file that `write_native_tokenizer` wrote.
-
-        Raises:
-            HalflingError: It is damaged.
-        """
-        self._library, wrong = library(), c_char_p()
-        self._tokenizer = self._library.halfling_tokenizer_open(os.fsencode(path), ctypes.byref(wrong))
-        if not self._tokenizer:
-            raise HalflingError(f"{path}: {(wrong.value or b'').decode()}: export the model again")
-
-    def __del__(self) -> None:
-        if getattr(self, "_tokenizer", None):
-            self._library.halfling_tokenizer_close(self._tokenizer)
-
-    def __call__(self, texts: Sequence[str]) -> list[list[int]]:
-        """Return XLM-R's ids of each text, without special tokens."""
-        encoded = [text.encode() for text in texts]
-        ends, id_ends = np.cumsum([len(text) for text in encoded], dtype=np.int64), np.zeros(len(texts), np.int64)
-        found = self._library.halfling_tokenize(
-            self._tokenizer, b"".join(encoded), _address(ends), len(texts), _address(id_ends)
-        )
-        if not found:
-            raise MemoryError
-        try:
-            ids = found[: int(id_ends[-1]) if texts else 0]
-        finally:
-            self._library.halfling_free(found)
-        places = [0, *id_ends.tolist()]
-        return [ids[begin:end] for begin, end in pairwise(places)]
-
-
 def variants() -> list[str]:
     """Return the names of the variants that this processor runs, the fastest first."""
     names = iter(library().halfling_variant(number) for number in count())
     return [name.decode() for name in iter(names.__next__, None)]
-
-
-@cache
-def library() -> Any:
-    """Return the library; from a checkout it is built anew where its sources are newer.
-
-    Raises:
-        HalflingError: It is not there and cannot be built.
-    """
-    _build_where_stale()
-    try:
-        found = ctypes.CDLL(str(LIBRARY))
-    except OSError as error:
-        raise HalflingError(f"{LIBRARY}: cannot be loaded ({error}): install halfling-nlp again") from error
-    if found.halfling_abi() != _ABI:
-        raise HalflingError(f"{LIBRARY}: of another version: install halfling-nlp again")
-    found.halfling_open.argtypes = (c_char_p, c_int32, c_char_p, POINTER(c_char_p))
-    found.halfling_open.restype = c_void_p
-    found.halfling_close.argtypes = (c_void_p,)
-    found.halfling_close.restype = None
-    found.halfling_sizes.argtypes = (c_void_p, POINTER(_Sizes))
-    found.halfling_sizes.restype = None
-    found.halfling_answer.argtypes = (c_void_p, POINTER(_Policy), POINTER(_Questions), POINTER(_Answers))
-    found.halfling_answer.restype = c_char_p
-    found.halfling_model_variant.argtypes = (c_void_p,)
-    found.halfling_model_variant.restype = c_char_p
-    found.halfling_tokenizer_open.argtypes = (c_char_p, POINTER(c_char_p))
-    found.halfling_tokenizer_open.restype = c_void_p
-    found.halfling_tokenizer_close.argtypes = (c_void_p,)
-    found.halfling_tokenizer_close.restype = None
-    found.halfling_tokenize.argtypes = (c_void_p, c_char_p, c_void_p, c_int64, c_void_p)
-    found.halfling_tokenize.restype = POINTER(c_int32)
-    found.halfling_free.argtypes = (c_void_p,)
-    found.halfling_free.restype = None
-    found.halfling_variant.argtypes = (c_int32,)
-    found.halfling_variant.restype = c_char_p
-    return found
-
-
-def _build_where_stale() -> None:
-    script = Path(__file__).parents[4] / "native" / "build.py"
-    if not script.is_file():
-        return  # installed: the library came along
-    spec = importlib.util.spec_from_file_location("halfling_native_build", script)
-    if spec is None or spec.loader is None:
-        return
-    builder = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(builder)
-    if not builder.is_stale(LIBRARY):
-        return
-    with LIBRARY.with_suffix(".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # processes that begin together build once
-        if builder.is_stale(LIBRARY):
-            try:
-                builder.build(LIBRARY)
-            except RuntimeError as error:
-                raise HalflingError(f"{script.parent}: the library cannot be built: {error}") from error
 
 
 def _policy_of(policy: ExitPolicy) -> tuple[_Policy, Any]:
@@ -240,7 +143,7 @@ def _policy_of(policy: ExitPolicy) -> tuple[_Policy, Any]:
         policy.granularity == "token",
         _POOLING.index(policy.token_pooling),
     )
-    return _Policy(len(layers), _address(layers), _address(thresholds), *numbers), (layers, thresholds)
+    return _Policy(len(layers), address(layers), address(thresholds), *numbers), (layers, thresholds)
 
 
 def _laid_out(parts: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
@@ -250,7 +153,3 @@ def _laid_out(parts: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
     flat = np.concatenate(parts) if parts else np.empty(0, np.int32)
     # What 32 bits do not hold must not become a number that is in the vocabulary.
     return np.clip(flat, -1, 2**31 - 1).astype(np.int32), starts
-
-
-def _address(array: np.ndarray | None) -> int | None:
-    return None if array is None else array.ctypes.data
