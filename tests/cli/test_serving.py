@@ -205,7 +205,7 @@ def test_a_policy_that_is_not_there_or_for_another_model(error, write_tagger, tm
 
 def test_a_flipped_byte_in_any_file(error, exported, tmp_path):
     read = json.loads((exported / "engine.json").read_text())["files"]
-    assert {"tokenizer.json", "onnx/layers-1-2.onnx", "onnx/layers-1-2.onnx.data"} <= {*read}
+    assert {"native.tokenizer", "onnx/layers-1-2.onnx", "onnx/layers-1-2.onnx.data"} <= {*read}
     for path in (exported / name for name in ("engine.json", *read)):
         whole = path.read_bytes()
         place = len(whole) // 2
@@ -226,8 +226,8 @@ def test_a_flipped_byte_in_the_middle_of_a_huge_file(error, exported, monkeypatc
 
 
 def test_a_missing_file_and_a_folder_of_later_times(error, exported):
-    (exported / "tokenizer.json").unlink()
-    assert error("predict", exported, "Anna") == f"{exported}/tokenizer.json: missing: export the model again"
+    (exported / "native.tokenizer").unlink()
+    assert error("predict", exported, "Anna") == f"{exported}/native.tokenizer: missing: export the model again"
     later = (exported / "engine.json").read_text().replace('"format": 3', '"format": 4')
     (exported / "engine.json").write_text(later)
     said = f"{exported}/engine.json: of another version of halfling: export the model again"

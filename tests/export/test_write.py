@@ -111,6 +111,11 @@ def test_the_agreement_is_that_of_the_answers(precision, least, most, write_tagg
 
 def test_a_tokenizer_that_the_native_one_cannot_follow_goes_along_as_it_is(write_tagger, tmp_path):
     model = write_tagger(tmp_path / "model")
+    for name, change in (
+        ("tokenizer.json", {"normalizer": {"type": "Lowercase"}}),
+        ("tokenizer_config.json", {"tokenizer_class": "TokenizersBackend"}),
+    ):
+        (model / name).write_text(json.dumps(json.loads((model / name).read_text()) | change))
     exported(model, tmp_path / "out", backends=("torch",))
     assert read_exported(tmp_path / "out").tokenizer == "tokenizers"
     its, ours = (json.loads((folder / "tokenizer.json").read_text()) for folder in (model, tmp_path / "out"))
