@@ -70,24 +70,32 @@ def widen(model: torch.nn.Module, width: int, heads: int) -> torch.nn.Module:
     return wide
 
 
+def write_widened(model: Path, out: Path, width: int, heads: int) -> float:
+    """Write a widened model with its tokenizer and task, and return the largest difference of a logit."""
+    old = load_classifier(model).eval()
+    wide = widen(old, width, heads)
+    ids = torch.randint(4, old.config.vocab_size, (8, 32), generator=torch.Generator().manual_seed(0))
+    exits = {"all_exits": True} if hasattr(old.config, "exit_layers") else {}
+    with torch.inference_mode():
+        answers = [each(ids, **exits) for each in (old, wide)]
+    pairs = zip(*(one.exit_logits if exits else (one.logits,) for one in answers), strict=True)
+    wide.save_pretrained(out)
+    load_tokenizer(model).save_pretrained(out)
+    if task := read_task(model):
+        task.write(out)
+    return max(float((a - b).abs().max()) for a, b in pairs)
+
+
 def main() -> None:
     """Widen, compare, write."""
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    options.add_argument("model", type=Path, help="an early-exit model's folder (`halfling exits`)")
+    options.add_argument("model", type=Path, help="a classifier's or tagger's folder, plain or with exits")
     options.add_argument("out", type=Path)
     options.add_argument("--width", type=int, default=768)
     options.add_argument("--heads", type=int, default=12)
     chosen = options.parse_args()
-    model = load_classifier(chosen.model).eval()
-    wide = widen(model, chosen.width, chosen.heads)
-    ids = torch.randint(4, model.config.vocab_size, (8, 32), generator=torch.Generator().manual_seed(0))
-    with torch.inference_mode():
-        pairs = zip(*(each(ids, all_exits=True).exit_logits for each in (model, wide)), strict=True)
-        print(f"largest difference of a logit: {max(float((a - b).abs().max()) for a, b in pairs):.1e}")
-    wide.save_pretrained(chosen.out)
-    load_tokenizer(chosen.model).save_pretrained(chosen.out)
-    if task := read_task(chosen.model):
-        task.write(chosen.out)
+    difference = write_widened(chosen.model, chosen.out, chosen.width, chosen.heads)
+    print(f"largest difference of a logit: {difference:.1e}")
 
 
 if __name__ == "__main__":
