@@ -33,7 +33,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from rivals import Rival, Setting, transformers_eager
+from padding import Rival, Setting
+from runtimes import plain, transformers_eager
 from workload import impose
 
 from halfling.cost.flops import Head, flops
@@ -43,7 +44,7 @@ from halfling.engine.exported import FORMAT, Exported
 from halfling.engine.text import join, load_pieces, windows
 from halfling.exits.policy import Calibration, ExitPolicy
 from halfling.models import XLMRobertaEarlyExitConfig
-from halfling.models.classifier import EARLY_EXIT, PLAIN, load_classifier, read_checkpoint
+from halfling.models.classifier import EARLY_EXIT, load_classifier, read_checkpoint
 from halfling.models.pieces import tokenizer_of
 from halfling.models.shapes import config_for, shape_of
 from halfling.records import EncoderShape
@@ -110,16 +111,7 @@ class Candidate:
         self.kind, self.labels = found.head, found.labels
         early = load_classifier(folder)
         self.shape = shape_of(early.config)
-        plain_config = {
-            k: v for k, v in early.config.to_dict().items() if not k.startswith(("exit_", "model_type", "dtype"))
-        }
-        self.plain = {}
-        for attention in ("eager", "sdpa"):
-            config = config_for(self.shape)
-            config.update({k: plain_config[k] for k in ("id2label", "label2id", "layer_norm_eps", "hidden_act")})
-            model = PLAIN[self.kind]._from_config(config, attn_implementation=attention)
-            model.load_state_dict({k: v for k, v in early.state_dict().items() if not k.startswith("exits.")})
-            self.plain[attention] = model.to(DEVICE, torch.bfloat16).eval()
+        self.plain = {kind: plain(early, kind).to(DEVICE, torch.bfloat16) for kind in ("eager", "sdpa")}
         (scratch / "torch").symlink_to(folder.resolve(), target_is_directory=True)
         (scratch / "tokenizer.json").symlink_to((folder / "tokenizer.json").resolve())
         nobody = ExitPolicy(layers=policy.layers[-1:], thresholds=())

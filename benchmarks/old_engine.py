@@ -29,6 +29,7 @@ class OldEngine:
         if policy is not None and policy.is_early:
             self.names["exits"] = "halfling before, OpenVINO int8, exits"
         told = {
+            "checkout": str(checkout.resolve()),
             "model": str(model.resolve()),
             "policy": policy and policy.model_dump(mode="json"),
             "threads": threads,
@@ -67,12 +68,17 @@ class OldEngine:
         self.child.stdin.flush()
         said = self.child.stdout.readline()
         if not said:
-            raise SystemExit(f"the older engine ended with status {self.child.wait()}")
+            self.close()
+            raise SystemExit(f"the older engine ended with status {self.child.returncode}")
         return json.loads(said)
 
 
 def load(told: Any) -> dict[str, Any]:
     """Export and load both settings, in the older commit's own code."""
+    import halfling
+
+    if not Path(halfling.__file__).is_relative_to(told["checkout"]):
+        raise SystemExit(f"{told['checkout']}: holds no src/halfling: name a checkout of this repository")
     from halfling.engine import AdaptiveEngine
     from halfling.exits.policy import Calibration, ExitPolicy
     from halfling.export.write import ExportSettings, export

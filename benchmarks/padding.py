@@ -89,7 +89,7 @@ class Reader:
     def encode(self, texts: Sequence[Text]) -> list[Encoded]:
         """Return texts as ids, with the first piece of each word picked."""
         words = isinstance(texts[0], list)
-        found = self.tokenizer.encode_batch_fast(list(texts), is_pretokenized=words)
+        found = self.tokenizer.encode_batch(list(texts), is_pretokenized=words)
         if not words:
             return [Encoded(np.array(one.ids), np.zeros(1, np.int64)) for one in found]
         return [_picked(one) for one in found]

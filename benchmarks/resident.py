@@ -1,120 +1,201 @@
-"""Peak resident size of a fresh process that tags Swahili with the whole vocabulary: ours and the alternatives'.
+"""What an installed tagger takes: peak memory, time from the command line to an answer, room on disk.
 
-Each alternative is loaded as its own documentation says, without what it does not need: no torch beside ONNX Runtime
-or OpenVINO, `tokenizers` in place of transformers. benchmarks/inference.py starts this script once for each.
+    python benchmarks/resident.py MODEL [--policy FILE] [--language sw] [--kept sw,en] [--peers] [--json FILE]
+
+MODEL is a fine-tuned tagger's folder with its task. It is exported for the native engine, once with all pieces of its
+vocabulary and once with those of `--kept`. Each peak is of a fresh process that answers 32 dev sentences, one by one
+and then together. `--peers` measures peers too, each loaded as its own documentation says, without what it does not
+need: no torch beside ONNX Runtime or OpenVINO, `tokenizers` in place of transformers.
 """
 
 import argparse
 import json
+import subprocess
 import sys
-from collections.abc import Callable, Sequence
+import tempfile
+import time
+import tomllib
+from collections.abc import Callable
+from importlib.metadata import distribution
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
-import rivals
+from statistics import median
+from typing import Any
 
 from halfling.cost.memory import peak_bytes, peak_bytes_of_this_process
 
-if TYPE_CHECKING:
-    from halfling.records import EncoderShape
-    from halfling.tasks import Task
-
-Answer = Callable[[list[list[str]]], Any]
-"""Sentences as words, answered together."""
+THREADS = 2
+LIMITS = {"whole, MB": 160.0, "kept, MB": 60.0, "cold start, s": 0.35, "installed without numpy, MB": 5.0}
+Answer = Callable[[Any], Any]
 
 
-def measure_memory(
-    task: "Task", shape: "EncoderShape", folder: Path, tokenizer: Any, exits: Sequence[int], *, all_of_them: bool
-) -> dict[str, int]:
-    """Return the peak of each candidate's process in bytes, ours first."""
-    from workload import export_model, read_sentences, write_model
+def answers_of(kind: str, place: Path) -> Answer:
+    """Return what answers texts in this process; only what it needs is imported."""
+    if kind == "ours":
+        from halfling.engine import AdaptiveEngine
 
-    from halfling.tasks.examples import read_examples
+        return AdaptiveEngine.from_pretrained(place, threads=THREADS).predict
+    import runtimes
+    from padding import Reader, Rival
 
-    shape = shape.model_copy(update={"vocab_size": len(tokenizer)})
-    texts, model, whole = folder / "swahili.json", folder / "whole", folder / "whole-plain"
-    texts.write_text(json.dumps([one.words for one in read_examples(task, "dev", "sw")[:32]]), encoding="utf-8")
-    plain = write_model(model, task, shape, exits, tokenizer)[0]
-    kinds = {"ours openvino int8, early exit": ("ours", export_model(model, "int8"))}
-    if all_of_them:
-        plain.save_pretrained(whole)
-        tokenizer.save_pretrained(whole)
-        rivals.write_onnx(plain, whole / "model.onnx")
-        rivals.write_openvino(plain, whole / "model.xml", read_sentences(task, tokenizer, 8, shape.vocab_size)["sw"])
-        kinds |= {
-            "transformers float32": ("eager", whole),
-            "torch dynamic int8": ("torch_int8", whole),
-            "ONNX Runtime float32": ("onnx", whole / "model.onnx"),
-            "ONNX Runtime int8": ("onnx", whole / "model.int8.onnx"),
-            "OpenVINO float32": ("openvino", whole / "model.xml"),
-            "OpenVINO int8": ("openvino", whole / "model.int8.xml"),
-        }
-    del plain
+    from halfling import json_text
+
+    folder = place if place.is_dir() else place.parent
+    config = json_text.read(folder / "config.json")
+    labels = [name for _, name in sorted(config["id2label"].items(), key=lambda one: int(one[0]))]
+    reader = Reader(folder, labels, config["max_position_embeddings"] - 2)
+    if kind == "onnx":
+        padded = runtimes.onnx_runtime(place, THREADS)
+    elif kind == "openvino":
+        padded = runtimes.OpenVino(place, THREADS, DYNAMIC_QUANTIZATION_GROUP_SIZE=64)
+    else:
+        import torch
+
+        from halfling.models.classifier import load_classifier
+
+        torch.set_num_threads(THREADS)
+        padded = runtimes.transformers_eager(load_classifier(place).eval())
+    return reader.through(Rival(padded))
+
+
+def write_peers(model: Path, scratch: Path) -> dict[str, tuple[str, Path]]:
+    """Write what peers load into one folder, and return each one's kind and file by name."""
+    import runtimes
+
+    from halfling.models.classifier import load_classifier
+    from halfling.models.load import load_tokenizer
+
+    network = runtimes.plain(load_classifier(model))
+    network.save_pretrained(scratch)
+    load_tokenizer(model).save_pretrained(scratch)
+    graph = scratch / "graph.onnx"
+    runtimes.write_onnx(network, graph)
+    runtimes.write_openvino(network, graph.with_suffix(".xml"))
     return {
-        name: peak_bytes([sys.executable, __file__, kind, str(place), str(texts)])
-        for name, (kind, place) in kinds.items()
+        "transformers, float32": ("transformers", scratch),
+        "ONNX Runtime, dynamic int8": ("onnx", graph.with_suffix(".int8.onnx")),
+        "OpenVINO, int8 weights, run-time scales": (
+            "openvino",
+            runtimes.quantise_openvino(graph.with_suffix(".xml"), runtimes.ROW_SCALES, ()),
+        ),
     }
 
 
-def tag(kind: str, place: Path, texts: list[list[str]]) -> None:
-    """Tag the sentences one by one, then all together."""
-    answer = _KINDS[kind](kind, place)
-    for text in texts:
-        answer([text])
-    answer(texts)
+def peak(kind: str, place: Path, texts: Path) -> int:
+    """Return the peak of a fresh process that answers, in bytes."""
+    return peak_bytes([sys.executable, __file__, "--child", kind, str(place), str(texts)])
 
 
-def _ours(_: str, place: Path) -> Answer:
-    from halfling.engine import AdaptiveEngine
-
-    return AdaptiveEngine.from_pretrained(place, threads=rivals.THREADS).predict
-
-
-def _torch(kind: str, place: Path) -> Answer:
-    import torch
-    from transformers import AutoModelForTokenClassification, AutoTokenizer
-
-    torch.set_num_threads(rivals.THREADS)
-    tokenizer = AutoTokenizer.from_pretrained(place)
-    model = AutoModelForTokenClassification.from_pretrained(place).eval()
-    padded = rivals.torch_int8(model) if kind == "torch_int8" else rivals.transformers_eager(model)
-
-    def run(texts: list[list[str]]) -> Any:
-        given = tokenizer(texts, is_split_into_words=True, padding=True, return_tensors="np")
-        return padded(given["input_ids"], given["attention_mask"])
-
-    return run
-
-
-def _graph(kind: str, place: Path) -> Answer:
-    import tokenizers
-
-    tokenizer = tokenizers.Tokenizer.from_file(str(place.parent / "tokenizer.json"))
-    tokenizer.enable_padding(pad_id=rivals.PAD, pad_token="<pad>")
-    padded = rivals.onnx_runtime(place) if kind == "onnx" else rivals.openvino_dynamic(place)
-
-    def run(texts: list[list[str]]) -> Any:
-        rows = tokenizer.encode_batch(texts, is_pretokenized=True)
-        return padded(
-            np.array([row.ids for row in rows], np.int64), np.array([row.attention_mask for row in rows], np.int64)
+def cold_start(folder: Path, text: str, goes: int = 5) -> float:
+    """Return the median seconds of `halfling predict`, from the start of the process to its end."""
+    took = []
+    for _ in range(goes + 1):  # the first reads from the disk
+        start = time.perf_counter()
+        subprocess.run(
+            [sys.executable, "-m", "halfling", "predict", str(folder), text], check=True, stdout=subprocess.DEVNULL
         )
+        took.append(time.perf_counter() - start)
+    return median(took[1:])
 
-    return run
+
+def installed() -> dict[str, int]:
+    """Return the bytes of what `pip install halfling-nlp` brings, by distribution, without compiled Python files."""
+    from packaging.requirements import Requirement
+
+    import halfling
+
+    own = Path(halfling.__file__).parent
+    found = {"halfling-nlp": sum(path.stat().st_size for path in own.rglob("*") if _counts(path))}
+    # As the checkout says: its own distribution may not be installed.
+    needed = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())["project"]["dependencies"]
+    while needed:
+        one = Requirement(needed.pop())
+        if one.name in found or not (one.marker is None or one.marker.evaluate({"extra": ""})):
+            continue
+        there = distribution(one.name)
+        files = (Path(str(file.locate())) for file in there.files or ())
+        found[one.name] = sum(path.stat().st_size for path in files if _counts(path))
+        needed += there.requires or ()
+    return found
 
 
-_KINDS = {"ours": _ours, "eager": _torch, "torch_int8": _torch, "onnx": _graph, "openvino": _graph}
+def _counts(path: Path) -> bool:
+    return path.is_file() and path.suffix != ".pyc"
+
+
+def measure(model: Path, policy: Path | None, language: str, kept: str, *, peers: bool, scratch: Path) -> Any:
+    """Return every figure."""
+    from candidates import read_policy, text_of
+
+    from halfling.exits.policy import Calibration
+    from halfling.export.write import ExportSettings, export
+    from halfling.tasks.examples import dev_examples
+    from halfling.tasks.of_model import task_of
+
+    task = task_of(model)
+    if task.kind != "tagging":
+        raise SystemExit(f"{model}: no tagger: name a tagger's folder")
+    given = [text_of(one) for one in dev_examples(task, (language,), 32)[language]]
+    (texts := scratch / "texts.json").write_text(json.dumps(given), encoding="utf-8")
+    told = None
+    if policy:
+        (told := scratch / "policy").mkdir()
+        Calibration(task=task.name, policy=read_policy(policy), curve=()).write(told / "exit_policy.json")
+    made = {}
+    for name, languages in (("whole", None), ("kept", kept)):
+        (out := scratch / name).mkdir()
+        export(settings=ExportSettings(languages=languages), model=model, out=out, policy=told)
+        made[name] = out
+    sizes = installed()
+    others = write_peers(model, scratch) if peers else {}
+    return {
+        "peak_bytes": {name: peak("ours", folder, texts) for name, folder in made.items()}
+        | {name: peak(kind, place, texts) for name, (kind, place) in others.items()},
+        "cold_start_seconds": {name: cold_start(folder, " ".join(given[0])) for name, folder in made.items()},
+        "installed_bytes": dict(sorted(sizes.items(), key=lambda one: -one[1])),
+    }
+
+
+def report(found: Any) -> str:
+    """Return the figures beside their limits, in Markdown."""
+    ours = {"whole, MB": found["peak_bytes"]["whole"] / 1e6, "kept, MB": found["peak_bytes"]["kept"] / 1e6}
+    ours["cold start, s"] = found["cold_start_seconds"]["whole"]
+    sizes = found["installed_bytes"]
+    ours["installed without numpy, MB"] = sum(size for name, size in sizes.items() if name != "numpy") / 1e6
+    lines = ["| halfling | | limit | |", "|---|---:|---:|---|"]
+    for name, value in ours.items():
+        met = "pass" if value <= LIMITS[name] else "FAIL"
+        lines.append(f"| {name} | {value:.2f} | {LIMITS[name]:g} | {met} |")
+    lines += [f"| installed: {name}, MB | {size / 1e6:.2f} | | |" for name, size in sizes.items() if size > 1e5]
+    others = {name: size for name, size in found["peak_bytes"].items() if name not in ("whole", "kept")}
+    lines += [f"| {name}: peak, MB | {size / 1e6:.0f} | | |" for name, size in others.items()]
+    return "\n".join(lines)
 
 
 def main() -> None:
-    """Tag, and print the peak as JSON."""
+    """Measure, print, and write JSON where asked; a child answers, and prints its peak as JSON."""
+    if sys.argv[1:2] == ["--child"]:
+        kind, place, texts = sys.argv[2:]
+        answer, given = answers_of(kind, Path(place)), json.loads(Path(texts).read_text(encoding="utf-8"))
+        for one in given:
+            answer([one])
+        answer(given)
+        print(json.dumps({"peak_bytes": peak_bytes_of_this_process()}))
+        return
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    options.add_argument("kind", choices=_KINDS)
-    options.add_argument("model", type=Path, help="its folder, or a graph's file beside a tokenizer.json")
-    options.add_argument("texts", type=Path, help="JSON: lists of words")
+    options.add_argument("model", type=Path)
+    options.add_argument("--policy", type=Path, help="a calibration's exit_policy.json")
+    options.add_argument("--language", default="sw", help="whose dev sentences are answered: %(default)s")
+    options.add_argument("--kept", default="sw,en", help="languages of the smaller vocabulary: %(default)s")
+    options.add_argument("--peers", action="store_true", help="measure peers too")
+    options.add_argument("--json", type=Path, help="write every figure here")
     chosen = options.parse_args()
-    tag(chosen.kind, chosen.model, json.loads(chosen.texts.read_text(encoding="utf-8")))
-    print(json.dumps({"peak_bytes": peak_bytes_of_this_process()}))
+    with tempfile.TemporaryDirectory(prefix="halfling-resident-") as folder:
+        found = measure(
+            chosen.model, chosen.policy, chosen.language, chosen.kept, peers=chosen.peers, scratch=Path(folder)
+        )
+    print(report(found))
+    if chosen.json:
+        chosen.json.write_text(json.dumps(found, indent=1) + "\n")
 
 
 if __name__ == "__main__":

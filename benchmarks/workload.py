@@ -4,30 +4,17 @@ import lzma
 import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from itertools import chain, cycle, islice, product
 from pathlib import Path
 from random import Random
 
-import numpy as np
-import torch
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase
 
 from halfling.cost.flops import Head, flops
-from halfling.engine import Encoded
-from halfling.engine.exported import BackendName, Precision
-from halfling.exits.policy import Calibration, ExitPolicy
-from halfling.export.write import ExportSettings, export
-from halfling.models import XLMRobertaEarlyExitConfig
-from halfling.models.classifier import EARLY_EXIT, PLAIN
-from halfling.models.load import weights_sha256
 from halfling.models.pieces import tokenizer_of
-from halfling.models.shapes import config_for
 from halfling.records import EncoderShape
 from halfling.sample.write import SampleSettings, write_sample
 from halfling.tasks import Task
-from halfling.tasks.encode import encode
-from halfling.tasks.examples import read_examples
 
 SHARE = 0.686
 """What the thesis's early exit left of the arithmetic."""
@@ -73,61 +60,12 @@ def _text(data: Path) -> Iterator[str]:
                     break
 
 
-def read_sentences(
-    task: Task, tokenizer: PreTrainedTokenizerBase, number: int, vocab_size: int
-) -> dict[str, list[Encoded]]:
-    """Return the first dev sentences of every language; ids are folded into a vocabulary of `vocab_size`."""
-
-    def fold(ids: np.ndarray) -> np.ndarray:
-        return np.where(ids < _FIRST, ids, _FIRST + ids % (vocab_size - _SPECIALS))
-
-    texts = {code: read_examples(task, "dev", code)[:number] for code in task.languages}
-    return {
-        code: [replace(one, ids=fold(one.ids)) for one in encode(some, tokenizer, 512)] for code, some in texts.items()
-    }
-
-
 def data_folder(wanted: Path, scratch: Path) -> Path:
     """Return `wanted` when it is there, else the embedded sample, written into `scratch`."""
     if wanted.is_dir():
         return wanted
     write_sample(settings=SampleSettings(), out=scratch)
     return scratch
-
-
-def write_model(
-    folder: Path, task: Task, shape: EncoderShape, exits: Sequence[int], tokenizer: PreTrainedTokenizerBase
-) -> tuple[PreTrainedModel, PreTrainedModel]:
-    """Write an early-exit model with random weights and its task, and its policy into `folder/policy`.
-
-    Returns:
-        The model as plain transformers has it, and with exits.
-    """
-    torch.manual_seed(0)
-    config = config_for(shape)
-    config.id2label = dict(enumerate(task.labels or ()))
-    config.label2id = {label: number for number, label in config.id2label.items()}
-    plain = PLAIN[task.head](config).eval()
-    early = EARLY_EXIT[task.head](XLMRobertaEarlyExitConfig(**{**config.to_dict(), "exit_layers": list(exits)})).eval()
-    early.load_state_dict(plain.state_dict(), strict=False)
-    early.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    task.write(folder)
-    # Any threshold above 0: where inputs exit is imposed.
-    policy = ExitPolicy.uniform(tuple(exits), 0.5, model=weights_sha256(folder))
-    (folder / "policy").mkdir()
-    Calibration(task=task.name, policy=policy, curve=()).write(folder / "policy" / "exit_policy.json")
-    return plain, early
-
-
-def export_model(model: Path, precision: Precision, *, exits: bool = True, backend: BackendName = "native") -> Path:
-    """Export what `write_model` wrote, once, into a folder beside it, and return that."""
-    out = model.parent / f"{model.name}-{precision}-{'exits' if exits else 'off'}"
-    if not out.exists():
-        out.mkdir()
-        settings = ExportSettings(backends=(backend,), precision=precision)
-        export(settings=settings, model=model, out=out, policy=model / "policy" if exits else None)
-    return out
 
 
 def tokenizers(data: Path, *sizes: int) -> list[PreTrainedTokenizerBase]:
