@@ -166,7 +166,9 @@ def test_peers_read_what_the_model_was_trained_on(tiny_tokenizer, tmp_path):
     words = [["Anna", "lives", "Roma"], ["no"], ["maybe"] * 30]
     reader = Reader(tmp_path, ("O", "B-LOC", "I-LOC"), 20)
     found = reader.encode(words)
-    for one, other in zip(found, encode([TaggedExample(tuple(w), ("O",) * len(w)) for w in words], tiny_tokenizer, 20)):
+    for one, other in zip(
+        found, encode([TaggedExample(tuple(w), ("O",) * len(w)) for w in words], tiny_tokenizer, 20), strict=True
+    ):
         assert one.ids.tolist() == other.ids.tolist()
         assert one.picked.tolist() == other.picked.tolist()
         assert one.words.tolist() == other.words.tolist()
@@ -174,7 +176,9 @@ def test_peers_read_what_the_model_was_trained_on(tiny_tokenizer, tmp_path):
     # What was cut off is outside.
     assert reader.answers(words, found, logits)[2] == ["B-LOC"] * 18 + ["O"] * 12
     pairs = [("Anna lives in Rome", "no"), ("maybe " * 30, "yes")]
-    for one, other in zip(reader.encode(pairs), encode([TextExample(*p, "O") for p in pairs], tiny_tokenizer, 20)):
+    for one, other in zip(
+        reader.encode(pairs), encode([TextExample(*p, "O") for p in pairs], tiny_tokenizer, 20), strict=True
+    ):
         assert one.ids.tolist() == other.ids.tolist()
 
 
