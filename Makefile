@@ -28,8 +28,8 @@ check: $(INSTALLED)  ## what CI runs: format, lint, types, layers, tests
 	$(BIN)/lint-imports
 	$(MAKE) test
 
-bench: $(INSTALLED)  ## time and memory beside the alternatives, the quick part
-	$(BIN)/python benchmarks/inference.py --quick
+bench: $(INSTALLED)  ## time and quality beside peers, on the model that `make demo` trained
+	$(BIN)/python benchmarks/peers.py runs/demo/exits/student-uniform-wikiann-0 --policy runs/demo/calibrate/student-uniform-wikiann-0
 
 format: $(INSTALLED)
 	$(BIN)/ruff format .

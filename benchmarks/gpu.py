@@ -132,7 +132,6 @@ class Candidate:
                 ),
                 "torch",
                 None,
-                (),
             )
             for chosen in (nobody, policy)
         )
