@@ -191,6 +191,8 @@ def run(options: argparse.Namespace, scratch: Path) -> dict[str, Any]:
             scores[one.name] = quality(work, one)
     times = race_all(work, everybody, options.seconds * 2 / 3)
     own = race_ours(work, engines, options.seconds / 3) if ON in engines else {}
+    if old:
+        old.close()
     roof, reader = measure_roof(options.threads), reader_of(work)
     least = {
         size: roof.seconds(shape, work.head, [[len(one.ids) for one in reader.encode(batch)] for batch in batches])
@@ -202,6 +204,7 @@ def run(options: argparse.Namespace, scratch: Path) -> dict[str, Any]:
         f"engine variant {engines[OFF].loop.variant}, first {options.sentences} dev sentences of each language",
         "machine": {"cores": os.cpu_count(), "processor": _processor(), "python": platform.python_version()},
         "shape": shape.model_dump(),
+        "isa": options.isa,
         "metric": task.metric,
         "languages": languages,
         "policy": policy.model_dump() if policy else None,

@@ -127,11 +127,15 @@ def test_limits_hold_for_the_fastest_peer_that_passes():
         name: {"median_ms": ms, "ratios": {OFF: ratio(ms), ON: ratio(2 * ms)}}
         for name, ms in {OFF: 1.0, NONE: 1.0, ON: 0.5, "quick": 0.7, "exact": 3.0, "slow": 9.0}.items()
     }
-    candidates = {name: {"passes": name != "quick"} for name in times}
+    candidates = {name: {"passes": name != "quick", "drop": None} for name in times}
     own = {"all": {"realisation": ratio(1.04), "none_taken": ratio(1.0)}}
     found = {"candidates": candidates, "shape": {"width": 384}, "times": {"alone": times}, "ours": {"alone": own}}
-    judged = {one["ratio"]: (one["who"], one["median"], one["met"]) for one in verdicts.verdicts(found, ["slow"])}
-    assert judged == {
+
+    def judged(**more):
+        every = verdicts.verdicts(found | more, ["slow"])
+        return {one["ratio"]: (one["who"], one["median"], one["met"]) for one in every}
+
+    assert judged(isa=None) == {
         "realisation": ("", 1.04, False),
         "none taken / exits off": ("", 1.0, True),
         "fastest that passes / exits": ("exact", 6.0, True),
@@ -139,6 +143,13 @@ def test_limits_hold_for_the_fastest_peer_that_passes():
         "old engine / exits": ("slow", 18.0, True),
         "old engine / exits off": ("slow", 9.0, True),
     }
+    # Held to an instruction set, OpenVINO is what counts, unless it computes nothing.
+    times["OpenVINO, empty"], times["OpenVINO, sound"] = times["quick"], times["exact"]
+    for name, drop in (("OpenVINO, empty", 60.0), ("OpenVINO, sound", 2.0)):
+        candidates[name] = {"passes": False, "drop": {"mean": drop}}
+    held = judged(isa="avx2")
+    assert held["fastest OpenVINO / exits off"] == ("OpenVINO, sound", 3.0, True)
+    assert "fastest that passes / exits" not in held
 
 
 def test_a_rival_gives_each_sequence_its_own_picked_logits_in_every_setting():
