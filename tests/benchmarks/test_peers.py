@@ -62,6 +62,7 @@ def test_every_candidate_is_timed_and_scored_beside_float32(measured):
         assert min(one["median_ms"] for one in times.values()) > 0
         assert times[ON]["ratios"][ON]["median"] == 1
     assert "brgemm" in everybody["OpenVINO, static int8, smooth quantisation 0.8"]["settings"]["products"]
+    assert everybody["ONNX Runtime, float32"]["settings"]["same answers in both"] == "12 of 12"
     for own in found["ours"].values():
         assert {*own} == {"en", "sw", "all"}
         assert 0.4 < own["all"]["flops_share"] < 1
