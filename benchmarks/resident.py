@@ -141,7 +141,7 @@ def measure(model: Path, policy: Path | None, language: str, kept: str, *, peers
         (told := scratch / "policy").mkdir()
         Calibration(task=task.name, policy=read_policy(policy), curve=()).write(told / "exit_policy.json")
     made = {}
-    for name, languages in (("whole", None), ("kept", kept)):
+    for name, languages in (("whole", None), ("kept", tuple(kept.split(",")))):
         (out := scratch / name).mkdir()
         export(settings=ExportSettings(languages=languages), model=model, out=out, policy=told)
         made[name] = out

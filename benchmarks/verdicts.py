@@ -1,7 +1,6 @@
 """What the figures of benchmarks/peers.py say: who passes, which limits are met, and the tables."""
 
 from collections.abc import Mapping, Sequence
-from itertools import chain
 from statistics import fmean
 from typing import Any
 
@@ -98,13 +97,19 @@ def report(found: Mapping[str, Any]) -> str:
         if any(one["settings"].values())
     ]
     parts.append("\n".join(settings))
-    if found["ours"]:
+    if own := found["ours"]:
         head = [
             "language",
-            *(f"{what}, {size}" for size in times for what in ("flops_share", "realisation", "none taken")),
+            "flops_share",
+            *(f"{what}, {size}" for what in ("realisation", "none taken") for size in own),
         ]
         rows = [
-            [name, *chain.from_iterable(_own(found["ours"][size][name]) for size in times)]
+            [
+                name,
+                f"{own['alone'][name]['flops_share']:.3f}",
+                *(f"{each[name]['realisation']['median']:.3f}" for each in own.values()),
+                *(f"{each[name]['none_taken']['median'] - 1:+.1%}" for each in own.values()),
+            ]
             for name in (*languages, "all")
         ]
         parts += [table(head, rows), "realisation = time_share / flops_share. None taken: time beside exits off."]
@@ -125,11 +130,3 @@ def report(found: Mapping[str, Any]) -> str:
     ]
     parts.append(table(["ratio", "median and quartiles", "limit", ""], rows))
     return "\n\n".join(filter(None, parts))
-
-
-def _own(one: Mapping[str, Any]) -> list[str]:
-    return [
-        f"{one['flops_share']:.3f}",
-        f"{one['realisation']['median']:.3f}",
-        f"{one['none_taken']['median'] - 1:+.1%}",
-    ]
