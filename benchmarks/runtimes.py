@@ -163,7 +163,10 @@ class OpenVino:
         if key not in self.requests:
             self.requests[key] = self._compile(key)
         given = {"input_ids": ids, "attention_mask": mask}
-        return self.requests[key].infer(given, share_inputs=True, share_outputs=True)[0]
+        found = self.requests[key].infer(given, share_inputs=True, share_outputs=True)[0]
+        if len(found) != len(ids):  # seen where a library is held to older instructions
+            raise RuntimeError(f"answers {len(found)} of {len(ids)} sequences, products: {', '.join(self.products)}")
+        return found
 
     def _compile(self, shape: tuple[int, ...] | None) -> Any:
         model = self.core.read_model(self.path)
