@@ -18,14 +18,17 @@ static void *take(char *memory, size_t *used, size_t bytes) {
 }
 
 static Quantised take_quantised(char *memory, size_t *used, size_t rows, int32_t columns, int32_t group,
-                                int32_t value_bytes) {
-    Quantised found = {NULL, NULL, columns, group, columns / group};
-    found.values = take(memory, used, rows * (size_t)columns * (size_t)value_bytes);
-    found.scales = take(memory, used, sizeof(float) * rows * (size_t)found.groups);
+                                int32_t numbers, int32_t value_bytes) {
+    int32_t groups = columns / group;
+    Quantised found = {NULL, NULL, columns * numbers, groups * numbers, group, groups};
+    found.values = take(memory, used, rows * (size_t)found.ld * (size_t)value_bytes);
+    found.scales = take(memory, used, sizeof(float) * rows * (size_t)found.ld_scales);
     return found;
 }
 
-static size_t lay_out(Room *room, char *memory, const Header *h, int32_t value_bytes) {
+static size_t lay_out(Room *room, char *memory, const Weights *weights, int32_t value_bytes) {
+    const Header *h = weights->header;
+    int32_t numbers = weights->numbers;
     size_t rows = (size_t)room->tokens, used = 0;
     int32_t threads = room->threads;
     size_t states = sizeof(float) * rows * (size_t)state_columns(h);
@@ -34,15 +37,15 @@ static size_t lay_out(Room *room, char *memory, const Header *h, int32_t value_b
     for (int n = 0; n < 2; n++) {
         States *found = n ? &room->some : &room->all;
         found->floats = take(memory, &used, states);
-        found->bytes = take_quantised(memory, &used, rows, h->width, h->group, value_bytes);
+        found->bytes = take_quantised(memory, &used, rows, h->width, h->group, numbers, value_bytes);
     }
     room->queries = take(memory, &used, sizeof(float) * rows * (size_t)query_columns(h));
     room->keys_values = take(memory, &used, sizeof(float) * rows * (size_t)key_columns(h));
     room->context = take(memory, &used, sizeof(float) * rows * (size_t)context);
-    room->quantised_context = take_quantised(memory, &used, rows, context, context, value_bytes);
+    room->quantised_context = take_quantised(memory, &used, rows, context, context, numbers, value_bytes);
     room->added = take(memory, &used, states);
     room->inner = take(memory, &used, sizeof(float) * rows * (size_t)inner);
-    room->quantised_inner = take_quantised(memory, &used, rows, inner, h->inner_group, value_bytes);
+    room->quantised_inner = take_quantised(memory, &used, rows, inner, h->inner_group, numbers, value_bytes);
     room->attention = take(memory, &used, sizeof(float *) * (size_t)threads);
     for (int32_t n = 0; n < threads; n++) {
         float *own = take(memory, &used, sizeof(float) * attend_room(h->positions, h->depth));
@@ -54,11 +57,11 @@ static size_t lay_out(Room *room, char *memory, const Header *h, int32_t value_b
 int room_for(Room *room, const Weights *weights, const Kernels *kernels, int32_t tokens, int32_t threads) {
     if (room->memory && room->tokens >= tokens && room->threads >= threads) return 1;
     Room wanted = {.tokens = (tokens + 63) / 64 * 64, .threads = threads};
-    size_t bytes = lay_out(&wanted, NULL, weights->header, kernels->value_bytes);
+    size_t bytes = lay_out(&wanted, NULL, weights, kernels->value_bytes);
     room_free(room);
     wanted.memory = aligned_alloc(LINE, bytes);
     if (!wanted.memory) return 0;
-    lay_out(&wanted, wanted.memory, weights->header, kernels->value_bytes);
+    lay_out(&wanted, wanted.memory, weights, kernels->value_bytes);
     *room = wanted;
     return 1;
 }
@@ -70,7 +73,7 @@ void room_free(Room *room) {
 
 void copy_states(const Weights *weights, const Kernels *kernels, const States *to, int32_t to_row, const States *from,
                  int32_t from_row, int32_t rows) {
-    size_t floats = (size_t)state_columns(weights->header), scales = (size_t)to->bytes.groups;
+    size_t floats = (size_t)state_columns(weights->header), scales = (size_t)to->bytes.ld_scales;
     size_t values = (size_t)to->bytes.ld * (size_t)kernels->value_bytes;
     size_t count = (size_t)rows, here = (size_t)to_row, there = (size_t)from_row;
     memmove(to->floats + here * floats, from->floats + there * floats, count * floats * sizeof(float));
@@ -98,7 +101,7 @@ static Range overlap(Range one, int32_t first, int32_t last) {
 static Quantised rows_of(const Quantised *whole, int32_t first, int32_t value_bytes) {
     Quantised found = *whole;
     found.values = (char *)whole->values + (size_t)first * (size_t)whole->ld * (size_t)value_bytes;
-    found.scales += (size_t)first * (size_t)whole->groups;
+    found.scales += (size_t)first * (size_t)whole->ld_scales;
     return found;
 }
 
@@ -122,13 +125,13 @@ typedef struct {
     int32_t asked, ld;
 } Step;
 
-static void norm_and_quantise(const Step *step, const float *norm, const float *added, Range rows) {
+static void norm_and_quantise(const Step *step, const float *norm, const float *added, Form form, Range rows) {
     const Header *h = step->weights->header;
     float *states = step->states.floats + (size_t)rows.first * step->ld;
     Quantised out = rows_of(&step->states.bytes, rows.first, step->kernels->value_bytes);
     if (added) added += (size_t)rows.first * step->ld;
     step->kernels->norm(states, added, step->ld, rows.last - rows.first, h->width, norm, h->epsilon);
-    step->kernels->quantise(states, step->ld, rows.last - rows.first, norm + 2 * h->width, &out);
+    step->kernels->quantise(states, step->ld, rows.last - rows.first, norm + 2 * h->width, form, &out);
 }
 
 // Copies asked rows from the batch's states to an array of their own, or back.
@@ -176,13 +179,14 @@ static void feed_forward_alone(const Step *step) {
     int32_t columns = step->weights->header->inner_group;
     Room *room = step->room;
     Quantised inner = room->quantised_inner;
-    inner.ld = columns;
+    inner.ld_scales = numbers_of(layer->down.form);
+    inner.ld = columns * inner.ld_scales;
     inner.groups = 1;
     for (int32_t group = 0; group < layer->down.groups; group++) {
         Linear up = part_of(&layer->up, group * columns / PANEL, (group + 1) * columns / PANEL);
         step->kernels->product(&up, step->asked, &step->states.bytes, 0, up.groups, room->inner, columns);
         step->kernels->gelu(room->inner, columns, step->asked, columns);
-        step->kernels->quantise(room->inner, columns, step->asked, NULL, &inner);
+        step->kernels->quantise(room->inner, columns, step->asked, NULL, layer->down.form, &inner);
         step->kernels->product(&layer->down, step->asked, &inner, group, group + 1, room->added, step->ld);
     }
 }
@@ -197,7 +201,8 @@ static void feed_forward_together(const Step *step) {
     kernels->gelu(room->inner + panels.first * PANEL, columns, step->asked, (panels.last - panels.first) * PANEL);
     barrier_wait(step->member.barrier);
     Quantised own = rows_of(&room->quantised_inner, rows.first, kernels->value_bytes);
-    kernels->quantise(room->inner + (size_t)rows.first * columns, columns, rows.last - rows.first, NULL, &own);
+    kernels->quantise(room->inner + (size_t)rows.first * columns, columns, rows.last - rows.first, NULL, layer->down.form,
+                      &own);
     barrier_wait(step->member.barrier);
     multiply(kernels, &layer->down, share(step->member, step->ld / PANEL), step->asked, &room->quantised_inner,
              room->added, step->ld);
@@ -220,16 +225,17 @@ void compute_layer(const Weights *weights, const Kernels *kernels, Member member
     attend(&step);
     barrier_wait(member.barrier);
     Quantised context = rows_of(&room->quantised_context, rows.first, kernels->value_bytes);
-    int32_t columns = room->quantised_context.ld;
-    kernels->quantise(room->context + (size_t)rows.first * columns, columns, rows.last - rows.first, NULL, &context);
+    int32_t columns = layer->attended.inputs;
+    kernels->quantise(room->context + (size_t)rows.first * columns, columns, rows.last - rows.first, NULL,
+                      layer->attended.form, &context);
     barrier_wait(member.barrier);
     multiply(kernels, &layer->attended, share(member, step.ld / PANEL), step.asked, &room->quantised_context,
              room->added, step.ld);
     barrier_wait(member.barrier);
-    norm_and_quantise(&step, layer->attention_norm, room->added, rows);
+    norm_and_quantise(&step, layer->attention_norm, room->added, layer->up.form, rows);
     barrier_wait(member.barrier);
     member.count > 1 ? feed_forward_together(&step) : feed_forward_alone(&step);
-    norm_and_quantise(&step, layer->output_norm, room->added, rows);
+    norm_and_quantise(&step, layer->output_norm, room->added, form_after(weights->header, number + 1), rows);
     if (batch->rows) copy_asked(&step, rows, 1);
     barrier_wait(member.barrier);
 }
@@ -244,11 +250,11 @@ void embed(const Weights *weights, const Kernels *kernels, Member member, const 
         Range own = overlap(rows, batch->starts[sequence], batch->starts[sequence + 1]);
         for (int32_t place = own.first; place < own.last; place++) {
             int32_t row = batch->starts[sequence] + place, id = ids[row];
-            kernels->embed(weights->words + (size_t)id * h->width, weights->word_scales[id],
+            kernels->embed(weights->words + (size_t)id * h->width, weights->word_scales + (size_t)id * (h->width / h->word_group), h->word_group,
                            weights->places + (size_t)place * h->width, h->width,
                            room->all.floats + (size_t)row * step.ld);
         }
     }
-    norm_and_quantise(&step, weights->norm, NULL, rows);
+    norm_and_quantise(&step, weights->norm, NULL, form_after(h, 0), rows);
     barrier_wait(member.barrier);
 }

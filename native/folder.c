@@ -7,7 +7,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { VERSION = 1, ALIGNMENT = 64 };
+enum { VERSION = 2, ALIGNMENT = 64 };
 
 // Reads sections one after the other. Once one does not fit, all are NULL.
 typedef struct {
@@ -27,9 +27,9 @@ static const void *section(Reader *reader, uint64_t bytes) {
     return (const char *)header + here->offset;
 }
 
-static Linear linear(Reader *reader, int32_t inputs, int32_t outputs, int32_t group) {
+static Linear linear(Reader *reader, int32_t inputs, int32_t outputs, int32_t group, Form form) {
     uint64_t weights = (uint64_t)inputs * outputs, column = sizeof(float) * (uint64_t)outputs;
-    Linear found = {inputs, outputs, group, inputs / group, outputs, NULL, NULL, NULL, NULL};
+    Linear found = {inputs, outputs, group, inputs / group, outputs, form, NULL, NULL, NULL, NULL};
     const char *at = section(reader, weights + column * (2 + (uint64_t)found.groups));
     if (at) {
         found.weights = (const int8_t *)at;
@@ -57,10 +57,13 @@ static int shape_fits(const Header *h) {
         h->heads * h->depth > 1 << 15 || !within(h->inner, PANEL, 1 << 16) || h->inner % PANEL ||
         !within(h->group, LANES, h->width) || h->width % h->group || h->group % LANES ||
         !within(h->inner_group, PANEL, h->inner) || h->inner % h->inner_group || h->inner_group % PANEL ||
+        !within(h->word_group, LANES, h->width) || h->width % h->word_group || h->word_group % LANES ||
         !within(h->vocabulary, 1, 1 << 24) || !within(h->positions, 1, 1 << 20) ||
         !within(h->classes, 1, MOST_CLASSES) || !within(h->exits, 1, h->layers) || h->by_token >> 1 || h->pooled >> 1 ||
         !(h->epsilon > 0 && h->epsilon < 1))
         return 0;
+    for (int n = 0; n < MOST_LAYERS; n++)
+        if (h->wide[n] >> 1) return 0;
     for (int n = 0; n < h->exits; n++)
         if (!within(h->exit_layers[n], n ? h->exit_layers[n - 1] + 1 : 1, h->layers)) return 0;
     return h->exit_layers[h->exits - 1] == h->layers;
@@ -75,21 +78,24 @@ static const char *read_sections(Weights *weights) {
     if (!weights->layers || !weights->heads) return "no memory";
     uint64_t row = sizeof(float) * (uint64_t)h->width;
     weights->words = section(&reader, (uint64_t)h->vocabulary * h->width);
-    weights->word_scales = section(&reader, sizeof(float) * (uint64_t)h->vocabulary);
+    weights->word_scales = section(&reader, sizeof(float) * (uint64_t)h->vocabulary * (h->width / h->word_group));
     weights->places = section(&reader, h->positions * row);
-    weights->norm = section(&reader, 3 * row);
+    weights->norm = section(&reader, 4 * row);
+    weights->numbers = 1;
     for (int n = 0; n < h->layers; n++) {
         Layer *layer = &weights->layers[n];
-        layer->projections = linear(&reader, h->width, 3 * heads, h->group);
-        layer->attended = linear(&reader, h->heads * h->depth, states, h->heads * h->depth);
-        layer->attention_norm = section(&reader, 3 * row);
-        layer->up = linear(&reader, h->width, h->inner, h->group);
-        layer->down = linear(&reader, h->inner, states, h->inner_group);
-        layer->output_norm = section(&reader, 3 * row);
+        Form form = form_after(h, n);
+        if (form == WIDE) weights->numbers = 2;
+        layer->projections = linear(&reader, h->width, 3 * heads, h->group, form);
+        layer->attended = linear(&reader, h->heads * h->depth, states, h->heads * h->depth, form);
+        layer->attention_norm = section(&reader, 4 * row);
+        layer->up = linear(&reader, h->width, h->inner, h->group, form);
+        layer->down = linear(&reader, h->inner, states, h->inner_group, form == WIDE ? WIDE : ONE_SIDED);
+        layer->output_norm = section(&reader, 4 * row);
     }
     for (int n = 0; n < h->exits; n++) {
         Head *head = &weights->heads[n];
-        if (h->pooled) head->dense = linear(&reader, h->width, states, h->group);
+        if (h->pooled) head->dense = linear(&reader, h->width, states, h->group, form_after(h, h->exit_layers[n]));
         head->weights = section(&reader, h->classes * row);
         head->bias = section(&reader, sizeof(float) * (uint64_t)h->classes);
     }

@@ -18,14 +18,16 @@ typedef struct {
     int32_t by_token;      // whether every token has an answer (a tagger), or the first of a text
     int32_t layers, width, heads, depth;  // depth of a head, filled up to LANES
     int32_t inner, group, inner_group;    // inner width, filled up; inputs that share a scale
+    int32_t word_group;  // channels of an embedding that share a scale
     int32_t vocabulary, positions, classes;
     int32_t exits;         // layers that have a classifier, the last included
     int32_t pooled;        // whether classifiers begin with a dense layer and tanh
     float epsilon;
     int32_t exit_layers[MOST_LAYERS];  // 1-based, ascending; 0 where there are no more
+    uint8_t wide[MOST_LAYERS];         // by layer: whether its products read activations of 16 bits
 } Header;
 
-_Static_assert(sizeof(Header) == 1112, "the file's header has no other length");
+_Static_assert(sizeof(Header) == 1368, "the file's header has no other length");
 
 typedef struct {
     uint64_t offset, bytes;
@@ -33,7 +35,7 @@ typedef struct {
 
 typedef struct {
     Linear projections, attended, up, down;
-    const float *attention_norm, *output_norm;  // [3][width]: factors, shifts, factors before quantising
+    const float *attention_norm, *output_norm;  // [4][width]: factors and shifts; factors and shifts of quantising
 } Layer;
 
 typedef struct {
@@ -45,9 +47,10 @@ typedef struct {
 typedef struct {
     const Header *header;
     const int8_t *words;  // [vocabulary][width]
-    const float *word_scales, *places, *norm;
+    const float *word_scales, *places, *norm;  // [vocabulary][width / word_group], [positions][width], [4][width]
     Layer *layers;
     Head *heads;  // one for each of exit_layers
+    int32_t numbers;  // most that stand for an activation
     size_t mapped;
 } Weights;
 
@@ -59,6 +62,10 @@ void unmap_file(const void *mapping, size_t bytes);
 const char *weights_open(Weights *weights, const char *path);
 void weights_close(Weights *weights);
 
+// How the states after so many layers are quantised: as the next one reads them.
+static inline Form form_after(const Header *header, int32_t layers) {
+    return header->wide[layers < header->layers ? layers : layers - 1] ? WIDE : SIGNED;
+}
 // Columns that a state takes in memory.
 static inline int32_t state_columns(const Header *header) { return (header->width + PANEL - 1) / PANEL * PANEL; }
 // Columns of queries, keys or values.

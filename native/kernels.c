@@ -23,14 +23,18 @@ enum { WIDEST = 1 };
         default: OF_ROWS(6); break; \
     }
 
-// Scales, adds up and stores the integer sums of one tile.
-INLINE void finish(const Linear *matrix, int panel, int group, const int32_t *sums, const int rows,
+// Scales, adds up and stores the integer sums of one tile. `part` counts the numbers that stand for groups.
+INLINE void finish(const Linear *matrix, int panel, int part, const int32_t *sums, const int rows,
                    const float *scales, int ld_scales, float *out, int ld) {
-    const int32_t *offsets = matrix->offsets + (size_t)group * matrix->stride + panel * PANEL;
-    int begins = group == 0, ends = group == matrix->groups - 1;
+    int numbers = numbers_of(matrix->form);
+    const int32_t *offsets = matrix->offsets + (size_t)(part / numbers) * matrix->stride + panel * PANEL;
+    int begins = part == 0, ends = part == matrix->groups * numbers - 1;
+    // Tiles see activations raised by OFFSET. One-sided ones are stored 128 lower than they count.
+    int raised = (OFFSET ? 1 : 0) - (matrix->form == ONE_SIDED);
     for (int c = 0; c < PANEL; c += LANES) {
-        Ints offset = {};
-        if (OFFSET) memcpy(&offset, offsets + c, sizeof offset);
+        Ints offset;
+        memcpy(&offset, offsets + c, sizeof offset);
+        offset *= raised;
         Floats factor = load(matrix->scales + panel * PANEL + c), bias = load(matrix->bias + panel * PANEL + c);
         for (int row = 0; row < rows; row++) {
             Ints sum;
@@ -45,48 +49,72 @@ INLINE void finish(const Linear *matrix, int panel, int group, const int32_t *su
 static void product(const Linear *matrix, int32_t rows, const Quantised *in, int32_t first, int32_t last, float *out,
                     int32_t ld) {
     int32_t sums[TILE_ROWS * PANEL];
-    int inputs = matrix->group;
+    int inputs = matrix->group, numbers = numbers_of(matrix->form), begin = first * numbers;
     for (int panel = 0; panel < matrix->outputs / PANEL; panel++)
-        for (int group = first; group < last; group++) {
-            const int8_t *weights = matrix->weights + ((size_t)panel * matrix->inputs + (size_t)group * inputs) * PANEL;
-            const Value *values = (const Value *)in->values + (size_t)(group - first) * inputs;
+        for (int part = begin; part < last * numbers; part++) {
+            size_t before = (size_t)panel * matrix->inputs + (size_t)(part / numbers) * inputs;
+            const int8_t *weights = matrix->weights + before * PANEL;
+            const Value *values = (const Value *)in->values + (size_t)(part - begin) * inputs;
             for (int row = 0; row < rows; row += TILE_ROWS) {
                 const Value *at = values + (size_t)row * in->ld;
-                const float *scales = in->scales + row * in->groups + group - first;
+                const float *scales = in->scales + row * in->ld_scales + part - begin;
                 float *to = out + (size_t)row * ld + panel * PANEL;
-#define OF_ROWS(n)                                  \
-    tile(weights, at, in->ld, inputs, n, sums);     \
-    finish(matrix, panel, group, sums, n, scales, in->groups, to, ld)
+#define OF_ROWS(n)                              \
+    tile(weights, at, in->ld, inputs, n, sums); \
+    finish(matrix, panel, part, sums, n, scales, in->ld_scales, to, ld)
                 FOR_ROWS(rows - row)
 #undef OF_ROWS
             }
         }
 }
 
-INLINE Floats evened(const float *in, const float *factors) { return factors ? load(in) * load(factors) : load(in); }
+// Stores the lowest 8 bits of whole numbers as activations.
+INLINE void store_values(Value *to, Ints whole) {
+    Bytes bytes = __builtin_convertvector(whole, Bytes);
+    if (sizeof(Value) == 1) {
+        bytes ^= (int8_t)(OFFSET ? -128 : 0);
+        memcpy(to, &bytes, sizeof bytes);
+    } else {
+        Words words = __builtin_convertvector(bytes, Words);
+        memcpy(to, &words, sizeof words);
+    }
+}
 
-static void quantise(const float *in, int32_t ld, int32_t rows, const float *factors, const Quantised *out) {
+// Vector `n` of a group; `even`, where there is some, has its second row `columns` further on.
+INLINE Floats evened(const float *in, const float *even, int columns, int n, const Form form) {
+    Floats value = load(in + n);
+    if (form == ONE_SIDED) return value - GELU_FLOOR;
+    return even ? FMA(value, load(even + n), load(even + columns + n)) : value;
+}
+
+INLINE void quantise_group(const float *in, const float *even, int columns, int group, const Form form,
+                           const float levels, Value *to, float *scales) {
+    Floats most = {};
+    for (int c = 0; c < group; c += LANES) most = largest(most, magnitude(evened(in, even, columns, c, form)));
+    float top = largest_of(most), step = top * (1 / levels);
+    Floats factor = all(top > 1e-30f ? levels / top : 0.0f);
+    for (int c = 0; c < group; c += LANES) {
+        Ints whole = (Ints)FMA(evened(in, even, columns, c, form), factor, all(ROUNDING));
+        if (form == WIDE) store_values(to + group + c, whole);
+        store_values(to + c, form == WIDE ? (whole + 128) >> 8 : form == ONE_SIDED ? whole - 128 : whole);
+    }
+    scales[0] = form == WIDE ? 256 * step : step;
+    if (form == WIDE) scales[1] = step;
+}
+
+static void quantise(const float *in, int32_t ld, int32_t rows, const float *even, Form form, const Quantised *out) {
+    int group = out->group, numbers = numbers_of(form), columns = group * out->groups;
     for (int row = 0; row < rows; row++)
-        for (int group = 0; group < out->groups; group++) {
-            const float *from = in + (size_t)row * ld + group * out->group;
-            Value *to = (Value *)out->values + (size_t)row * out->ld + group * out->group;
-            const float *even = factors ? factors + group * out->group : NULL;
-            Floats most = {};
-            for (int c = 0; c < out->group; c += LANES)
-                most = largest(most, magnitude(evened(from + c, even ? even + c : NULL)));
-            float top = largest_of(most);
-            out->scales[row * out->groups + group] = top * (1 / 127.0f);
-            Floats factor = all(top > 1e-30f ? 127.0f / top : 0.0f);
-            for (int c = 0; c < out->group; c += LANES) {
-                Ints whole = (Ints)FMA(evened(from + c, even ? even + c : NULL), factor, all(ROUNDING));
-                if (sizeof(Value) == 1) {
-                    Bytes bytes = __builtin_convertvector(whole, Bytes) ^ (int8_t)(OFFSET ? -128 : 0);
-                    memcpy(to + c, &bytes, sizeof bytes);
-                } else {
-                    Words words = __builtin_convertvector(whole, Words);
-                    memcpy(to + c, &words, sizeof words);
-                }
-            }
+        for (int n = 0; n < out->groups; n++) {
+            const float *from = in + (size_t)row * ld + n * group, *own = even ? even + n * group : NULL;
+            Value *to = (Value *)out->values + (size_t)row * out->ld + n * group * numbers;
+            float *scales = out->scales + row * out->ld_scales + n * numbers;
+            if (form == WIDE)
+                quantise_group(from, own, columns, group, WIDE, 32639, to, scales);
+            else if (form == ONE_SIDED)
+                quantise_group(from, NULL, columns, group, ONE_SIDED, 255, to, scales);
+            else
+                quantise_group(from, own, columns, group, SIGNED, 127, to, scales);
         }
 }
 
@@ -136,12 +164,14 @@ static void norm(float *states, const float *added, int32_t ld, int32_t rows, in
     }
 }
 
-static void embed(const int8_t *word, float scale, const float *position, int32_t width, float *out) {
-    for (int c = 0; c < width; c += LANES) {
-        Bytes bytes;
-        memcpy(&bytes, word + c, sizeof bytes);
-        store(out + c, FMA(__builtin_convertvector(bytes, Floats), all(scale), load(position + c)));
-    }
+static void embed(const int8_t *word, const float *scales, int32_t group, const float *position, int32_t width,
+                  float *out) {
+    for (int first = 0; first < width; first += group, scales++)
+        for (int c = first; c < first + group; c += LANES) {
+            Bytes bytes;
+            memcpy(&bytes, word + c, sizeof bytes);
+            store(out + c, FMA(__builtin_convertvector(bytes, Floats), all(*scales), load(position + c)));
+        }
 }
 
 // Columns [0, 16 * vectors) of a product of floats: out[row][c] = sum over n of left[row][n] * right[n][c].

@@ -13,6 +13,8 @@ typedef struct {
     size_t count;
 } File;
 
+enum { HEADER = 1368 };  // bytes of the weights file before its table of sections
+
 static unsigned long long state;
 
 static unsigned below(unsigned most) {
@@ -107,12 +109,12 @@ int main(int count, char **given) {
     for (int round = 0; round < atoi(given[5]); round++) {
         unsigned char *copy = malloc(weights.count);
         memcpy(copy, weights.bytes, weights.count);
-        size_t size = damage(copy, weights.count, 1112 + 16 * 28);
+        size_t size = damage(copy, weights.count, HEADER + 16 * 28);
         int sections;
         memcpy(&sections, copy + 24, 4);
-        if (below(16) && size > 1112 && sections > 0 && 1112 + 16 * (size_t)sections <= size) {
+        if (below(16) && size > HEADER && sections > 0 && HEADER + 16 * (size_t)sections <= size) {
             memset(copy + 12, 0, 4);  // a checksum that is right lets the sizes be looked at
-            unsigned crc = crc_of(copy, 1112 + 16 * (size_t)sections);
+            unsigned crc = crc_of(copy, HEADER + 16 * (size_t)sections);
             memcpy(copy + 12, &crc, 4);
         }
         write_file(scratch, copy, size);

@@ -15,7 +15,7 @@ from halfling.engine.backends.native import WEIGHTS
 from halfling.engine.exported import EXPORTED, FORMAT, BackendName, Exported, Precision, checksum_of
 from halfling.errors import HalflingError
 from halfling.export.check import agreement
-from halfling.export.int8 import largest_of_channels
+from halfling.export.int8 import inputs_of_layers
 from halfling.export.native import write_native
 from halfling.export.pieces import write_tokenizer
 from halfling.export.probes import Probes
@@ -122,7 +122,7 @@ def _write(
             trained.shape,
             weights,
             positions,
-            largest_of_channels(trained, examples.ids),
+            inputs_of_layers(trained, examples.ids),
             epsilon=epsilon,
             by_token=trained.kind == "token",
             exit_layers=read_checkpoint(model).exit_layers,
