@@ -18,7 +18,6 @@ enum {
 
 struct Model {
     Weights weights;
-    const Kernels *kernels;
     Pool *pool;
     Room *rooms;  // one for each thread
     long long alone_until;
@@ -47,7 +46,6 @@ typedef struct {
     int32_t *order;                // sequences, the longest first
     int32_t *before, *confirmed;   // what patience remembers: of each answer; of each sequence or token
     float *token_logits, *token_doubts;  // where tokens leave alone
-    int32_t *token_layers;
     void *memory;
 } Call;
 
@@ -65,18 +63,19 @@ typedef struct {
 static void classify(Classifying *these) {
     const Weights *weights = &these->call->model->weights;
     const Header *h = weights->header;
-    const Kernels *kernels = these->call->model->kernels;
     const Head *head = these->head;
     Room *room = these->room;
     int32_t ld = state_columns(h);
     for (int32_t n = 0; n < these->count; n++)
-        copy_states(weights, kernels, &room->some, n, &room->all, these->rows[n], 1);
+        copy_states(weights, &room->some, n, &room->all, these->rows[n], 1);
     if (h->pooled) {
-        kernels->product(&head->dense, these->count, &room->some.bytes, 0, head->dense.groups, room->some.floats, ld);
-        kernels->tanh(room->some.floats, these->count * ld);
+        weights->kernels->product(&head->dense, these->count, &room->some.bytes, 0, head->dense.groups,
+                                  room->some.floats, ld);
+        weights->kernels->tanh(room->some.floats, these->count * ld);
     }
     for (int32_t n = 0; n < these->count; n++)
-        kernels->logits(room->some.floats + (size_t)n * ld, h->width, head->weights, head->bias, h->classes, these->to[n]);
+        weights->kernels->logits(room->some.floats + (size_t)n * ld, h->width, head->weights, head->bias, h->classes,
+                                 these->to[n]);
     these->count = 0;
 }
 
@@ -124,7 +123,7 @@ static int judge_tokens(const Call *call, int32_t exit, int32_t number, uint8_t 
         float unsure = doubt(call->policy, call->token_logits + (int64_t)place * classes, classes, 1,
                              call->before + place, call->confirmed + place);
         call->token_doubts[place] = unsure;
-        call->token_layers[place] = layer;  // the last that is written stays
+        call->out->token_layers[place] = layer;  // the last that is written stays
         if (leaves(call, exit, number, unsure)) flags[token] &= (uint8_t)~THERE;
         undone |= flags[token] == (WANTED | THERE);
     }
@@ -132,7 +131,7 @@ static int judge_tokens(const Call *call, int32_t exit, int32_t number, uint8_t 
     double sum = 0;
     int32_t deepest = 0, begin = in->picked_starts[number], end = in->picked_starts[number + 1];
     for (int32_t token = first; token < first + tokens; token++)
-        if (call->token_layers[token] > deepest) deepest = call->token_layers[token];
+        if (call->out->token_layers[token] > deepest) deepest = call->out->token_layers[token];
     for (int32_t n = begin; n < end; n++) {
         int32_t place = first + in->picked[n];
         memcpy(call->out->logits + (int64_t)n * classes, call->token_logits + (int64_t)place * classes,
@@ -152,7 +151,7 @@ static void compact(const Call *call, Part *part, Room *room, const uint8_t *don
         int32_t from = batch->starts[sequence], end = batch->starts[sequence + 1];
         if (done[sequence]) continue;
         if (from != to) {
-            copy_states(&call->model->weights, call->model->kernels, &room->all, to, &room->all, from, end - from);
+            copy_states(&call->model->weights, &room->all, to, &room->all, from, end - from);
             memmove(part->flags + to, part->flags + from, (size_t)(end - from));
         }
         part->numbers[kept] = part->numbers[sequence];
@@ -208,23 +207,23 @@ static void ask(const Call *call, Part *part, int last) {
     batch->asked = asked;
 }
 
-static void compute_part(const Call *call, Part *part, Room *room, Member member) {
-    const Weights *weights = &call->model->weights;
-    const Kernels *kernels = call->model->kernels;
-    int32_t exit = 0, layers = weights->header->layers;
-    embed(weights, kernels, member, &part->batch, room, part->ids);
+// What thread `index` of those that wait at `barrier` does of a part.
+static void compute_part(const Call *call, Part *part, Room *room, int32_t index, Barrier *barrier) {
+    Work work = {&call->model->weights, &part->batch, room, index, barrier->count, barrier};
+    int32_t exit = 0, layers = header_of(call)->layers;
+    embed(&work, part->ids);
     for (int32_t layer = 1; part->batch.sequences; layer++) {
         if (layer == 1 || layer == layers) {
-            if (!member.index) ask(call, part, layer == layers);
-            barrier_wait(member.barrier);
+            if (!index) ask(call, part, layer == layers);
+            barrier_wait(barrier);
         }
-        compute_layer(weights, kernels, member, &part->batch, room, layer - 1);
+        compute_layer(&work, layer - 1);
         if (layer != call->policy->layers[exit]) continue;
-        if (!member.index) {
+        if (!index) {
             judge(call, part, room, exit);
             if (part->batch.sequences) ask(call, part, 0);
         }
-        barrier_wait(member.barrier);
+        barrier_wait(barrier);
         exit++;
     }
 }
@@ -233,12 +232,12 @@ static void compute(void *given, int index) {
     Call *call = given;
     if (call->failed) return;
     if (call->shared) {
-        compute_part(call, call->parts, &call->model->rooms[0], (Member){index, call->barrier.count, &call->barrier});
+        compute_part(call, call->parts, &call->model->rooms[0], index, &call->barrier);
         return;
     }
     Barrier alone = {.count = 1};
     for (int32_t next; (next = atomic_fetch_add(&call->next, 1)) < call->num_parts;)
-        compute_part(call, &call->parts[next], &call->model->rooms[index], (Member){0, 1, &alone});
+        compute_part(call, &call->parts[next], &call->model->rooms[index], 0, &alone);
 }
 
 typedef struct {
@@ -278,68 +277,65 @@ static void deal(Call *call, Length *lengths, int threads) {
     }
 }
 
-static void fill(Call *call, int32_t *ids, int32_t *rows, uint8_t *flags, int32_t *starts) {
+// The call's arrays, and those that its parts share out among them.
+static size_t lay_out(Call *call, char *memory, Length **lengths, Part *all) {
     const Questions *in = call->in;
-    for (int32_t n = 0; n < call->num_parts; n++) {
-        Part *part = &call->parts[n];
-        Batch *batch = &part->batch;
-        part->ids = ids, part->rows = rows, part->flags = flags;
-        batch->starts = starts, batch->asked_starts = starts + batch->sequences + 1;
-        starts += 2 * (batch->sequences + 1);
-        int32_t at = 0;
-        for (int32_t sequence = 0; sequence < batch->sequences; sequence++) {
-            int32_t number = part->numbers[sequence], tokens = in->starts[number + 1] - in->starts[number];
-            batch->starts[sequence] = at;
-            memcpy(ids + at, in->ids + in->starts[number], sizeof *ids * (size_t)tokens);
-            memset(flags + at, THERE, (size_t)tokens);
-            for (int32_t p = in->picked_starts[number]; p < in->picked_starts[number + 1]; p++)
-                flags[at + in->picked[p]] |= WANTED;
-            at += tokens;
-        }
-        batch->starts[batch->sequences] = batch->tokens = at;
-        ids += at, rows += at, flags += at;
+    size_t sequences = (size_t)in->sequences, tokens = (size_t)in->starts[sequences], used = 0;
+    size_t alone = call->policy->by_token ? tokens : 0, classes = (size_t)header_of(call)->classes;
+    size_t answers = alone ? alone : (size_t)in->picked_starts[sequences];
+    call->parts = take(memory, &used, sequences * sizeof(Part));
+    *lengths = take(memory, &used, sequences * sizeof(Length));
+    call->order = take(memory, &used, sequences * sizeof(int32_t));
+    call->before = take(memory, &used, answers * sizeof(int32_t));
+    call->confirmed = take(memory, &used, (alone ? alone : sequences) * sizeof(int32_t));
+    call->token_logits = take(memory, &used, alone * classes * sizeof(float));
+    call->token_doubts = take(memory, &used, alone * sizeof(float));
+    all->ids = take(memory, &used, tokens * sizeof(int32_t));
+    all->rows = take(memory, &used, tokens * sizeof(int32_t));
+    all->flags = take(memory, &used, tokens);
+    all->batch.starts = take(memory, &used, 4 * sequences * sizeof(int32_t));
+    if (memory) memset(call->before, -1, answers * sizeof(int32_t));
+    return used;
+}
+
+// Gives a part its share of arrays, of which `next` is what others have left, and its tokens.
+static void fill(const Call *call, Part *part, Part *next) {
+    const Questions *in = call->in;
+    Batch *batch = &part->batch;
+    part->ids = next->ids, part->rows = next->rows, part->flags = next->flags;
+    batch->starts = next->batch.starts, batch->asked_starts = batch->starts + batch->sequences + 1;
+    next->batch.starts += 2 * (batch->sequences + 1);
+    for (int32_t sequence = 0; sequence < batch->sequences; sequence++) {
+        int32_t number = part->numbers[sequence], tokens = in->starts[number + 1] - in->starts[number];
+        batch->starts[sequence] = batch->tokens;
+        memcpy(next->ids, in->ids + in->starts[number], sizeof(int32_t) * (size_t)tokens);
+        memset(next->flags, THERE, (size_t)tokens);
+        for (int32_t p = in->picked_starts[number]; p < in->picked_starts[number + 1]; p++)
+            next->flags[in->picked[p]] |= WANTED;
+        batch->tokens += tokens, next->ids += tokens, next->rows += tokens, next->flags += tokens;
     }
+    batch->starts[batch->sequences] = batch->tokens;
 }
 
 // Lays out the work for as many threads as there are.
 static void prepare(void *given, int threads) {
     Call *call = given;
-    const Questions *in = call->in;
-    const Policy *policy = call->policy;
     Model *model = (Model *)call->model;
-    size_t sequences = (size_t)in->sequences, tokens = (size_t)in->starts[sequences];
-    size_t picked = (size_t)in->picked_starts[sequences], classes = (size_t)header_of(call)->classes;
-    size_t alone = policy->by_token ? tokens : 0, answers = policy->by_token ? tokens : picked;
-    size_t ints = sequences + 2 * tokens + 4 * sequences + answers + (policy->by_token ? tokens : sequences);
-    size_t bytes = sequences * (sizeof(Part) + sizeof(Length)) + sizeof(int32_t) * (ints + alone) +
-                   sizeof(float) * alone * (classes + 1) + tokens;
-    char *at = call->memory = calloc(1, bytes + 1);
-    if (!at) {
-        call->failed = 1;
-        return;
-    }
-    call->parts = (Part *)at, at += sequences * sizeof(Part);
-    Length *lengths = (Length *)at;
-    at += sequences * sizeof(Length);
-    int32_t *next = (int32_t *)at;
-    call->order = next, next += sequences;
-    int32_t *ids = next, *rows = ids + tokens, *starts = rows + tokens;
-    next = starts + 4 * sequences;
-    call->before = next, next += answers;
-    call->confirmed = next, next += policy->by_token ? tokens : sequences;
-    call->token_layers = next, next += alone;
-    call->token_logits = (float *)next;
-    call->token_doubts = call->token_logits + alone * classes;
-    memset(call->before, -1, answers * sizeof(int32_t));
-    deal(call, lengths, threads);
-    fill(call, ids, rows, (uint8_t *)(call->token_doubts + alone), starts);
-    call->barrier = (Barrier){.count = threads};
+    Length *lengths;
+    Part next = {0};
     int32_t most = 0;
-    for (int32_t n = 0; n < call->num_parts; n++)
+    call->memory = calloc(1, lay_out(call, NULL, &lengths, &next));
+    call->failed = !call->memory;
+    if (call->failed) return;
+    lay_out(call, call->memory, &lengths, &next);
+    deal(call, lengths, threads);
+    for (int32_t n = 0; n < call->num_parts; n++) {
+        fill(call, &call->parts[n], &next);
         if (call->parts[n].batch.tokens > most) most = call->parts[n].batch.tokens;
+    }
+    call->barrier = (Barrier){.count = threads};
     for (int n = 0; n < (call->shared ? 1 : threads); n++)
-        if (!room_for(&model->rooms[n], &model->weights, model->kernels, most, call->shared ? threads : 1))
-            call->failed = 1;
+        call->failed |= !room_for(&model->rooms[n], &model->weights, most, call->shared ? threads : 1);
 }
 
 static int rises(const int32_t *starts, int32_t count) {
@@ -396,8 +392,6 @@ const char *halfling_answer(Model *model, const Policy *policy, const Questions 
     pool_run(model->pool, alone ? 1 : pool_threads(model->pool), prepare, compute, &call);
     if (atomic_load(&call.barrier.crowded)) model->alone_until = nanoseconds() + ALONE_NANOSECONDS;
     pthread_mutex_unlock(&model->turn);
-    if (policy->by_token && out->token_layers && !call.failed)
-        memcpy(out->token_layers, call.token_layers, sizeof(int32_t) * (size_t)in->starts[in->sequences]);
     free(call.memory);
     return call.failed ? "no memory" : NULL;
 }
@@ -405,8 +399,8 @@ const char *halfling_answer(Model *model, const Policy *policy, const Questions 
 Model *halfling_open(const char *path, int32_t threads, const char *variant, const char **wrong) {
     Model *model = calloc(1, sizeof *model);
     if (!model) return *wrong = "no memory", NULL;
-    model->kernels = halfling_kernels(variant);
-    *wrong = model->kernels ? weights_open(&model->weights, path) : "this processor does not run that variant";
+    const Kernels *kernels = halfling_kernels(variant);
+    *wrong = kernels ? weights_open(&model->weights, path, kernels) : "this processor does not run that variant";
     if (!*wrong) {
         model->pool = pool_new(threads);
         model->rooms = calloc((size_t)(threads > 1 ? threads : 1), sizeof *model->rooms);
@@ -431,6 +425,6 @@ void halfling_sizes(const Model *model, Sizes *sizes) {
     *sizes = (Sizes){h->by_token, h->layers, h->width, h->heads, h->vocabulary, h->positions, h->classes};
 }
 
-const char *halfling_model_variant(const Model *model) { return model->kernels->name; }
+const char *halfling_model_variant(const Model *model) { return model->weights.kernels->name; }
 
 int32_t halfling_abi(void) { return ABI; }

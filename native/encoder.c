@@ -10,8 +10,7 @@ enum { LINE = 64 };
 static int32_t query_columns(const Header *h) { return head_columns(h) + LANES; }
 static int32_t key_columns(const Header *h) { return 2 * head_columns(h) + LANES; }
 
-// Returns where the next array of `bytes` lies, and counts it; with `memory` NULL it counts only.
-static void *take(char *memory, size_t *used, size_t bytes) {
+void *take(char *memory, size_t *used, size_t bytes) {
     char *found = memory ? memory + *used : NULL;
     *used += (bytes + LINE - 1) / LINE * LINE;
     return found;
@@ -26,9 +25,9 @@ static Quantised take_quantised(char *memory, size_t *used, size_t rows, int32_t
     return found;
 }
 
-static size_t lay_out(Room *room, char *memory, const Weights *weights, int32_t value_bytes) {
+static size_t lay_out(Room *room, char *memory, const Weights *weights) {
     const Header *h = weights->header;
-    int32_t numbers = weights->numbers;
+    int32_t numbers = weights->numbers, value_bytes = weights->kernels->value_bytes;
     size_t rows = (size_t)room->tokens, used = 0;
     int32_t threads = room->threads;
     size_t states = sizeof(float) * rows * (size_t)state_columns(h);
@@ -54,14 +53,14 @@ static size_t lay_out(Room *room, char *memory, const Weights *weights, int32_t 
     return used;
 }
 
-int room_for(Room *room, const Weights *weights, const Kernels *kernels, int32_t tokens, int32_t threads) {
+int room_for(Room *room, const Weights *weights, int32_t tokens, int32_t threads) {
     if (room->memory && room->tokens >= tokens && room->threads >= threads) return 1;
     Room wanted = {.tokens = (tokens + 63) / 64 * 64, .threads = threads};
-    size_t bytes = lay_out(&wanted, NULL, weights, kernels->value_bytes);
+    size_t bytes = lay_out(&wanted, NULL, weights);
     room_free(room);
     wanted.memory = aligned_alloc(LINE, bytes);
     if (!wanted.memory) return 0;
-    lay_out(&wanted, wanted.memory, weights, kernels->value_bytes);
+    lay_out(&wanted, wanted.memory, weights);
     *room = wanted;
     return 1;
 }
@@ -71,10 +70,10 @@ void room_free(Room *room) {
     *room = (Room){0};
 }
 
-void copy_states(const Weights *weights, const Kernels *kernels, const States *to, int32_t to_row, const States *from,
-                 int32_t from_row, int32_t rows) {
+void copy_states(const Weights *weights, const States *to, int32_t to_row, const States *from, int32_t from_row,
+                 int32_t rows) {
     size_t floats = (size_t)state_columns(weights->header), scales = (size_t)to->bytes.ld_scales;
-    size_t values = (size_t)to->bytes.ld * (size_t)kernels->value_bytes;
+    size_t values = (size_t)to->bytes.ld * (size_t)weights->kernels->value_bytes;
     size_t count = (size_t)rows, here = (size_t)to_row, there = (size_t)from_row;
     memmove(to->floats + here * floats, from->floats + there * floats, count * floats * sizeof(float));
     memmove(to->bytes.scales + here * scales, from->bytes.scales + there * scales, count * scales * sizeof(float));
@@ -85,10 +84,10 @@ typedef struct {
     int32_t first, last;
 } Range;
 
-// This member's part of `total` things.
-static Range share(Member member, int32_t total) {
-    return (Range){(int32_t)((int64_t)total * member.index / member.count),
-                   (int32_t)((int64_t)total * (member.index + 1) / member.count)};
+// This thread's part of `total` things.
+static Range share(const Work *work, int32_t total) {
+    return (Range){(int32_t)((int64_t)total * work->index / work->count),
+                   (int32_t)((int64_t)total * (work->index + 1) / work->count)};
 }
 
 static Range overlap(Range one, int32_t first, int32_t last) {
@@ -106,19 +105,18 @@ static Quantised rows_of(const Quantised *whole, int32_t first, int32_t value_by
 }
 
 // Columns of a product, counted in panels, of all groups.
-static void multiply(const Kernels *kernels, const Linear *matrix, Range panels, int32_t rows, const Quantised *in,
+static void multiply(const Work *work, const Linear *matrix, Range panels, int32_t rows, const Quantised *in,
                      float *out, int32_t ld) {
     if (panels.first == panels.last) return;
     Linear part = part_of(matrix, panels.first, panels.last);
-    kernels->product(&part, rows, in, 0, matrix->groups, out + panels.first * PANEL, ld);
+    work->weights->kernels->product(&part, rows, in, 0, matrix->groups, out + panels.first * PANEL, ld);
 }
 
 // What a step of a layer needs.
 typedef struct {
-    const Weights *weights;
+    const Work *work;
     const Kernels *kernels;
-    Member member;
-    const Batch *batch;
+    const Header *header;
     Room *room;
     const Layer *layer;
     States states;  // that the layer changes
@@ -126,7 +124,7 @@ typedef struct {
 } Step;
 
 static void norm_and_quantise(const Step *step, const float *norm, const float *added, Form form, Range rows) {
-    const Header *h = step->weights->header;
+    const Header *h = step->header;
     float *states = step->states.floats + (size_t)rows.first * step->ld;
     Quantised out = rows_of(&step->states.bytes, rows.first, step->kernels->value_bytes);
     if (added) added += (size_t)rows.first * step->ld;
@@ -138,29 +136,28 @@ static void norm_and_quantise(const Step *step, const float *norm, const float *
 static void copy_asked(const Step *step, Range rows, int back) {
     const States *all = &step->room->all, *some = &step->room->some;
     for (int32_t row = rows.first; row < rows.last; row++) {
-        int32_t place = step->batch->rows[row];
-        copy_states(step->weights, step->kernels, back ? all : some, back ? place : row, back ? some : all,
-                    back ? row : place, 1);
+        int32_t place = step->work->batch->rows[row];
+        copy_states(step->work->weights, back ? all : some, back ? place : row, back ? some : all, back ? row : place, 1);
     }
 }
 
 static void project(const Step *step) {
-    const Header *h = step->weights->header;
+    const Header *h = step->header;
     int32_t panels = head_columns(h) / PANEL;
     const Linear *matrix = &step->layer->projections;
-    Range own = share(step->member, 3 * panels);
+    Range own = share(step->work, 3 * panels);
     Linear queries = part_of(matrix, 0, panels), others = part_of(matrix, panels, 3 * panels);
-    multiply(step->kernels, &queries, overlap(own, 0, panels), step->asked, &step->states.bytes, step->room->queries,
+    multiply(step->work, &queries, overlap(own, 0, panels), step->asked, &step->states.bytes, step->room->queries,
              query_columns(h));
-    multiply(step->kernels, &others, overlap(own, panels, 3 * panels), step->batch->tokens, &step->room->all.bytes,
-             step->room->keys_values, key_columns(h));
+    multiply(step->work, &others, overlap(own, panels, 3 * panels), step->work->batch->tokens,
+             &step->room->all.bytes, step->room->keys_values, key_columns(h));
 }
 
 static void attend(const Step *step) {
-    const Header *h = step->weights->header;
-    const Batch *batch = step->batch;
+    const Header *h = step->header;
+    const Batch *batch = step->work->batch;
     int32_t depth = h->depth, context = h->heads * depth, ld_queries = query_columns(h), ld = key_columns(h);
-    Range own = share(step->member, batch->sequences * h->heads);
+    Range own = share(step->work, batch->sequences * h->heads);
     for (int32_t unit = own.first; unit < own.last; unit++) {
         int32_t sequence = unit / h->heads, column = unit % h->heads * depth;
         int32_t first = batch->starts[sequence], tokens = batch->starts[sequence + 1] - first;
@@ -169,14 +166,14 @@ static void attend(const Step *step) {
         step->kernels->attend(step->room->queries + (size_t)asks * ld_queries + column, ld_queries, asked, keys,
                               keys + head_columns(h), ld, tokens, depth,
                               step->room->context + (size_t)asks * context + column, context,
-                              step->room->attention[step->member.index]);
+                              step->room->attention[step->work->index]);
     }
 }
 
 // The inner layer of one thread: a group of its channels at a time, so that these stay in the caches.
 static void feed_forward_alone(const Step *step) {
     const Layer *layer = step->layer;
-    int32_t columns = step->weights->header->inner_group;
+    int32_t columns = step->header->inner_group;
     Room *room = step->room;
     Quantised inner = room->quantised_inner;
     inner.ld_scales = numbers_of(layer->down.form);
@@ -196,65 +193,72 @@ static void feed_forward_together(const Step *step) {
     const Kernels *kernels = step->kernels;
     int32_t columns = layer->up.outputs;
     Room *room = step->room;
-    Range panels = share(step->member, columns / PANEL), rows = share(step->member, step->asked);
-    multiply(kernels, &layer->up, panels, step->asked, &step->states.bytes, room->inner, columns);
+    Range panels = share(step->work, columns / PANEL), rows = share(step->work, step->asked);
+    multiply(step->work, &layer->up, panels, step->asked, &step->states.bytes, room->inner, columns);
     kernels->gelu(room->inner + panels.first * PANEL, columns, step->asked, (panels.last - panels.first) * PANEL);
-    barrier_wait(step->member.barrier);
+    barrier_wait(step->work->barrier);
     Quantised own = rows_of(&room->quantised_inner, rows.first, kernels->value_bytes);
     kernels->quantise(room->inner + (size_t)rows.first * columns, columns, rows.last - rows.first, NULL, layer->down.form,
                       &own);
-    barrier_wait(step->member.barrier);
-    multiply(kernels, &layer->down, share(step->member, step->ld / PANEL), step->asked, &room->quantised_inner,
+    barrier_wait(step->work->barrier);
+    multiply(step->work, &layer->down, share(step->work, step->ld / PANEL), step->asked, &room->quantised_inner,
              room->added, step->ld);
-    barrier_wait(step->member.barrier);
+    barrier_wait(step->work->barrier);
 }
 
-void compute_layer(const Weights *weights, const Kernels *kernels, Member member, const Batch *batch, Room *room,
-                   int32_t number) {
-    const Layer *layer = &weights->layers[number];
-    Step step = {weights, kernels, member, batch, room, layer, room->all, batch->tokens, state_columns(weights->header)};
-    Range rows = share(member, batch->rows ? batch->asked : batch->tokens);
+static Step step_of(const Work *work, const Layer *layer) {
+    const Weights *weights = work->weights;
+    return (Step){work, weights->kernels, weights->header, work->room, layer, work->room->all, work->batch->tokens,
+                  state_columns(weights->header)};
+}
+
+void compute_layer(const Work *work, int32_t number) {
+    const Layer *layer = &work->weights->layers[number];
+    const Batch *batch = work->batch;
+    Room *room = work->room;
+    Step step = step_of(work, layer);
+    Range rows = share(work, batch->rows ? batch->asked : batch->tokens);
     if (batch->rows) {
         step.states = room->some;
         step.asked = batch->asked;
         copy_asked(&step, rows, 0);
-        barrier_wait(member.barrier);
+        barrier_wait(work->barrier);
     }
     project(&step);
-    barrier_wait(member.barrier);
+    barrier_wait(work->barrier);
     attend(&step);
-    barrier_wait(member.barrier);
-    Quantised context = rows_of(&room->quantised_context, rows.first, kernels->value_bytes);
+    barrier_wait(work->barrier);
+    Quantised context = rows_of(&room->quantised_context, rows.first, step.kernels->value_bytes);
     int32_t columns = layer->attended.inputs;
-    kernels->quantise(room->context + (size_t)rows.first * columns, columns, rows.last - rows.first, NULL,
-                      layer->attended.form, &context);
-    barrier_wait(member.barrier);
-    multiply(kernels, &layer->attended, share(member, step.ld / PANEL), step.asked, &room->quantised_context,
-             room->added, step.ld);
-    barrier_wait(member.barrier);
+    step.kernels->quantise(room->context + (size_t)rows.first * columns, columns, rows.last - rows.first, NULL,
+                           layer->attended.form, &context);
+    barrier_wait(work->barrier);
+    multiply(work, &layer->attended, share(work, step.ld / PANEL), step.asked, &room->quantised_context, room->added,
+             step.ld);
+    barrier_wait(work->barrier);
     norm_and_quantise(&step, layer->attention_norm, room->added, layer->up.form, rows);
-    barrier_wait(member.barrier);
-    member.count > 1 ? feed_forward_together(&step) : feed_forward_alone(&step);
-    norm_and_quantise(&step, layer->output_norm, room->added, form_after(weights->header, number + 1), rows);
+    barrier_wait(work->barrier);
+    work->count > 1 ? feed_forward_together(&step) : feed_forward_alone(&step);
+    norm_and_quantise(&step, layer->output_norm, room->added, form_after(step.header, number + 1), rows);
     if (batch->rows) copy_asked(&step, rows, 1);
-    barrier_wait(member.barrier);
+    barrier_wait(work->barrier);
 }
 
-void embed(const Weights *weights, const Kernels *kernels, Member member, const Batch *batch, Room *room,
-           const int32_t *ids) {
+void embed(const Work *work, const int32_t *ids) {
+    const Weights *weights = work->weights;
+    const Batch *batch = work->batch;
     const Header *h = weights->header;
-    Step step = {.weights = weights, .kernels = kernels, .member = member, .batch = batch, .room = room,
-                 .states = room->all, .ld = state_columns(h)};
-    Range rows = share(member, batch->tokens);
+    Step step = step_of(work, NULL);
+    Range rows = share(work, batch->tokens);
     for (int32_t sequence = 0; sequence < batch->sequences; sequence++) {
         Range own = overlap(rows, batch->starts[sequence], batch->starts[sequence + 1]);
         for (int32_t place = own.first; place < own.last; place++) {
             int32_t row = batch->starts[sequence] + place, id = ids[row];
-            kernels->embed(weights->words + (size_t)id * h->width, weights->word_scales + (size_t)id * (h->width / h->word_group), h->word_group,
-                           weights->places + (size_t)place * h->width, h->width,
-                           room->all.floats + (size_t)row * step.ld);
+            step.kernels->embed(weights->words + (size_t)id * h->width, weights->word_scales + (size_t)id * (h->width / h->word_group), h->word_group,
+                                weights->places + (size_t)place * h->width, h->width,
+                                step.states.floats + (size_t)row * step.ld);
         }
     }
     norm_and_quantise(&step, weights->norm, NULL, form_after(h, 0), rows);
-    barrier_wait(member.barrier);
+    barrier_wait(work->barrier);
 }

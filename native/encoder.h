@@ -1,6 +1,5 @@
 // The layers: some sequences, which lie one after the other, go through them together.
-#ifndef HALFLING_ENCODER_H
-#define HALFLING_ENCODER_H
+#pragma once
 
 #include "folder.h"
 #include "pool.h"
@@ -31,24 +30,24 @@ typedef struct {
     int32_t asked;
 } Batch;
 
-// One of `count` threads that work on the same batch.
+// What one of `count` threads works on, the same batch in the same room.
 typedef struct {
+    const Weights *weights;
+    const Batch *batch;
+    Room *room;
     int32_t index, count;
     Barrier *barrier;
-} Member;
+} Work;
 
+// Returns where the next array of `bytes` lies, and counts it; with `memory` NULL it counts only.
+void *take(char *memory, size_t *used, size_t bytes);
 // Grows `room`, where it is too small, for `threads` that share it. Returns 0 without memory.
-int room_for(Room *room, const Weights *weights, const Kernels *kernels, int32_t tokens, int32_t threads);
+int room_for(Room *room, const Weights *weights, int32_t tokens, int32_t threads);
 void room_free(Room *room);
 // Copies rows of states, which may overlap.
-void copy_states(const Weights *weights, const Kernels *kernels, const States *to, int32_t to_row, const States *from,
-                 int32_t from_row, int32_t rows);
+void copy_states(const Weights *weights, const States *to, int32_t to_row, const States *from, int32_t from_row,
+                 int32_t rows);
 
 // Sums of embeddings, normed, for tokens with `ids`, which count their positions from each sequence's start.
-void embed(const Weights *weights, const Kernels *kernels, Member member, const Batch *batch, Room *room,
-           const int32_t *ids);
-// One layer, 0-based.
-void compute_layer(const Weights *weights, const Kernels *kernels, Member member, const Batch *batch, Room *room,
-                   int32_t layer);
-
-#endif
+void embed(const Work *work, const int32_t *ids);
+void compute_layer(const Work *work, int32_t layer);  // 0-based

@@ -1,6 +1,5 @@
 // When an answer is sure enough: logits in, uncertainty (0..1) out.
-#ifndef HALFLING_EXITS_H
-#define HALFLING_EXITS_H
+#pragma once
 
 #include "halfling.h"
 
@@ -8,5 +7,3 @@
 // `confirmed` how many exits have confirmed all of them; both are brought up to date. Patience alone reads them.
 float doubt(const Policy *policy, const float *logits, int32_t classes, int32_t answers, int32_t *before,
             int32_t *confirmed);
-
-#endif

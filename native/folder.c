@@ -135,8 +135,8 @@ const char *map_file(const char *path, const void **mapping, size_t *bytes) {
 
 void unmap_file(const void *mapping, size_t bytes) { munmap((void *)mapping, bytes); }
 
-const char *weights_open(Weights *weights, const char *path) {
-    *weights = (Weights){0};
+const char *weights_open(Weights *weights, const char *path, const Kernels *kernels) {
+    *weights = (Weights){.kernels = kernels};
     const void *mapping;
     const char *wrong = map_file(path, &mapping, &weights->mapped);
     if (wrong) return wrong;

@@ -1,6 +1,5 @@
 // The weights file: mapped, read-only, shared between processes.
-#ifndef HALFLING_FOLDER_H
-#define HALFLING_FOLDER_H
+#pragma once
 
 #include <stddef.h>
 #include <stdint.h>
@@ -51,6 +50,7 @@ typedef struct {
     Layer *layers;
     Head *heads;  // one for each of exit_layers
     int32_t numbers;  // most that stand for an activation
+    const Kernels *kernels;  // what computes with them
     size_t mapped;
 } Weights;
 
@@ -59,7 +59,7 @@ const char *map_file(const char *path, const void **mapping, size_t *bytes);
 void unmap_file(const void *mapping, size_t bytes);
 
 // Maps a file and checks every size and offset. Returns NULL, or what is wrong with it.
-const char *weights_open(Weights *weights, const char *path);
+const char *weights_open(Weights *weights, const char *path, const Kernels *kernels);
 void weights_close(Weights *weights);
 
 // How the states after so many layers are quantised: as the next one reads them.
@@ -72,5 +72,3 @@ static inline int32_t state_columns(const Header *header) { return (header->widt
 static inline int32_t head_columns(const Header *header) {
     return (header->heads * header->depth + PANEL - 1) / PANEL * PANEL;
 }
-
-#endif

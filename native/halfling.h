@@ -1,6 +1,5 @@
 // The library's border: what Python calls. Little of it changes from version to version, all of it with `halfling_abi`.
-#ifndef HALFLING_H
-#define HALFLING_H
+#pragma once
 
 #include <stddef.h>
 #include <stdint.h>
@@ -34,7 +33,7 @@ typedef struct {
     float *logits;         // [picked][classes], at the exit taken
     int32_t *exit_layers;  // [sequences]: where tokens exit alone the deepest of them
     float *uncertainties;  // [sequences]
-    int32_t *token_layers;  // [tokens], or NULL: the layer after which each exited
+    int32_t *token_layers;  // [tokens] where they exit alone: the layer after which each did
 } Answers;
 
 // Sizes of an opened file, for whoever compares them with what else is known.
@@ -66,5 +65,3 @@ API void halfling_tokenizer_close(Tokenizer *tokenizer);
 API int32_t *halfling_tokenize(const Tokenizer *tokenizer, const char *text, const int64_t *ends, int64_t texts,
                                int64_t *id_ends);
 API void halfling_free(void *memory);
-
-#endif

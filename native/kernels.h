@@ -1,6 +1,5 @@
 // What the encoder computes with. One table of functions for each variant of the processor.
-#ifndef HALFLING_KERNELS_H
-#define HALFLING_KERNELS_H
+#pragma once
 
 #include <stddef.h>
 #include <stdint.h>
@@ -90,5 +89,3 @@ static inline Linear part_of(const Linear *matrix, int32_t first, int32_t last) 
 
 // The variant of that name, or with NULL the fastest that this processor runs; NULL where it does not run.
 const Kernels *halfling_kernels(const char *name);
-
-#endif

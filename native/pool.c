@@ -12,13 +12,20 @@ enum {
     CROWDED_NANOSECONDS = 1000000,  // longer than it takes to wake a thread, less than another's turn on a processor
 };
 
+typedef struct {
+    Pool *pool;
+    pthread_t thread;
+    int index;
+    unsigned round;  // the last that this thread has not to do with
+} Thread;
+
 struct Pool {
     pthread_mutex_t lock;
     pthread_cond_t wake;
-    pthread_t *threads;
+    Thread *threads;
     int wanted, running;  // threads beside the caller's
     pid_t process;
-    Work work;
+    Job work;
     void *given;
     int count;
     atomic_uint round;
@@ -60,12 +67,6 @@ void barrier_wait(Barrier *barrier) {
     }
 }
 
-typedef struct {
-    Pool *pool;
-    int index;
-    unsigned round;  // the last that this thread has not to do with
-} Start;
-
 // Waits for a round of work after `round`.
 static unsigned next_round(Pool *pool, unsigned round) {
     unsigned now;
@@ -85,13 +86,12 @@ static unsigned next_round(Pool *pool, unsigned round) {
 }
 
 static void *live(void *given) {
-    Start start = *(Start *)given;
-    free(given);
-    Pool *pool = start.pool;
+    Thread *own = given;
+    Pool *pool = own->pool;
     for (;;) {
-        start.round = next_round(pool, start.round);
+        own->round = next_round(pool, own->round);
         if (atomic_load(&pool->stop)) return NULL;
-        if (start.index < pool->count) pool->work(pool->given, start.index);
+        if (own->index < pool->count) pool->work(pool->given, own->index);
         atomic_fetch_sub(&pool->undone, 1);
     }
 }
@@ -130,7 +130,7 @@ void pool_free(Pool *pool) {
     if (pool->process == getpid()) {  // else a fork left the threads behind
         atomic_store(&pool->stop, 1);
         begin_round(pool);
-        for (int n = 0; n < pool->running; n++) pthread_join(pool->threads[n], NULL);
+        for (int n = 0; n < pool->running; n++) pthread_join(pool->threads[n].thread, NULL);
     }
     free(pool->threads);
     free(pool);
@@ -141,20 +141,15 @@ static void start_threads(Pool *pool) {
     sigset_t every, before;
     sigfillset(&every);
     pthread_sigmask(SIG_SETMASK, &every, &before);
-    while (pool->running < pool->wanted) {
-        Start *start = malloc(sizeof *start);
-        if (!start) break;
-        *start = (Start){pool, pool->running + 1, atomic_load(&pool->round)};
-        if (pthread_create(&pool->threads[pool->running], NULL, live, start)) {
-            free(start);
-            break;
-        }
-        pool->running++;
+    for (Thread *next; pool->running < pool->wanted; pool->running++) {
+        next = &pool->threads[pool->running];
+        *next = (Thread){.pool = pool, .index = pool->running + 1, .round = atomic_load(&pool->round)};
+        if (pthread_create(&next->thread, NULL, live, next)) break;
     }
     pthread_sigmask(SIG_SETMASK, &before, NULL);
 }
 
-void pool_run(Pool *pool, int most, void (*prepare)(void *given, int count), Work work, void *given) {
+void pool_run(Pool *pool, int most, void (*prepare)(void *given, int count), Job work, void *given) {
     if (pool->process != getpid()) prepare_for_threads(pool);  // this is a fork's child, which has none of them
     if (most > 1 && pool->running < pool->wanted) start_threads(pool);
     pool->count = most < pool->running + 1 ? most : pool->running + 1;

@@ -1,12 +1,11 @@
 // Threads that compute together: they spin briefly, then sleep.
-#ifndef HALFLING_POOL_H
-#define HALFLING_POOL_H
+#pragma once
 
 #include <pthread.h>
 #include <stdatomic.h>
 #include <sys/types.h>
 
-typedef void (*Work)(void *given, int index);
+typedef void (*Job)(void *given, int index);
 
 typedef struct Pool Pool;
 
@@ -15,7 +14,7 @@ Pool *pool_new(int threads);
 void pool_free(Pool *pool);
 // Runs work(given, 0 .. count - 1), each in a thread, and returns how many there were: `most`, or fewer where the
 // system gives no more threads. `prepare(given, count)` runs before them. The caller must be alone.
-void pool_run(Pool *pool, int most, void (*prepare)(void *given, int count), Work work, void *given);
+void pool_run(Pool *pool, int most, void (*prepare)(void *given, int count), Job work, void *given);
 int pool_threads(const Pool *pool);
 
 // Where `count` threads wait for each other.
@@ -27,5 +26,3 @@ typedef struct {
 void barrier_wait(Barrier *barrier);
 
 long long nanoseconds(void);
-
-#endif

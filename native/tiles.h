@@ -3,8 +3,7 @@
 // Each variant defines Value (a quantised activation), OFFSET (what is added to one, so that it suits the
 // processor's instruction) and `tile`, which writes sums[row][output] of (value + OFFSET) * weight.
 // Accumulators are named by constant indices in loops that unroll whole, so all of them stay in registers.
-#ifndef HALFLING_TILES_H
-#define HALFLING_TILES_H
+#pragma once
 
 #include <stdint.h>
 #include <string.h>
@@ -113,6 +112,4 @@ INLINE void tile(const int8_t *weights, const Value *values, size_t ld, int inpu
             memcpy(sums + row * PANEL + column + v * outputs, &sum[row][v], sizeof(Vector));
     }
 }
-#endif
-
 #endif

@@ -1,7 +1,6 @@
 // Sixteen floats at a time, in the compiler's own vectors: the same source for every processor.
 // Each operation is written out (FMA), so that every variant with fused products rounds alike.
-#ifndef HALFLING_VECTORS_H
-#define HALFLING_VECTORS_H
+#pragma once
 
 #include <stdint.h>
 #include <string.h>
@@ -84,5 +83,3 @@ INLINE Floats exponential(Floats x) {
     sum = FMA(sum, rest * rest, rest) + 1.0f;
     return (Floats)((Bits)sum + (((Bits)shifted) << 23));
 }
-
-#endif

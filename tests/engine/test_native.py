@@ -36,8 +36,8 @@ def folders(write_export):
 
     found = {kind: written(kind) for kind in KINDS}
     with pytest.MonkeyPatch.context() as patch:
-        for name, layers in (("wide", WIDE), ("mixed", (1, 3))):
-            patch.setattr("halfling.export.write.write_native", partial(write_native, wide_layers=layers))
+        for name, layers, group in (("wide", WIDE, 16), ("mixed", (1, 3), None)):
+            patch.setattr("halfling.export.write.write_native", partial(write_native, wide_layers=layers, group=group))
             found |= {f"{kind}-{name}": written(kind) for kind in KINDS}
     return found
 
