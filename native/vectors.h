@@ -44,12 +44,7 @@ INLINE float sum_of(Floats a) {
     return (quarter.x + quarter.z) + (quarter.y + quarter.w);
 }
 
-INLINE float largest_of(Floats a) {
-    Half half = a.lo > a.hi ? a.lo : a.hi;
-    Quarter quarter = half.lo > half.hi ? half.lo : half.hi;
-    float left = quarter.x > quarter.y ? quarter.x : quarter.y, right = quarter.z > quarter.w ? quarter.z : quarter.w;
-    return left > right ? left : right;
-}
+INLINE float largest_of(Floats a) { return __builtin_reduce_max(a); }
 
 // Lanes of two rows after what lies off their diagonal, in blocks of s, is swapped.
 #define UPPER(lane, s) ((lane) & (s) ? 16 + (lane) - (s) : (lane))
