@@ -3,12 +3,14 @@
 import importlib.util
 import shutil
 import subprocess
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from halfling.engine.backends.native import WEIGHTS, variants
 from halfling.engine.text import NATIVE_FILE
+from halfling.export.native import write_native
 
 ROOT = Path(__file__).parents[2]
 EMULATOR = shutil.which("qemu-aarch64-static") or shutil.which("qemu-aarch64")
@@ -31,7 +33,10 @@ def program(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def folder(write_export):
-    return write_export("token", 0.75, backends=("native",), precision="int8")
+    """A model with layers of 16 bits before and after one of 8."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("halfling.export.write.write_native", partial(write_native, wide_layers=(1, 3)))
+        return write_export("token", 0.75, backends=("native",), precision="int8")
 
 
 def fuzz(command, folder, scratch, variant, rounds, seed):
