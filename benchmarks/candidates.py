@@ -113,7 +113,7 @@ def ours(work: Work, policy: ExitPolicy | None) -> dict[str, AdaptiveEngine]:
     out.mkdir()
     told.mkdir()
     Calibration(task=work.task.name, policy=policy or last, curve=()).write(told / "exit_policy.json")
-    export(settings=ExportSettings(), model=work.model, out=out, policy=told, task=work.task)
+    export(settings=ExportSettings(max_int8_drop=None), model=work.model, out=out, policy=told, task=work.task)
     chosen = {OFF: last}
     if policy is not None and policy.is_early:
         chosen |= {NONE: policy.model_copy(update={"thresholds": (0.0,) * len(policy.thresholds)}), ON: policy}

@@ -143,7 +143,7 @@ def measure(model: Path, policy: Path | None, language: str, kept: str, *, peers
     made = {}
     for name, languages in {"whole": None, **({"kept": tuple(kept.split(","))} if kept else {})}.items():
         (out := scratch / name).mkdir()
-        export(settings=ExportSettings(languages=languages), model=model, out=out, policy=told)
+        export(settings=ExportSettings(languages=languages, max_int8_drop=None), model=model, out=out, policy=told)
         made[name] = out
     sizes = installed()
     others = write_peers(model, scratch) if peers else {}

@@ -199,6 +199,36 @@ class MaskedLoss(Record):
     num_masked: int = Field(description="tokens that the loss is the mean over")
 
 
+class Int8Drop(Record):
+    """What int8 costs in one language: an export's answers against the model's own in float32, on the same examples.
+
+    Each bound holds with 95 % confidence.
+    """
+
+    backend: str = Field(description="who answered in int8")
+    language: str
+    num_examples: int = Field(description="number of dev examples that both answered")
+    metric: str = Field(description="name of the score: span F1 or accuracy")
+    float32: float = Field(description="the score of the model in PyTorch, 0..1")
+    int8: float = Field(description="the score of the export, 0..1")
+    drop: float = Field(description="points (0..100) of float32 less int8")
+    lower: float = Field(description="points that the drop exceeds")
+    bound: float = Field(description="points that the drop does not exceed")
+    suffices: bool = Field(
+        description="whether there are enough of them to hold the drop against the limit that was asked for"
+    )
+
+
+class MeasuredDrop(Int8Drop):
+    """A line of `int8.jsonl`: whose drop it is."""
+
+    model: str = Field(description="name of the model in the results")
+    task: str
+    seed: int = Field(description="seed of the fine-tuning that made the model")
+    exits: bool = Field(description="whether inputs may exit early")
+    wide_layers: tuple[int, ...] = Field(description="layers whose activations have 16 bits")
+
+
 class Cost(Case):
     """A line of `costs.jsonl`: what one model costs, measured beside the others in turns."""
 

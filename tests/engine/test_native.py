@@ -231,7 +231,7 @@ def answers_of(model, sequences, out, backend):
 
     out.mkdir()
     precision = "int8" if backend == "native" else "float32"
-    export(settings=ExportSettings(backends=(backend,), precision=precision), model=model, out=out)
+    export(settings=ExportSettings(backends=(backend,), precision=precision, max_int8_drop=None), model=model, out=out)
     return np.concatenate([answer.logits for answer in AdaptiveEngine.from_pretrained(out).answer(sequences)])
 
 

@@ -60,7 +60,7 @@ def test_a_task_goes_all_the_way(name, languages, tasks, write_classifier, tmp_p
     chosen = Calibration.read(out["policy"] / "exit_policy.json")
     assert (chosen.task, chosen.language, chosen.policy.is_early) == (name, "en", True)
     for precision in ("float32", "int8"):
-        settings = ExportSettings(backends=("onnx",), precision=precision)
+        settings = ExportSettings(backends=("onnx",), precision=precision, max_int8_drop=100)
         export(settings=settings, model=out["exits"], out=out[precision], policy=out["policy"])
         assert read_task(out[precision]).labels == task.labels
     models = {"plain": plain, "early/torch": out["exits"], "early/engine": out["float32"], "early/int8": out["int8"]}

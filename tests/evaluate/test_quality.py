@@ -4,6 +4,7 @@ import pytest
 
 from halfling.calibrate.simulate import head_of
 from halfling.cost.flops import flops
+from halfling.engine.exported import read_exported
 from halfling.errors import HalflingError
 from halfling.evaluate.quality import QualitySettings, measure_quality
 from halfling.exits.policy import ExitPolicy
@@ -184,3 +185,16 @@ def test_what_a_converted_model_was_made_of_is_said_once_for_each_model(write_mo
     assert json.loads(line) == {"name": "any", "origin": made_of}
     measured(tmp_path / "other", max_examples=2, any=write_model("other", "moods"))
     assert not (tmp_path / "other" / "origins.jsonl").exists()
+
+
+def test_what_int8_cost_at_export_goes_along_with_the_scores(write_model, serve, tmp_path):
+    model = write_model("plain", "moods")
+    served = serve(model, precision="int8")
+    measured(tmp_path / "out", max_examples=2, any__int8=served, any__pytorch=model)
+    lines = [json.loads(line) for line in (tmp_path / "out" / "int8.jsonl").read_text().splitlines()]
+    own = [json.loads(drop.model_dump_json()) for drop in read_exported(served).int8]
+    assert [one["language"] for one in own] == ["en", "sw"]
+    whose = {"model": "any", "task": "moods", "seed": 5, "exits": False, "wide_layers": []}
+    assert lines == [drop | whose for drop in own]
+    measured(tmp_path / "float32", max_examples=2, any=serve(model))
+    assert not (tmp_path / "float32" / "int8.jsonl").exists()

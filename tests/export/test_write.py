@@ -92,7 +92,7 @@ def test_two_products_of_int8_fit_into_16_bits_as_processors_without_vnni_add_th
 @pytest.mark.parametrize(("precision", "least", "most"), [("float32", 0, 1e-5), ("int8", 1e-4, 0.3)])
 def test_the_agreement_is_that_of_the_answers(precision, least, most, write_tagger, tmp_path, monkeypatch):
     model = write_tagger(tmp_path / "model")
-    (honest,) = exported(model, tmp_path / "out", backends=("onnx",), precision=precision)
+    (honest,) = exported(model, tmp_path / "out", backends=("onnx",), precision=precision, max_int8_drop=None)
     assert least < honest.largest_difference < most
     assert honest.num_sentences == 64
     assert honest.equal_labels > 0.8
@@ -187,7 +187,7 @@ def test_dev_texts_of_the_task_scale_and_check_it(write_tagger, tmp_path):
     model = write_tagger(tmp_path / "model")
     (tmp_path / "few.conll").write_text("Anna O\nlives O\n\nRome O\n\n" * 3)
     given = Task(dev={"en": str(tmp_path / "few.conll")})
-    (one,) = exported(model, tmp_path / "out", task=given, backends=("onnx",), precision="int8")
+    (one,) = exported(model, tmp_path / "out", task=given, backends=("onnx",), precision="int8", max_int8_drop=None)
     assert one.num_sentences == 6
     found = sentences(load_trained(model, None), task_of(model, given))
     assert [len(ids) for ids in found.ids] == [4, 3] * 3

@@ -193,6 +193,14 @@ def test_a_tasks_seed_and_model_name_reach_its_stages(stages):
         assert [*planned[f"quality/scratch-xnli-{seed}"].inputs["models"]] == ["scratch/pytorch"]
 
 
+def test_what_int8_may_cost_reaches_the_exports_in_int8_alone(stages):
+    export = {"backends": ["onnx"], "precisions": ["float32", "int8"], "max_int8_drop": 0.25, "gate_examples": None}
+    planned = stages(export=export)
+    for form, found in (("int8", (0.25, None)), ("int8-exits", (0.25, None)), ("float32", (0.5, 1000))):
+        settings = planned[f"export/student-uniform-exits-xnli-0/{form}"].settings
+        assert (settings.max_int8_drop, settings.gate_examples) == found, form
+
+
 def test_a_task_of_ones_own_stands_beside_a_preset(stages, tmp_path):
     own = {
         "kind": "tagging",

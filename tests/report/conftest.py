@@ -5,7 +5,7 @@ import math
 import pytest
 
 from halfling.exits.policy import Calibration, ExitPolicy, TradeOff
-from halfling.records import Cost, Quality
+from halfling.records import Cost, MeasuredDrop, Quality
 
 LANGUAGES = ("en", "ru", "hi", "tr", "sw", "ur")
 METRICS = {"intents": "accuracy", "entities": "span F1"}
@@ -51,6 +51,29 @@ def cost(model="student", task="entities", language="sw", **changes) -> Cost:
     return Cost(model=model, task=task, language=language, **(PLAIN | fields | changes))
 
 
+def int8_drop(model="student", task="entities", language="sw", **changes) -> MeasuredDrop:
+    fields = {
+        "backend": "native",
+        "num_examples": 1000,
+        "metric": METRICS.get(task, "score"),
+        "float32": 0.6,
+        "int8": 0.598,
+        "drop": 0.2,
+        "lower": -0.1,
+        "bound": 0.45,
+        "suffices": True,
+        "seed": 0,
+        "exits": False,
+        "wide_layers": (),
+    }
+    return MeasuredDrop(model=model, task=task, language=language, **(fields | changes))
+
+
+@pytest.fixture(name="int8_drop")
+def _int8_drop():
+    return int8_drop
+
+
 @pytest.fixture(name="quality")
 def _quality():
     return quality
@@ -65,10 +88,10 @@ def _cost():
 def write(tmp_path):
     """Return a function that writes records as one input folder."""
 
-    def into(name, qualities=(), costs=(), calibration=None):
+    def into(name, qualities=(), costs=(), calibration=None, int8_drops=()):
         folder = tmp_path / name
         folder.mkdir(parents=True)
-        for file, records in (("quality.jsonl", qualities), ("costs.jsonl", costs)):
+        for file, records in (("quality.jsonl", qualities), ("costs.jsonl", costs), ("int8.jsonl", int8_drops)):
             if records:
                 (folder / file).write_text("".join(record.model_dump_json() + "\n" for record in records))
         if calibration is not None:

@@ -115,6 +115,14 @@ def test_the_card_tells_what_was_trained_and_measured(model, measured, tmp_path)
         assert line in text, line
 
 
+def test_the_card_says_what_int8_costs(tagger, write, int8_drop, tmp_path):
+    measured = {"quality": write("scores", int8_drops=[int8_drop(language="en"), int8_drop(language="sw")])}
+    published(tagger, tmp_path / "out", measured)
+    text = (tmp_path / "out" / "README.md").read_text().replace("\u00a0", " ")
+    assert "### int8 against float32, as measured at export" in text
+    assert "| student | native | 0.20 ≤ 0.45 | 0.20 ≤ 0.45 | – |" in text
+
+
 def test_the_card_of_a_converted_encoder_says_what_it_was_made_of(model, measured, tmp_path):
     made_of = {"model": "some/where", "note": "4-bit weights of some/where (MIT licence) from a package"}
     encoder = XLMRobertaForMaskedLM.from_pretrained(model)

@@ -16,9 +16,7 @@ def test_the_bounds_are_quantiles_of_the_drops_of_both_models_on_the_same_resamp
     assert drop_bounds(after, before, draws) == pytest.approx((400 / 9 - 75, 0))
     ranked = np.concatenate([draws, np.repeat([[1, 3, 0]], 79, axis=0).astype(np.uint8)])  # 100 - 8 / 14 of 100
     drops = sorted([*drops, *[100 - 800 / 14] * 79])
-    assert drop_bounds(before, after, ranked) == pytest.approx(
-        (drops[5], drops[94])
-    )  # 5 and 95 of 100 steps: 4.95, 94.05
+    assert drop_bounds(before, after, ranked) == pytest.approx((drops[5], drops[94]))
 
 
 def test_the_bound_covers_the_drop_and_shrinks_with_more_examples():

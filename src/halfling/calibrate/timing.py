@@ -108,7 +108,7 @@ class Clock:
             (told := self.scratch / f"{out.name}-policy").mkdir(parents=True)
             Calibration(task=self.task.name, policy=policy, curve=()).write(told / "exit_policy.json")
             out.mkdir()
-            chosen = ExportSettings(backends=(backend,), precision=self.settings.precision)
+            chosen = ExportSettings(backends=(backend,), precision=self.settings.precision, max_int8_drop=None)
             export(settings=chosen, model=self.model, out=out, policy=told, task=self.task)
         exported = read_exported(out)
         if policy.is_early:

@@ -57,6 +57,8 @@ def _run(kind: Kind, overrides: Sequence[str], out: Path, inputs: Mapping[str, I
         manifest = run_stage(stage, view)
     typer.echo(manifest.model_dump_json(indent=1) if as_json else json.dumps(_short(manifest.counts)))
     if not as_json:
+        for line in manifest.counts.get("says", ()):
+            typer.echo(line)
         typer.echo(str(out))
 
 

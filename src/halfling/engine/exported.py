@@ -10,7 +10,7 @@ from halfling import json_text
 from halfling.errors import HalflingError
 from halfling.exits.policy import ExitPolicy
 from halfling.files import sha256
-from halfling.records import EncoderShape, Record
+from halfling.records import EncoderShape, Int8Drop, Record
 
 EXPORTED = "engine.json"
 """The file that makes a folder an exported model."""
@@ -34,6 +34,10 @@ class Exported(Record):
     policy: ExitPolicy = Field(description="where inputs exit; its layers are the ends of the segments")
     tokenizer: Literal["native", "tokenizers"] = Field(description="who cuts text into ids")
     backends: tuple[BackendName, ...] = Field(min_length=1, description="whose segments are here")
+    int8: tuple[Int8Drop, ...] = Field(
+        (), description="what int8 costs, by backend and language; nothing measured: empty"
+    )
+    wide_layers: tuple[int, ...] = Field((), description="layers (1-based) whose activations have 16 bits in native")
     files: dict[str, str] = Field(description="path -> SHA-256 of its every byte")
     checksum: str = Field("", description="SHA-256 of this record while this field is empty")
 

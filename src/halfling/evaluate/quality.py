@@ -10,9 +10,9 @@ from halfling import json_text
 from halfling.bounds import Count, Seed, Size
 from halfling.cost.flops import gmacs_linear
 from halfling.errors import HalflingError
-from halfling.evaluate.runtime import load_runtime, mean_gflops
+from halfling.evaluate.runtime import Engine, load_runtime, mean_gflops
 from halfling.files import write_text
-from halfling.records import Counts, NamedOrigin, Origin, Progress, Quality, Settings, json_lines, silent
+from halfling.records import Counts, MeasuredDrop, NamedOrigin, Origin, Progress, Quality, Settings, json_lines, silent
 from halfling.tasks.examples import dev_examples
 from halfling.tasks.of_model import task_of
 from halfling.tasks.score import score
@@ -43,7 +43,8 @@ def measure_quality(
     Each line of `quality.jsonl` is a `records.Quality`. A folder that `halfling export` wrote answers in the
     engine, a model's own folder in PyTorch. `gflops` is the mean over examples at their real lengths, every exit that
     was computed counted; `gmacs_linear` is the thesis's convention at the mean exit layer. What a converted model was
-    made of is said in `origins.jsonl`, a `records.NamedOrigin` a line.
+    made of is said in `origins.jsonl`, a `records.NamedOrigin` a line; what int8 cost when a folder was exported in
+    `int8.jsonl`, a `records.MeasuredDrop` a line.
 
     Args:
         models: Name in the results (what follows a `/` in it tells variants of one model apart) -> folder.
@@ -53,9 +54,12 @@ def measure_quality(
         The task's own score of each model in each language.
     """
     lines: list[Quality] = []
+    drops: list[MeasuredDrop] = []
     for name, folder in models.items():
         runtime = load_runtime(folder)
         whole = measured_task(folder, task, runtime.labels)
+        if isinstance(runtime, Engine):
+            drops += _drops(runtime, name, whole.name, settings.seed)
         split = dev_examples(whole, settings.languages or whole.languages, settings.max_examples)
         for language, examples in split.items():
             progress(len(lines), len(models) * len(split), f"{name} in {language}")
@@ -83,12 +87,21 @@ def measure_quality(
             )
     progress(len(lines), len(lines), "")
     write_text(out / "quality.jsonl", json_lines(lines))
+    if drops:
+        write_text(out / "int8.jsonl", json_lines(drops))
     if origins := _origins(models):
         write_text(out / "origins.jsonl", json_lines(origins))
     return {
         f"{line.model} {line.runtime} {line.precision}{' exits' * line.exits}, {line.language}": round(line.score, 4)
         for line in lines
     }
+
+
+def _drops(runtime: Engine, name: str, task: str, seed: int) -> list[MeasuredDrop]:
+    """Return what int8 cost when a folder was exported, by backend and language."""
+    exported, form = runtime.engine.exported, runtime.form(name)
+    whose = {"model": form["model"], "task": task, "seed": seed, "exits": form["exits"]}
+    return [MeasuredDrop(**dict(one), **whose, wide_layers=exported.wide_layers) for one in exported.int8]
 
 
 def _origins(models: dict[str, Path]) -> list[NamedOrigin]:

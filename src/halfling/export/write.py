@@ -3,6 +3,7 @@
 import math
 import shutil
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -15,15 +16,17 @@ from halfling.engine.backends.native import WEIGHTS
 from halfling.engine.exported import EXPORTED, FORMAT, BackendName, Exported, Precision, checksum_of
 from halfling.errors import HalflingError
 from halfling.export.check import agreement
+from halfling.export.gate import Gate, GateSettings, summary
 from halfling.export.int8 import inputs_of_layers
 from halfling.export.native import write_native
 from halfling.export.pieces import write_tokenizer
 from halfling.export.probes import Probes
 from halfling.export.sentences import sentences
 from halfling.export.trained import Trained, load_trained
+from halfling.export.widen import passed
 from halfling.files import TASK_SOURCES, sha256
 from halfling.models.classifier import read_checkpoint
-from halfling.records import Counts, Progress, Settings, silent
+from halfling.records import Counts, Progress, silent
 from halfling.tasks.of_model import task_of
 from halfling.tasks.task import Task
 from halfling.training.trim import TrimSettings, trim
@@ -32,7 +35,7 @@ _ROUNDING = 1e-2
 """More than float32's rounding makes of any logit, and less than a wrong graph does."""
 
 
-class ExportSettings(Settings):
+class ExportSettings(GateSettings):
     """Who shall run the model, and how exactly."""
 
     backends: tuple[BackendName, ...] = Field(("native",), min_length=1, description="native, torch or onnx")
@@ -72,6 +75,9 @@ def export(
 ) -> Counts:
     """Write a model, its tokenizer and its task as a folder that the engine runs, and compare their answers.
 
+    What int8 costs is measured in every language that the task has dev data for, and stands in the folder's
+    `engine.json`; where it is too much (`export.gate`), native gets layers whose activations have 16 bits.
+
     Args:
         model: A fine-tuned model's folder, plain or with exits.
         policy: A calibration's folder; the policy stored in the model when absent; without either nobody exits early.
@@ -79,24 +85,28 @@ def export(
             scales, and the agreement is theirs.
 
     Returns:
-        How each backend's answers to the task's dev texts compare with the model's own, exits off: the largest
-        difference of any logit, the share of equal labels (of words, for a tagger), and how many texts that is. With
-        `languages`, what `trim` returns besides.
+        Of int8 what it costs in each language, a line each (`says`). Else how each backend's answers to the task's dev
+        texts compare with the model's own, exits off: the largest difference of any logit, the share of equal labels
+        (of words, for a tagger), and how many texts that is. With `languages`, what `trim` returns besides.
 
     Raises:
-        HalflingError: Something cannot be read, float32 does not say what torch says, or the engine cannot tokenize as
-            transformers does.
+        HalflingError: Something cannot be read, float32 does not say what torch says, int8 costs too much, or the
+            engine cannot tokenize as transformers does.
     """
     _clear(out)  # a killed export's files would be counted among those that were written
     trained = load_trained(model, policy)
-    if settings.languages is None:
-        return _write(settings, model, trained, out, task, progress)
-    with TemporaryDirectory() as place:
-        trimming = TrimSettings(languages=settings.languages, max_pieces=settings.max_pieces)
-        counts = trim(settings=trimming, model=model, out=Path(place), task=task, progress=progress)
-        # The policy is the whole model's: no text that stays whole is answered otherwise.
-        trained = replace(load_trained(Path(place), None), policy=trained.policy)
-        return counts | _write(settings, Path(place), trained, out, task, progress)
+    try:
+        if settings.languages is None:
+            return _write(settings, model, trained, out, task, progress)
+        with TemporaryDirectory() as place:
+            trimming = TrimSettings(languages=settings.languages, max_pieces=settings.max_pieces)
+            counts = trim(settings=trimming, model=model, out=Path(place), task=task, progress=progress)
+            # The policy is the whole model's: no text that stays whole is answered otherwise.
+            trained = replace(load_trained(Path(place), None), policy=trained.policy)
+            return counts | _write(settings, Path(place), trained, out, task, progress)
+    except HalflingError:
+        _clear(out)
+        raise
 
 
 def _write(
@@ -115,18 +125,24 @@ def _write(
     positions = weights[f"{embeddings}position_embeddings.weight"][trained.network.config.pad_token_id + 1 :]
     positions = positions + weights[f"{embeddings}token_type_embeddings.weight"][0]
     epsilon = trained.network.config.layer_norm_eps
-    if "native" in chosen:
+    inputs = inputs_of_layers(trained, examples.ids) if "native" in chosen else {}
+
+    def write_weights(wide_layers: tuple[int, ...]) -> None:
         progress(0, 1, "weights")
-        write_native(
+        write = partial(write_native, wide_layers=wide_layers) if wide_layers else write_native
+        write(
             out / WEIGHTS,
             trained.shape,
             weights,
             positions,
-            inputs_of_layers(trained, examples.ids),
+            inputs,
             epsilon=epsilon,
             by_token=trained.kind == "token",
             exit_layers=read_checkpoint(model).exit_layers,
         )
+
+    if "native" in chosen:
+        write_weights(())
     exported = Exported(
         format=FORMAT,
         kind=trained.kind,
@@ -146,6 +162,10 @@ def _write(
     if "torch" in chosen:
         left_out = shutil.ignore_patterns("manifest.json", "task*.json", "tokenizer*", "sentencepiece*")
         shutil.copytree(model, out / "torch", ignore=left_out, dirs_exist_ok=True)
+    if settings.precision == "int8" and settings.max_int8_drop is not None:
+        gate = Gate(trained, whole, settings, settings.max_int8_drop, progress)
+        drops, wide = passed(gate, exported, out, write_weights, progress)
+        exported = exported.model_copy(update={"int8": drops, "wide_layers": wide})
     written = (path for path in sorted(out.rglob("*")) if path.is_file() and path.name != TASK_SOURCES)
     files = {path.relative_to(out).as_posix(): sha256(path) for path in written}
     exported = exported.model_copy(update={"files": files})
@@ -155,15 +175,19 @@ def _write(
     for one in agreements:
         off = one.largest_difference
         if not math.isfinite(off) or (settings.precision == "float32" and off > _ROUNDING):
-            _clear(out)
             raise HalflingError(
                 f"{one.backend}: logits differ by {off:.2g} from the trained model's: nothing was written"
             )
-    return {
+    if exported.int8 and settings.max_int8_drop is not None:  # the labels of 64 texts say less
+        return summary(exported.int8, exported.wide_layers, settings.max_int8_drop)
+    counts = {
         f"{one.backend}_{name}": value
         for one in agreements
         for name, value in one.model_dump(exclude={"backend"}).items()
     }
+    if settings.precision == "int8":
+        counts["says"] = ["what int8 costs was not measured, as max_int8_drop is null"]
+    return counts
 
 
 def _clear(folder: Path) -> None:

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from halfling.evaluate.masked_lm import MaskedLMSettings
+from halfling.export.gate import GateSettings
 from halfling.export.write import ExportSettings
 from halfling.pipeline.recipe import Recipe
 from halfling.pipeline.stages import KINDS, place
@@ -125,9 +126,11 @@ class _Plan:
     def _exports(self, within: str, model: Path, policy: Path | None = None) -> dict[str, Path]:
         """Add an export in each precision, without exits or with those of a policy, and return them by variant."""
         found = {}
-        for precision in self.recipe.export.precisions:
+        exports = self.recipe.export
+        for precision in exports.precisions:
             variant = precision if policy is None else f"{precision}-exits"
-            settings = ExportSettings(backends=self.recipe.export.backends, precision=precision)
+            gate = {name: getattr(exports, name) for name in GateSettings.model_fields} if precision == "int8" else {}
+            settings = ExportSettings(backends=exports.backends, precision=precision, **gate)
             chosen: dict[str, Input] = {} if policy is None else {"policy": policy}
             found[variant] = self._add("export", settings, f"{within}/{variant}", model=model, **chosen)
         return found

@@ -15,6 +15,7 @@ from halfling.engine.exported import BackendName, Precision
 from halfling.errors import HalflingError
 from halfling.evaluate.costs import CostSettings
 from halfling.evaluate.quality import QualitySettings
+from halfling.export.gate import GateSettings
 from halfling.languages import resolve
 from halfling.models.shapes import SHAPES, Dimensions, Shape
 from halfling.records import EncoderShape, Settings
@@ -102,7 +103,7 @@ class Models(Settings):
     )
 
 
-class Exports(Settings):
+class Exports(GateSettings):
     """As what models are exported and measured."""
 
     backends: tuple[BackendName, ...] = Field(("native",), min_length=1, description="who can run them")

@@ -15,6 +15,7 @@ from halfling.records import Case, Cost, Counts, Progress, Result, Settings, jso
 from halfling.report import plots, summary, tables
 from halfling.report.gather import Findings, gather, join
 from halfling.report.headline import Headline, headline
+from halfling.report.int8 import int8_table
 from halfling.report.page import Plot, Section, render_page
 from halfling.report.tables import Table
 
@@ -101,6 +102,7 @@ def _section(
         tables.thesis_table(rows, focus),
         tables.saving_table(summary.savings(rows, costs, settings.exit_suffix, order), rows[0].metric),
         tables.language_table(rows, order),
+        int8_table([drop for drop in found.int8_drops if drop.task == task], order),
     ]
     name = re.sub(r"[^\w.-]+", "-", task)  # a task is named by its user, and files are named by it
     drawn = {

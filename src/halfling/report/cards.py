@@ -8,8 +8,9 @@ from typing import Any
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
-from halfling.records import Manifest, MaskedLoss, Origin, Quality
+from halfling.records import Manifest, MaskedLoss, MeasuredDrop, Origin, Quality
 from halfling.report import tables
+from halfling.report.int8 import int8_table
 from halfling.report.summary import mean
 from halfling.report.tables import Table
 
@@ -34,6 +35,7 @@ def card_text(
     manifest: Manifest,
     qualities: Sequence[Quality],
     losses: Sequence[MaskedLoss],
+    int8_drops: Sequence[MeasuredDrop],
 ) -> str:
     """Return the card as Markdown, with the header that the hub reads.
 
@@ -42,6 +44,7 @@ def card_text(
         notes: Markdown on data and licences, taken as it is.
         qualities: Of this model, or of a masked language model's fine-tuned ones; one for each task, language, seed.
         losses: Of this model on held-out text. The languages of both are the card's.
+        int8_drops: Of this model's exports.
     """
     pipeline = next(tag for kind, tag in PIPELINES.items() if config["architectures"][0].endswith(kind))
     is_encoder = pipeline in ("fill-mask", "feature-extraction")
@@ -64,6 +67,8 @@ def card_text(
     )
     shown = [_shape(config, manifest), _settings(manifest), _curve(manifest)]
     shown += [_quality(qualities, task) for task in sorted({line.task for line in qualities})]
+    exported = sorted({drop.task for drop in int8_drops})
+    shown += [int8_table([drop for drop in int8_drops if drop.task == task], ()) for task in exported]
     shown += [tables.held_out_table(losses)]
     card = ModelCard.from_template(
         data,

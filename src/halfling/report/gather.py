@@ -6,14 +6,15 @@ from typing import NamedTuple
 
 from halfling.errors import HalflingError
 from halfling.exits.policy import Calibration
-from halfling.records import Case, Cost, MaskedLoss, NamedOrigin, Quality, Record, Result
+from halfling.records import Case, Cost, MaskedLoss, MeasuredDrop, NamedOrigin, Quality, Record, Result
 
-CALIBRATION_FILE, ORIGINS_FILE = "exit_policy.json", "origins.jsonl"
+CALIBRATION_FILE, ORIGINS_FILE, INT8_FILE = "exit_policy.json", "origins.jsonl", "int8.jsonl"
 _LINES: dict[str, tuple[str, type[Record]]] = {
     "quality.jsonl": ("qualities", Quality),
     "costs.jsonl": ("costs", Cost),
     "masked_lm.jsonl": ("masked_losses", MaskedLoss),
     ORIGINS_FILE: ("origins", NamedOrigin),
+    INT8_FILE: ("int8_drops", MeasuredDrop),
 }
 """By file: where in `Findings` its lines go, and what each is."""
 
@@ -25,6 +26,7 @@ class Findings(NamedTuple):
     costs: list[Cost]
     masked_losses: list[MaskedLoss]
     origins: list[NamedOrigin]
+    int8_drops: list[MeasuredDrop]
     calibrations: dict[str, Calibration]
     """By the role's last word: the input `calibrate student-intents-0` is `student-intents-0`."""
 
@@ -33,14 +35,15 @@ def gather(inputs: Mapping[str, Path]) -> Findings:
     """Return the records of every input folder, by role.
 
     Raises:
-        HalflingError: A folder holds none of the four files, a file holds something else, or two
+        HalflingError: A folder holds none of these files, a file holds something else, or two
             calibrations have one name.
     """
-    found = Findings([], [], [], [], {})
+    found = Findings([], [], [], [], [], {})
     for role, folder in inputs.items():
         there = [name for name in (*_LINES, CALIBRATION_FILE) if (folder / name).exists()]
         if not there:
-            names = f"{', '.join(name for name in _LINES if name != ORIGINS_FILE)} or {CALIBRATION_FILE}"
+            alone = [name for name in _LINES if name not in (ORIGINS_FILE, INT8_FILE)]  # the others lie beside these
+            names = f"{', '.join(alone)} or {CALIBRATION_FILE}"
             raise HalflingError(f"{folder}: holds no {names}: run the evaluation first, or leave {role} out")
         for file, (field, kind) in _LINES.items():
             if file in there:

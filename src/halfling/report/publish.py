@@ -86,6 +86,7 @@ def publish(
         # Of the model as it is here: its exports have answers of their own.
         qualities=[line for line in found.qualities if line.runtime == "pytorch"],
         losses=found.masked_losses,
+        int8_drops=found.int8_drops,
     )
     write_text(out / "README.md", text)
     progress(2, 2, "")

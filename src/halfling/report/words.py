@@ -37,6 +37,7 @@ WORDS = {
     "realisation": "time_share / timed flops_share. 1.00: all work saved is time saved. Above 1: part of it is lost.",
     "realisation in 32": "The same for a batch of 32 texts.",
     "score change": "Points of score: with exits less without, same model, same form.",
+    "layers in 16 bits": "Layers whose activations have 16 bits, as int8 alone costs more than was allowed.",
     "against plain": "Points of score: with exits less the plain student, which was trained without exits.",
 }
 COLUMNS = {name: f"{field.description}." for name, field in Result.model_fields.items()}
