@@ -74,7 +74,6 @@ def finish(work: Callable[..., dict], out: Path) -> tuple[dict, list[int]]:
     [
         {},
         {"layer_map": "random", "hidden_weight": (1.0, 0.1), "exit_weight": (0.0, 1.0), "relation_weight": 1.0},
-        {"layer_map": "emd"},
     ],
 )
 def test_a_distillation_killed_twice_ends_with_the_same_bytes(more, tmp_path, packed, write_masked_lm):

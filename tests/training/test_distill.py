@@ -9,7 +9,8 @@ from transformers import AutoTokenizer, XLMRobertaForMaskedLM, XLMRobertaModel
 
 from halfling.errors import HalflingError
 from halfling.models.shapes import Dimensions
-from halfling.training.distill import distill
+from halfling.pipeline.stages import KINDS
+from halfling.training.distill import DistillSettings, distill
 from halfling.training.initialise import embeddings_from
 
 BARE = """
@@ -75,7 +76,7 @@ def test_training_twice_gives_the_same_bytes(settings, teacher, packed, tmp_path
         assert (tmp_path / "one/epoch-1" / name).read_bytes() == (tmp_path / "two/epoch-1" / name).read_bytes()
 
 
-@pytest.mark.parametrize("start", ["random", "embeddings", "layers"])
+@pytest.mark.parametrize("start", ["random", "embeddings", "layers", "subclone"])
 def test_a_student_begins_as_it_was_told(start, settings, teacher, packed, out):
     alike = Dimensions(num_layers=2, width=16, num_heads=2, max_tokens=64)
     still = settings(start=start, student=alike, epochs=1, learning_rate=1e-12, weight_decay=0.0)
@@ -91,7 +92,42 @@ def test_a_student_begins_as_it_was_told(start, settings, teacher, packed, out):
         "random": (False, False),
         "embeddings": (False, True),
         "layers": (True, True),
+        "subclone": (True, True),  # of equal width it is the same
     }[start]
+
+
+def test_a_student_begins_as_a_checkpoint(settings, teacher, packed, out, write_masked_lm, tmp_path):
+    other = write_masked_lm(tmp_path / "other", num_layers=2, seed=5)
+    alike = Dimensions(num_layers=2, width=16, num_heads=2, max_tokens=64)
+    begun = {"start": "checkpoint", "checkpoint": str(other), "student": alike}
+    still = settings(**begun, epochs=1, learning_rate=1e-12, weight_decay=0.0)
+    distill(settings=still, teacher=teacher, packed=packed, out=out)
+    own, theirs = (XLMRobertaForMaskedLM.from_pretrained(folder).state_dict() for folder in (out / "epoch-1", other))
+    for name, weight in theirs.items():
+        torch.testing.assert_close(own[name], weight, atol=1e-6, rtol=0, msg=name)
+
+
+@pytest.mark.parametrize("more", [{"start": "checkpoint"}, {"checkpoint": "somewhere"}])
+def test_a_checkpoint_and_its_folder_go_together(more, settings):
+    with pytest.raises(ValueError, match="start=checkpoint and checkpoint=FOLDER: give both, or neither"):
+        settings(**more)
+
+
+def test_a_folder_to_begin_with_is_an_input_whose_content_counts(teacher, tmp_path):
+    told = DistillSettings(start="checkpoint", checkpoint=str(teacher))
+    assert KINDS["distill"].stage("distill", told, tmp_path / "out", {}).inputs == {"checkpoint": teacher}
+    assert KINDS["distill"].stage("distill", DistillSettings(), tmp_path / "out", {}).inputs == {}
+
+
+def test_a_subclone_begins_nearer_to_its_teacher_than_its_words_alone(settings, teacher, packed, tmp_path):
+    first = {}
+    for start in ("embeddings", "subclone"):
+        (tmp_path / start).mkdir()
+        shape = Dimensions(num_layers=2, width=12, num_heads=2, max_tokens=64)
+        told = settings(start=start, student=shape, epochs=13, save_epochs=(), learning_rate=1e-9, kl_weight=1.0)
+        counts = distill(settings=told, teacher=teacher, packed=packed, out=tmp_path / start)
+        first[start] = counts["curve"][0]["kl"]
+    assert first["subclone"] < first["embeddings"]
 
 
 def test_the_student_comes_nearer_to_its_teacher(settings, teacher, packed, out):
@@ -108,13 +144,19 @@ def test_the_student_comes_nearer_to_its_teacher(settings, teacher, packed, out)
         ({"layer_map": "custom", "layer_pairs": ((1, 9),)}, r"distill: layer pair 1 -> 9"),
         ({"layer_pairs": ((1, 2),)}, r"distill: layer map 'uniform' finds its own pairs"),
         ({"start": "layers"}, r"distill: expected a student with its teacher's hidden_size \(16\)"),
+        (
+            {"start": "subclone", "student": Dimensions(num_layers=2, width=16, num_heads=1, max_tokens=64)},
+            r"distill: start=subclone: expected a student's head_width of at most 8, came 16",
+        ),
         ({"layer_map": "custom", "layer_pairs": ((1, 25),)}, r"layer pair 1 -> 25: .* a teacher layer in 1\.\.4"),
         ({"student": Dimensions(num_layers=9, width=8, num_heads=2)}, r"distill: expected a student no deeper"),
         ({"relation_weight": 1.0, "relation_heads": 3}, r"relation_heads 3 does not divide the widths 8 and 16"),
         (
             {
                 "student": Dimensions(num_layers=2, width=8, num_heads=4, max_tokens=64),
-                **{"attention_weight": 1.0, "attention": "eager", "dropout": 0.0},
+                "attention_weight": 1.0,
+                "attention": "eager",
+                "dropout": 0.0,
             },
             r"the student has 4 heads, its teacher 2: set relation_weight in its place",
         ),
@@ -203,7 +245,7 @@ def test_weights_that_nothing_can_be_weighed_with_are_refused_as_settings(change
 @pytest.mark.parametrize(
     "changes",
     [
-        *({"layer_map": name} for name in ("uniform", "top", "bottom", "single", "random", "attention", "emd")),
+        *({"layer_map": name} for name in ("attention", "emd")),
         {"layer_map": "custom", "layer_pairs": ((1, 3),)},
         {"layer_map": "random", "redraw": "epoch"},
         {"hidden_weight": 0.0, "kl_weight": 0.0, "relation_weight": 1.0, "layer_map": "single"},
@@ -219,7 +261,7 @@ def test_a_student_learns_with_every_map_and_every_loss(changes, settings, teach
     assert {*first} == {"step", "loss", *told.weights}
     falling = {*told.weights} - {"exit"}
     assert all(last[term] < first[term] for term in falling)
-    student, info = XLMRobertaForMaskedLM.from_pretrained(out / "epoch-25", output_loading_info=True)
+    _, info = XLMRobertaForMaskedLM.from_pretrained(out / "epoch-25", output_loading_info=True)
     assert not any(info.values())
     assert "attn_implementation" not in json.dumps(json.loads((out / "epoch-25" / "config.json").read_text()))
 

@@ -91,7 +91,7 @@ EVERYTHING = {
 }
 
 
-@pytest.mark.parametrize("more", [{}, EVERYTHING, {"layer_map": "attention"}, {"layer_map": "emd"}])
+@pytest.mark.parametrize("more", [{}, EVERYTHING, {"layer_map": "attention"}])
 def test_eight_by_one_and_one_by_eight_are_one_trajectory(more, settings, teacher, packed, tmp_path):
     weights, curves = [], []
     for name, batch_size, accumulation in (("batch", 8, 1), ("parts", 1, 8)):
@@ -177,9 +177,7 @@ def targets(teacher):
     model = XLMRobertaForMaskedLM.from_pretrained(teacher, attn_implementation="eager").eval()
     layers = (1, 2, 3, 4)
     with torch.no_grad():
-        masked = masked_features(
-            model, IDS, SEQUENCES, LABELS, hidden_states=True, relations=layers, attentions=True
-        )
+        masked = masked_features(model, IDS, SEQUENCES, LABELS, hidden_states=True, relations=layers, attentions=True)
     return TeacherTargets(
         hidden_states=dict(enumerate(masked.hidden_states)),
         relations=masked.relations,

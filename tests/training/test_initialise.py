@@ -2,7 +2,8 @@ import pytest
 import torch
 from transformers import XLMRobertaForMaskedLM
 
-from halfling.training.initialise import embeddings_from, layers_from
+from halfling.training.initialise import begin, checkpoint_from, embeddings_from, layers_from, layers_to_take
+from halfling.training.layer_maps import layer_map
 
 
 @pytest.fixture
@@ -66,7 +67,7 @@ def test_a_wider_student_than_its_teacher_is_refused(load):
 
 def test_every_second_layer_of_the_teacher_is_copied(load):
     teacher, student = load("teacher", num_layers=4), load("student", num_layers=2, seed=1)
-    layers_from(student, teacher, [(0, 0), (1, 2), (2, 4)])
+    layers_from(student, teacher, [(1, 2), (2, 4)])
     for own, theirs in ((0, 1), (1, 3)):
         copied = student.roberta.encoder.layer[own].state_dict()
         for name, weight in teacher.roberta.encoder.layer[theirs].state_dict().items():
@@ -90,3 +91,28 @@ def test_a_copy_is_not_the_teachers_own_memory(load):
 def test_layers_of_another_width_are_refused(load):
     with pytest.raises(ValueError, match=r"its teacher's hidden_size \(16\) to copy layers, came 8"):
         layers_from(load("student", width=8), load("teacher", width=16), [(1, 1)])
+
+
+def test_layers_are_taken_by_the_map_where_it_names_one_for_each():
+    assert layers_to_take([(1, 5), (2, 3)], 2, 6) == [(1, 5), (2, 3)]
+    for pairs in ([(2, 6)], [], layer_map("emd", 2, 6)):
+        assert layers_to_take(pairs, 2, 6) == [(1, 3), (2, 6)]
+
+
+def test_a_checkpoint_of_the_students_shape_is_what_it_begins_as(load):
+    student, other = load("student", seed=1), load("other", seed=2)
+    begin("checkpoint", student, load("teacher", num_layers=4), [], {}, other)
+    for name, weight in other.state_dict().items():
+        assert torch.equal(student.state_dict()[name], weight), name
+
+
+@pytest.mark.parametrize(("shape", "message"), [({"width": 8}, "width of 16"), ({"num_layers": 3}, "num_layers of 2")])
+def test_a_checkpoint_of_another_shape_is_refused(shape, message, load):
+    with pytest.raises(ValueError, match=f"start=checkpoint: expected a {message}, the student's, came"):
+        checkpoint_from(load("student"), load("other", **shape))
+
+
+def test_at_random_a_student_stays_as_it_is(load):
+    student, same = load("student", seed=1), load("same", seed=1)
+    begin("random", student, load("teacher", num_layers=4), [(1, 2), (2, 4)], {})
+    assert all(torch.equal(weight, same.state_dict()[name]) for name, weight in student.state_dict().items())

@@ -41,13 +41,13 @@ def maps(
     for name, one in LAYER_MAPS.items():
         learns = {theirs: str(own) if one.how == "pairs" else _ALL for own, theirs in pairs[name]}
         rows.append([name, *(learns.get(layer, _NOBODY) for layer in layers)])
-    notes = [[name, one.says, one.source] for name, one in LAYER_MAPS.items()]
+    notes: list[list[str]] = [[name, one.says, one.source] for name, one in LAYER_MAPS.items()]
     notes.append(["custom", "pairs of your own: layer_pairs=[[1,2],[2,4]]", ""])
     typer.echo(in_columns(rows))
     typer.echo(f"\n{_ALL}: every student layer learns from it. random: the first draw of seed {seed}.\n")
     wide = [max(len(row[column]) for row in notes) for column in (0, 1)]
-    for name, says, source in notes:
-        typer.echo(f"{name:{wide[0]}}  {says:{wide[1]}}  {source}".rstrip())
+    for named, says, source in notes:
+        typer.echo(f"{named:{wide[0]}}  {says:{wide[1]}}  {source}".rstrip())
 
 
 def _layers(place: str) -> int:

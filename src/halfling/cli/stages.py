@@ -71,10 +71,10 @@ def _announce(kind: Kind) -> None:
     """Register a command that `halfling --help` lists, and that becomes whole when it is called."""
 
     class Derived(TyperCommand):
-        def make_context(self, info_name: str | None, args: list[str], **extra: Any) -> Any:
+        def make_context(self, info_name: Any, args: Any, parent: Any = None, **extra: Any) -> Any:
             if args and (beside := _BESIDE.get((kind.name, args[0]))):
-                return typer.main.get_command(beside).make_context(f"{info_name} {args[0]}", args[1:], **extra)
-            return command_of(kind).make_context(info_name, args, **extra)
+                return typer.main.get_command(beside).make_context(f"{info_name} {args[0]}", args[1:], parent, **extra)
+            return command_of(kind).make_context(info_name, args, parent, **extra)
 
     group, _, name = (kind.command or kind.name).rpartition(" ")
     panel = None if group else STAGES

@@ -15,9 +15,7 @@ QueryKeyValue = dict[str, Float[Tensor, "batch tokens width"]]
 
 
 @contextmanager
-def queries_keys_values(
-    model: XLMRobertaForMaskedLM, layers: Collection[int]
-) -> Iterator[dict[int, QueryKeyValue]]:
+def queries_keys_values(model: XLMRobertaForMaskedLM, layers: Collection[int]) -> Iterator[dict[int, QueryKeyValue]]:
     """Listen to layers (from 1) while a model reads one batch, and yield what they said, by layer.
 
     transformers returns attention probabilities at most, and of eager attention alone.
@@ -25,7 +23,7 @@ def queries_keys_values(
     said: dict[int, QueryKeyValue] = {layer: {} for layer in layers}
 
     def listen(into: QueryKeyValue, name: str) -> Any:
-        return lambda module, given, out: into.__setitem__(name, out)
+        return lambda _, __, out: into.__setitem__(name, out)
 
     hooks = [
         getattr(model.roberta.encoder.layer[layer - 1].attention.self, name).register_forward_hook(listen(into, name))

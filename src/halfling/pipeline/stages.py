@@ -109,7 +109,8 @@ KINDS = {
         Kind(
             "distill",
             "halfling.training.distill:distill",
-            "Distil TEACHER into a student on PACKED; OUT holds it as epoch-1, epoch-3 and epoch-5. Layer maps: distill maps 12 24.",
+            "Distil TEACHER into a student on PACKED; OUT holds it as epoch-1, epoch-3 and epoch-5. "
+            "`distill maps STUDENT TEACHER` draws the layer maps.",
         ),
         Kind(
             "finetune",

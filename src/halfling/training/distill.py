@@ -14,12 +14,15 @@ from halfling.models.shapes import Dimensions, Shape, config_for, require_room, 
 from halfling.records import Counts, EncoderShape, Progress, silent
 from halfling.training.distilled import DistilledMaskedLM
 from halfling.training.distiller import DistillationTrainer, SaveAfterEpochs, number_of_draw
-from halfling.training.initialise import embeddings_from, layers_from
+from halfling.training.initialise import TAKING_OVER, Start, begin
 from halfling.training.layer_losses import relation_heads
 from halfling.training.layer_maps import LayerMapName, LayerPair, how_of, layer_map
 from halfling.training.masked import masked_training
 from halfling.training.objective import LossSettings, Objective
 from halfling.training.trainer import remove_checkpoints, train_resumably
+
+_CALIBRATION_TOKENS = 4096
+"""So many tell what matters in a teacher, and are read in seconds by XLM-R Large on a CPU."""
 
 
 class DistillSettings(LossSettings):
@@ -29,14 +32,21 @@ class DistillSettings(LossSettings):
     layer_map: LayerMapName = Field("uniform", description="which teacher layers each student layer learns from")
     layer_pairs: tuple[LayerPair, ...] = Field((), description="(student, teacher) pairs of a `custom` map")
     redraw: Literal["step", "epoch"] = Field("step", description="a random map is drawn anew each step or epoch")
-    start: Literal["random", "embeddings", "layers"] = Field(
+    start: Start = Field(
         "embeddings",
-        description="the student begins at random, with its teacher's words turned to its width, "
-        "or (of equal width) with the mapped layers",
+        description="the student begins at random; with its teacher's embeddings turned to its width; with the mapped "
+        "layers, of equal width; as a subclone, a part of them, of any smaller width; or as a checkpoint",
     )
+    checkpoint: str = Field("", description="a model of the student's shape, a folder or a hub id, for that")
     save_epochs: tuple[Repeats, ...] = Field(
         (1, 3, 5), description="the student is written after these; the last always"
     )
+
+    @model_validator(mode="after")
+    def _a_checkpoint_is_begun_with(self) -> "DistillSettings":
+        if bool(self.checkpoint) != (self.start == "checkpoint"):
+            raise ValueError("start=checkpoint and checkpoint=FOLDER: give both, or neither")
+        return self
 
     @property
     def maps(self) -> tuple[LayerMapName, ...]:
@@ -56,11 +66,22 @@ class DistillSettings(LossSettings):
 
 
 def distill(
-    *, settings: DistillSettings, teacher: Path, packed: Path, out: Path, progress: Progress = silent
+    *,
+    settings: DistillSettings,
+    teacher: Path,
+    packed: Path,
+    out: Path,
+    checkpoint: Path | None = None,
+    progress: Progress = silent,
 ) -> Counts:
     """Write `epoch-{e}/` for each saved epoch, each a plain `XLMRobertaForMaskedLM` with its tokenizer.
 
     A teacher without a language-model head has students without one: plain `XLMRobertaModel`s.
+
+    Args:
+        teacher: Who is imitated.
+        packed: What both read.
+        checkpoint: The folder that `settings.checkpoint` names, if it is one.
 
     Returns:
         The layer pairs (of a random map the first draw), steps, tokens read, and the curve of the loss and its terms.
@@ -83,13 +104,20 @@ def distill(
         objective = _objective(settings, shape, model.config)
         set_seed(settings.seed)
         config = config_for(shape, dropout=settings.dropout)
-        config.update(_said_of(model.config, layers=settings.start == "layers"))
-        compared = [*({own for own, _ in pairs} if "hidden" in weights else ()), *([0] if "embedding" in weights else ())]
+        begun = _begun_with(settings, checkpoint)
+        config.update(_said_of(model, begun, takes_over=settings.start in TAKING_OVER))
+        compared = [
+            *({own for own, _ in pairs} if "hidden" in weights else ()),
+            *([0] if "embedding" in weights else ()),
+        ]
         student = DistilledMaskedLM(config, compared, model.config.hidden_size)
-        if settings.start == "layers":
-            layers_from(student, model, pairs)
-        elif settings.start == "embeddings":
-            embeddings_from(student, model)
+        arguments, blocks = masked_training(settings, packed, out, student, words)
+        for name, reader in (("teacher", model), ("student", student)):
+            require_room(reader.config, blocks.block_tokens, f"distill: the {name}", "block_tokens")
+        some = range(min(len(blocks), max(1, _CALIBRATION_TOKENS // blocks.block_tokens)))
+        # A map that is drawn anew says nothing of where to begin.
+        fixed = [] if settings.layer_map == "random" else pairs
+        begin(settings.start, student, model, fixed, default_collate([blocks[n] for n in some]), begun)
     except ValueError as error:
         raise HalflingError(f"distill: {error}") from error
     for reader in (model, student):
@@ -99,9 +127,6 @@ def distill(
         for part in (student.lm_head.dense, student.lm_head.layer_norm):
             part.requires_grad_(False)
         student.lm_head.bias.requires_grad_(False)
-    arguments, blocks = masked_training(settings, packed, out, student, words)
-    for name, reader in (("teacher", model), ("student", student)):
-        require_room(reader.config, blocks.block_tokens, f"distill: the {name}", "block_tokens")
 
     def pairs_at(step: int) -> list[LayerPair]:
         number = number_of_draw(step, blocks.steps_at_epoch_end, settings.redraw)
@@ -160,9 +185,22 @@ def _objective(settings: DistillSettings, student: EncoderShape, teacher: XLMRob
     )
 
 
-def _said_of(teacher: XLMRobertaConfig, *, layers: bool) -> dict[str, Any]:
-    """Return what a student's configuration takes over: where the teacher comes from, and copied layers' epsilon."""
-    said: dict[str, Any] = {"layer_norm_eps": teacher.layer_norm_eps} if layers else {}
-    if origin := getattr(teacher, "origin", None):
-        said["origin"] = origin | {"note": f"distilled from {origin['note'].removeprefix('distilled from ')}"}
+def _begun_with(settings: DistillSettings, checkpoint: Path | None) -> XLMRobertaForMaskedLM | None:
+    """Return the model that the student begins as, if it begins as one."""
+    if not settings.checkpoint:
+        return None
+    return load_masked_lm(XLMRobertaForMaskedLM, checkpoint or settings.checkpoint)[0]
+
+
+def _said_of(
+    teacher: XLMRobertaForMaskedLM, begun: XLMRobertaForMaskedLM | None, *, takes_over: bool
+) -> dict[str, Any]:
+    """Return what a student's configuration takes over: the epsilon of layers, and what it is made of."""
+    said: dict[str, Any] = {"layer_norm_eps": (begun or teacher).config.layer_norm_eps} if takes_over else {}
+    own, theirs = (getattr(model.config, "origin", None) if model else None for model in (begun, teacher))
+    notes = [f"distilled from {theirs['note'].removeprefix('distilled from ')}"] if theirs else []
+    if own and (not theirs or own["model"] != theirs["model"]):
+        notes.append(f"begun with {own['note']}")
+    if notes:
+        said["origin"] = {**(theirs or own or {}), "note": ", ".join(notes)}
     return said

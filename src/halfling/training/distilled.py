@@ -43,9 +43,7 @@ class DistilledMaskedLM(XLMRobertaForMaskedLM):
     def __init__(self, config: XLMRobertaConfig, projected: Iterable[int], teacher_width: int) -> None:
         super().__init__(config)
         wanted = sorted({*projected}) if config.hidden_size != teacher_width else []
-        self.projections = nn.ModuleDict(
-            {str(layer): nn.Linear(config.hidden_size, teacher_width) for layer in wanted}
-        )
+        self.projections = nn.ModuleDict({str(layer): nn.Linear(config.hidden_size, teacher_width) for layer in wanted})
         self.post_init()
 
     def forward(

@@ -1,7 +1,77 @@
-"""How a student begins: from nothing, from its teacher's words, or from its teacher's layers."""
+"""How a student begins: at random, from its teacher's words, its layers, a part of them, or a model of its own."""
+
+from collections.abc import Mapping, Sequence
+from typing import Literal
 
 import torch
+from jaxtyping import Int
+from torch import Tensor
 from transformers import XLMRobertaForMaskedLM
+
+from halfling.models.shapes import shape_of
+from halfling.training.layer_maps import LayerPair, layer_map
+from halfling.training.subclone import subclone
+
+Start = Literal["random", "embeddings", "layers", "subclone", "checkpoint"]
+
+TAKING_OVER: tuple[Start, ...] = ("layers", "subclone", "checkpoint")
+"""Beginnings that take layers over, and with them the epsilon that they were trained with."""
+
+
+def begin(
+    start: Start,
+    student: XLMRobertaForMaskedLM,
+    teacher: XLMRobertaForMaskedLM,
+    pairs: Sequence[LayerPair],
+    batch: Mapping[str, Int[Tensor, "batch tokens"]],
+    checkpoint: XLMRobertaForMaskedLM | None = None,
+) -> None:
+    """Give a student its beginning, in place; at random it stays as it is.
+
+    Args:
+        start: By name.
+        student: Who begins.
+        teacher: Whose words or layers are taken.
+        pairs: Of the layer map; see `layers_to_take`.
+        batch: Packed rows, for `subclone`.
+        checkpoint: A model of the student's shape, for `checkpoint`.
+
+    Raises:
+        ValueError: The student does not fit the teacher or the checkpoint.
+    """
+    taken = layers_to_take(pairs, student.config.num_hidden_layers, teacher.config.num_hidden_layers)
+    if start == "embeddings":
+        embeddings_from(student, teacher)
+    elif start == "layers":
+        layers_from(student, teacher, taken)
+    elif start == "subclone":
+        subclone(student, teacher, taken, batch)
+    elif checkpoint is not None:
+        checkpoint_from(student, checkpoint)
+
+
+def layers_to_take(pairs: Sequence[LayerPair], student_layers: int, teacher_layers: int) -> list[LayerPair]:
+    """Return which teacher layer each student layer begins as: the map's own where it names one for each.
+
+    Where it does not (one layer alone, every layer from all), those of the uniform map.
+    """
+    if [own for own, _ in pairs] == [*range(1, student_layers + 1)]:
+        return [*pairs]
+    return layer_map("uniform", student_layers, teacher_layers)
+
+
+def checkpoint_from(student: XLMRobertaForMaskedLM, checkpoint: XLMRobertaForMaskedLM) -> None:
+    """Give the student the weights of a model of its shape, in place.
+
+    Raises:
+        ValueError: The shapes differ.
+    """
+    own, theirs = (shape_of(model.config).model_dump() for model in (student, checkpoint))
+    for name, value in own.items():
+        if theirs[name] != value:
+            raise ValueError(f"start=checkpoint: expected a {name} of {value}, the student's, came {theirs[name]}")
+    # A student while it learns has projections besides.
+    student.load_state_dict(checkpoint.state_dict(), strict=False)
 
 
 def embeddings_from(student: XLMRobertaForMaskedLM, teacher: XLMRobertaForMaskedLM) -> None:
@@ -30,7 +100,7 @@ def embeddings_from(student: XLMRobertaForMaskedLM, teacher: XLMRobertaForMasked
         student.lm_head.bias.copy_(teacher.lm_head.bias)
 
 
-def layers_from(student: XLMRobertaForMaskedLM, teacher: XLMRobertaForMaskedLM, pairs: list[tuple[int, int]]) -> None:
+def layers_from(student: XLMRobertaForMaskedLM, teacher: XLMRobertaForMaskedLM, pairs: Sequence[LayerPair]) -> None:
     """Copy embeddings, output head and the mapped layers of a teacher of the same width, in place.
 
     Follows DistilBERT (https://arxiv.org/abs/1910.01108), which takes every second layer.
@@ -45,5 +115,4 @@ def layers_from(student: XLMRobertaForMaskedLM, teacher: XLMRobertaForMaskedLM, 
     student.roberta.embeddings.load_state_dict(teacher.roberta.embeddings.state_dict())
     student.lm_head.load_state_dict(teacher.lm_head.state_dict())
     for to, taken in pairs:
-        if to and taken:
-            student.roberta.encoder.layer[to - 1].load_state_dict(teacher.roberta.encoder.layer[taken - 1].state_dict())
+        student.roberta.encoder.layer[to - 1].load_state_dict(teacher.roberta.encoder.layer[taken - 1].state_dict())

@@ -39,9 +39,9 @@ def hidden_state_loss(
     (https://arxiv.org/abs/1908.09355).
 
     normalised: the squared gap of each channel as a share of the teacher's variance in that channel, over the batch's
-    kept tokens. A student that says the teacher's mean everywhere has a loss of 1. So the few channels of XLM-R whose
-    values are tens of times the others' do not make up the whole loss. Whitened targets as in
-    https://arxiv.org/abs/2205.14141, which normalises over the channels of each token instead.
+    kept tokens (the batch is what one device reads at once). A student that says the teacher's mean everywhere has a
+    loss of 1. So the few channels of XLM-R whose values are tens of times the others' do not make up the whole loss.
+    Whitened targets as in https://arxiv.org/abs/2205.14141, which normalises over the channels of each token instead.
     """
     own, theirs = widened(student)[keep], widened(teacher)[keep]
     if kind == "cosine":
@@ -87,7 +87,8 @@ def mixed_layers(
 def transport_loss(gaps: Float[Tensor, "student_layers teacher_layers"]) -> Float[Tensor, ""]:
     """Return the cost of moving the student's layers to the teacher's, where every layer of each weighs the same.
 
-    The transport is the optimal one for these gaps, through POT; gradients reach the gaps, not the transport.
+    The transport is the optimal one for these gaps, those of what one device reads at once, through POT. Gradients
+    reach the gaps, not the transport.
 
     Follows BERT-EMD (https://arxiv.org/abs/2010.06133). One difference: the authors let cheap layers weigh more from
     batch to batch, which would be a state that a checkpoint has to hold.

@@ -41,7 +41,7 @@ def _top(student: int, teacher: int, _: np.random.Generator) -> list[LayerPair]:
     return [(layer, layer + teacher - student) for layer in range(1, student + 1)]
 
 
-def _bottom(student: int, teacher: int, _: np.random.Generator) -> list[LayerPair]:
+def _bottom(student: int, _: int, __: np.random.Generator) -> list[LayerPair]:
     return [(layer, layer) for layer in range(1, student + 1)]
 
 

@@ -82,16 +82,12 @@ class LossSettings(MaskedTraining):
             raise ValueError("every weight is 0, so there is nothing to learn: set hidden_weight or another")
         for term in ("kl", "mlm"):
             if term in weights and not self.mask_share:
-                raise ValueError(
-                    f"mask_share 0 leaves no masked position for {term}_weight: set one of them otherwise"
-                )
+                raise ValueError(f"mask_share 0 leaves no masked position for {term}_weight: set one of them otherwise")
         if "attention" in weights and self.attention != "eager":
             raise ValueError(
                 "attention_weight: packed blocks are read with fused attention, which says no probabilities: set "
                 "attention=eager, or relation_weight in place of attention_weight"
             )
         if "attention" in weights and self.dropout:
-            raise ValueError(
-                "attention_weight: eager attention says its probabilities after dropout: set dropout=0"
-            )
+            raise ValueError("attention_weight: eager attention says its probabilities after dropout: set dropout=0")
         return self
