@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from halfling import processes
 from halfling.errors import HalflingError
 from halfling.files import beside
 from halfling.fingerprint import Input as Input
@@ -74,9 +75,29 @@ def run_stage(stage: Stage, view: View | None = None) -> Manifest:
     Work that a killed process left is gone on from when settings and inputs are the same, and thrown away when
     they are not.
 
+    Of several processes that torchrun started, the first does all this; the others join in its work where that is for
+    several, and wait otherwise.
+
     Raises:
         HalflingError: The stage could not do its work, or another process is at it.
     """
+    if processes.follows():
+        return _follow(stage)
+    manifest = _lead(stage, view)
+    processes.told(None)
+    return manifest
+
+
+def _follow(stage: Stage) -> Manifest:
+    """Join in the leader's work until it says that there is no more, and return the manifest that it wrote."""
+    while (partial := processes.told(None)) is not None:
+        stage.work(settings=stage.settings, out=partial, progress=silent, **stage.inputs)
+    if manifest := manifest_of(stage.out):
+        return manifest
+    raise HalflingError(f"{stage.out}: another process made it and it is not here: name a place that all see")
+
+
+def _lead(stage: Stage, view: View | None) -> Manifest:
     out = _out(stage)
     _refuse_missing(stage)
     watch = view or View()
@@ -184,6 +205,8 @@ def _contents(stage: Stage) -> dict[str, str]:
 
 def _make(stage: Stage, partial: Path, inputs: dict[str, str], wanted: str, progress: Progress) -> Manifest:
     began = time.monotonic()
+    if getattr(stage.work, "together", False):
+        processes.told(partial)
     counts = stage.work(settings=stage.settings, out=partial, progress=progress, **stage.inputs)
     return seal(
         partial,

@@ -110,7 +110,7 @@ def test_a_processor_computes_in_bfloat16_only_when_asked(tmp_path):
 
 def test_several_devices_are_refused_rather_than_trained_on_wrongly(tmp_path, monkeypatch):
     monkeypatch.setattr(TrainingArguments, "n_gpu", 2)
-    with pytest.raises(HalflingError, match="one device"):
+    with pytest.raises(HalflingError, match="one device a process"):
         training_arguments(tmp_path, TrainingSettings())
 
 

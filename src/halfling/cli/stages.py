@@ -9,6 +9,7 @@ from typing import Any
 import typer
 from typer.core import TyperCommand
 
+from halfling import processes
 from halfling.cli import maps
 from halfling.cli.app import STAGES, AsJson, Overrides, app, parameter
 from halfling.cli.corpus import corpus
@@ -55,6 +56,8 @@ def _run(kind: Kind, overrides: Sequence[str], out: Path, inputs: Mapping[str, I
     stage = kind.stage(out.name, read_settings(kind.settings, overrides), out, inputs)
     with LiveView() as view:
         manifest = run_stage(stage, view)
+    if processes.follows():  # one of them says it
+        return
     typer.echo(manifest.model_dump_json(indent=1) if as_json else json.dumps(_short(manifest.counts)))
     if not as_json:
         for line in manifest.counts.get("says", ()):

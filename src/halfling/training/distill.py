@@ -1,5 +1,7 @@
 """The distillation stage: a teacher and a packed corpus in, a student after chosen epochs out."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,6 +13,7 @@ from halfling.bounds import Repeats
 from halfling.errors import HalflingError
 from halfling.models.load import load_masked_lm, load_tokenizer, origin_of
 from halfling.models.shapes import Dimensions, Shape, config_for, require_room, resolve_shape
+from halfling.processes import together
 from halfling.records import Counts, EncoderShape, Progress, silent
 from halfling.training.distilled import DistilledMaskedLM
 from halfling.training.distiller import DistillationTrainer, SaveAfterEpochs, number_of_draw
@@ -65,6 +68,7 @@ class DistillSettings(LossSettings):
         return self
 
 
+@together
 def distill(
     *,
     settings: DistillSettings,
@@ -99,27 +103,23 @@ def distill(
     words = load_tokenizer(teacher, model)
     shape = resolve_shape(settings.student, model.config.vocab_size)
     depths = shape.num_layers, model.config.num_hidden_layers
-    try:
+    with _misfits_named():
         pairs = layer_map(settings.layer_map, *depths, settings.layer_pairs, draw=(settings.seed, 0))
         objective = _objective(settings, shape, model.config)
-        set_seed(settings.seed)
-        config = config_for(shape, dropout=settings.dropout)
-        begun = _begun_with(settings, checkpoint)
-        config.update(_said_of(model, begun, takes_over=settings.start in TAKING_OVER))
-        compared = [
-            *({own for own, _ in pairs} if "hidden" in weights else ()),
-            *([0] if "embedding" in weights else ()),
-        ]
-        student = DistilledMaskedLM(config, compared, model.config.hidden_size)
-        arguments, blocks = masked_training(settings, packed, out, student, words)
-        for name, reader in (("teacher", model), ("student", student)):
-            require_room(reader.config, blocks.block_tokens, f"distill: the {name}", "block_tokens")
-        some = range(min(len(blocks), max(1, _CALIBRATION_TOKENS // blocks.block_tokens)))
-        # A map that is drawn anew says nothing of where to begin.
-        fixed = [] if settings.layer_map == "random" else pairs
+    begun = _begun_with(settings, checkpoint)
+    set_seed(settings.seed)
+    config = config_for(shape, dropout=settings.dropout)
+    config.update(_said_of(model, begun, takes_over=settings.start in TAKING_OVER))
+    compared = [*({own for own, _ in pairs} if "hidden" in weights else ()), *([0] if "embedding" in weights else ())]
+    student = DistilledMaskedLM(config, compared, model.config.hidden_size)
+    arguments, blocks = masked_training(settings, packed, out, student, words)
+    for name, reader in (("teacher", model), ("student", student)):
+        require_room(reader.config, blocks.block_tokens, f"distill: the {name}", "block_tokens")
+    some = range(min(len(blocks), max(1, _CALIBRATION_TOKENS // blocks.block_tokens)))
+    # A map that is drawn anew says nothing of where to begin.
+    fixed = [] if settings.layer_map == "random" else pairs
+    with _misfits_named():
         begin(settings.start, student, model, fixed, default_collate([blocks[n] for n in some]), begun)
-    except ValueError as error:
-        raise HalflingError(f"distill: {error}") from error
     for reader in (model, student):
         reader.set_attn_implementation(settings.attention)
     has_head = has_head or "mlm" in weights
@@ -156,6 +156,15 @@ def distill(
         "curve": [{key: round(entry[key], 4) for key in ("step", "loss", *weights)} for entry in curve],
         **origin_of(student),
     }
+
+
+@contextmanager
+def _misfits_named() -> Iterator[None]:
+    """Say of a misfit, a `ValueError` of the block, where it is."""
+    try:
+        yield
+    except ValueError as error:
+        raise HalflingError(f"distill: {error}") from error
 
 
 def _objective(settings: DistillSettings, student: EncoderShape, teacher: XLMRobertaConfig) -> Objective:

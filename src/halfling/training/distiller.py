@@ -93,7 +93,8 @@ class DistillationTrainer(BatchMeanTrainer):
         """Add the mean of each term since the last log."""
         if "loss" in logs:
             for term, values in self._parts.items():
-                logs[term] = round(torch.stack(values).mean().item(), 4)
+                # Of all processes, as the loss is.
+                logs[term] = round(self.accelerator.gather(torch.stack(values).mean()).mean().item(), 4)
                 values.clear()
         super().log(logs, start_time)
 

@@ -5,7 +5,9 @@ from pathlib import Path
 from pydantic import Field
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainingArguments
 
+from halfling import processes
 from halfling.bounds import Amount, Repeats, Size
+from halfling.errors import HalflingError
 from halfling.tokens.masking import MaskedBlocks
 from halfling.training.trainer import TrainingSettings, training_arguments
 
@@ -15,7 +17,7 @@ class MaskedTraining(TrainingSettings):
 
     epochs: Repeats = Field(5, gt=0, description="epoch e reads chunk e")
     tokens_per_epoch: Amount | None = Field(None, gt=0, description="at most so many tokens of each chunk; all")
-    gradient_accumulation: Size = Field(1, gt=0)
+    gradient_accumulation: Size = Field(1, gt=0, description="batches a step")
     mask_share: float = Field(0.15, gt=0, lt=1, description="of the tokens of a block")
     freeze_embeddings: bool = Field(
         False, description="word embeddings, and with them the output layer, stay as they began"
@@ -25,13 +27,30 @@ class MaskedTraining(TrainingSettings):
 def masked_training(
     settings: MaskedTraining, packed: Path, out: Path, model: PreTrainedModel, words: PreTrainedTokenizerBase
 ) -> tuple[TrainingArguments, MaskedBlocks]:
-    """Return a Trainer's arguments and the blocks that it reads, the model's word embeddings frozen if so wished."""
+    """Return a Trainer's arguments and the blocks that it reads, the model's word embeddings frozen if so wished.
+
+    A step reads the same blocks whatever the number of processes: they share its batches, or each batch.
+
+    Raises:
+        HalflingError: They can share neither evenly; or as `training_arguments`.
+    """
     model.get_input_embeddings().weight.requires_grad_(not settings.freeze_embeddings)
-    arguments = training_arguments(out, settings, gradient_accumulation_steps=settings.gradient_accumulation)
+    number, size, batches = processes.number(), settings.batch_size, settings.gradient_accumulation
+    if batches % number == 0:
+        batches //= number
+    elif size % number == 0:
+        size //= number
+    else:
+        raise HalflingError(
+            f"training: {number} processes share neither gradient_accumulation={batches} nor batch_size={size} evenly: "
+            "set one of them to a multiple"
+        )
+    shared = settings.model_copy(update={"batch_size": size})
+    arguments = training_arguments(out, shared, gradient_accumulation_steps=batches, together=True)
     blocks = MaskedBlocks(
         packed,
         epochs=settings.epochs,
-        blocks_per_step=arguments.train_batch_size * arguments.gradient_accumulation_steps * arguments.world_size,
+        blocks_per_step=settings.batch_size * settings.gradient_accumulation,
         vocab_size=len(words),
         mask_id=words.mask_token_id,
         mask_share=settings.mask_share,

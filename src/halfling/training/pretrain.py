@@ -6,11 +6,13 @@ from pydantic import Field
 from torch.utils.data import default_collate
 from transformers import PreTrainedTokenizerBase, set_seed
 
+from halfling import processes
 from halfling.bounds import Repeats
 from halfling.errors import HalflingError
 from halfling.models.load import load_masked_lm, load_tokenizer, origin_of, save_masked_lm
 from halfling.models.masked_lm import PackedMaskedLM
 from halfling.models.shapes import Dimensions, Shape, config_for, require_room, resolve_shape
+from halfling.processes import together
 from halfling.records import Counts, Progress, silent
 from halfling.training.masked import MaskedTraining, masked_training
 from halfling.training.trainer import BatchMeanTrainer, remove_checkpoints, train_resumably
@@ -27,6 +29,7 @@ class TeacherSettings(MaskedTraining):
     dropout: float = Field(0.1, ge=0, lt=1, description="of a teacher made from scratch")
 
 
+@together
 def build_teacher(
     *,
     settings: TeacherSettings,
@@ -73,7 +76,8 @@ def build_teacher(
     counts: Counts = {"parameters": (model if has_head else model.roberta).num_parameters()} | origin_of(model)
     if settings.epochs:
         counts |= _train(settings, model, packed, words, out, progress)
-    save_masked_lm(model.config, model.state_dict(), words, out, has_head=has_head)
+    if not processes.follows():
+        save_masked_lm(model.config, model.state_dict(), words, out, has_head=has_head)
     remove_checkpoints(out)
     return counts
 

@@ -25,6 +25,7 @@ from transformers import (
 )
 from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK, get_available_reporting_integrations
 
+from halfling import processes
 from halfling.bounds import Count, Rate, Seed, Size, Weight
 from halfling.errors import HalflingError
 from halfling.files import made_for
@@ -48,7 +49,7 @@ is asked for it by name.
 class TrainingSettings(Settings):
     """What every stage that trains is told."""
 
-    batch_size: Size = Field(16, gt=0, description="blocks a step and device")
+    batch_size: Size = Field(16, gt=0, description="blocks read at once, by all processes together")
     learning_rate: Rate = Field(1e-3)
     warmup_share: float = Field(0.06, ge=0, lt=1, description="of all steps")
     weight_decay: Weight = Field(0.01)
@@ -70,9 +71,10 @@ def training_arguments(out: Path, settings: TrainingSettings, **more: Any) -> Tr
     Checkpoints go to `out/checkpoints`, the newest two are kept; `more` are transformers' own.
 
     Raises:
-        HalflingError: There are several devices or processes: training runs on one so far. Or `report_to` names what
-            transformers does not know or what is not installed.
+        HalflingError: This process sees several devices, there are several processes for a training that is not theirs
+            together, or `report_to` names what transformers does not know or what is not installed.
     """
+    together = more.pop("together", False)
     on_gpu = torch.cuda.is_available()
     has_bf16 = on_gpu and torch.cuda.is_bf16_supported(including_emulation=False)
     arguments = TrainingArguments(
@@ -94,12 +96,17 @@ def training_arguments(out: Path, settings: TrainingSettings, **more: Any) -> Tr
         disable_tqdm=True,
         report_to=_reporter(out, settings),
         use_cpu=not on_gpu,  # said, or bfloat16 is refused
+        ddp_backend="gloo" if processes.number() > 1 and not on_gpu else None,
         bf16=settings.precision == "bfloat16" or (settings.precision == "auto" and has_bf16),
         dataloader_pin_memory=on_gpu,
         **more,
     )
-    if arguments.n_gpu > 1 or arguments.world_size > 1:
-        raise HalflingError("training: runs on one device so far: set CUDA_VISIBLE_DEVICES=0 and start one process")
+    if arguments.n_gpu > 1:
+        raise HalflingError(
+            "training: one device a process: set CUDA_VISIBLE_DEVICES=0, or start a process for each with torchrun"
+        )
+    if arguments.world_size > 1 and not together:
+        raise HalflingError("training: this stage trains in one process so far: start it without torchrun")
     return arguments
 
 
@@ -128,6 +135,7 @@ class _Milestones(TrainerCallback):
         self.progress = progress
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        processes.told(None)  # every process has written its random state
         if state.is_world_process_zero:
             (Path(args.output_dir) / f"checkpoint-{state.global_step}" / _MARKER).touch()
 
@@ -209,12 +217,14 @@ def train_resumably(trainer: BatchMeanTrainer, progress: Progress) -> list[dict[
     trainer.remove_callback(PrinterCallback)
     trainer.add_callback(_Milestones(progress))
     set_seed(trainer.args.seed)
-    checkpoint = last_complete(folder)
+    checkpoint = processes.told(None if processes.follows() else last_complete(folder))
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     trainer.require_learned()
     return [entry for entry in trainer.state.log_history if "loss" in entry]
 
 
 def remove_checkpoints(out: Path) -> None:
-    """Remove what `train_resumably` kept below `out`."""
+    """Remove what `train_resumably` kept below `out`; of several processes, the leader does."""
+    if processes.follows():
+        return
     shutil.rmtree(out / _FOLDER, ignore_errors=True)

@@ -1,0 +1,41 @@
+"""Several processes at one piece of work, as torchrun starts them: the first leads and writes, the others follow."""
+
+import os
+from collections.abc import Callable
+from datetime import timedelta
+from typing import TypeVar
+
+_T = TypeVar("_T")
+_Work = TypeVar("_Work", bound=Callable[..., object])
+
+_PATIENCE = timedelta(days=30)
+"""So long the others wait for work that the leader does alone."""
+
+
+def number() -> int:
+    """Return how many processes work together; 1 where nobody started several."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def follows() -> bool:
+    """Return whether this process follows another's lead: it writes nothing and says nothing."""
+    return number() > 1 and os.environ.get("RANK", "0") != "0"
+
+
+def told(value: _T) -> _T:
+    """Return the leader's value, once every process has come to this place with one of its own."""
+    if number() == 1:
+        return value
+    from torch import distributed  # takes seconds
+
+    if not distributed.is_initialized():
+        distributed.init_process_group(timeout=_PATIENCE)
+    said = [value]
+    distributed.broadcast_object_list(said, src=0)
+    return said[0]
+
+
+def together(work: _Work) -> _Work:
+    """Mark the work of a stage that several processes do together; any other is the leader's alone."""
+    work.together = True  # type: ignore[attr-defined]
+    return work
