@@ -80,7 +80,7 @@ def check(kind: type[_S], raw: Any, where: str) -> _S:
         return kind.model_validate(raw)
     except ValidationError as error:
         # An unknown key before all else; of the first setting that is wrong the branch that looked deepest.
-        rank = {"unknown_key": 2, "value_error": 1}
+        rank = {"unknown_key": 2, "value_error": 1, "too_long": 1}
         errors = error.errors()
         here = [one for one in errors if one["type"] == "unknown_key" or one["loc"][:1] == errors[0]["loc"][:1]]
         found = max(here, key=lambda one: (rank.get(one["type"], 0), len(one["loc"])))
@@ -95,4 +95,4 @@ def check(kind: type[_S], raw: Any, where: str) -> _S:
 def _is_branch(key: int | str) -> bool:
     """Return whether this is no key, but pydantic's name of a union's branch."""
     names = {"str", *(one.__name__ for one in Settings.__subclasses__())}
-    return isinstance(key, str) and ("[" in key or key in names)
+    return isinstance(key, str) and ("[" in key or key.startswith("constrained-") or key in names)

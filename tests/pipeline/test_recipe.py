@@ -1,4 +1,5 @@
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import yaml
@@ -7,6 +8,7 @@ from halfling.errors import HalflingError
 from halfling.pipeline.recipe import read_recipe
 from halfling.settings import read_settings
 from halfling.training.finetune import FinetuneSettings
+from halfling.training.layer_maps import LayerMapName
 
 SMALL = {
     "name": "small",
@@ -79,6 +81,9 @@ def test_overrides_reach_nested_keys_and_keep_their_neighbours(recipe):
         ("models.student_epochs=[2]", r"epoch 2 is not saved \(distill.save_epochs \[1, 3, 5\]\)"),
         ("models.exits_on=[top]", "models.exits_on: top is not among distill.layer_maps"),
         ("distill.layer_map=top", r"distill: layer_map is of a single distillation: write layer_maps: \[top\]"),
+        ("distill.hidden_weight=abc", "small.yaml: distill.hidden_weight: Input should be a valid number"),
+        ("distill.hidden_weight=[1, 2, 3]", "small.yaml: distill.hidden_weight: Tuple should have at most 2 items"),
+        ("distill.layer_maps=[best]", "small.yaml: distill.layer_maps.0: Input should be 'uniform', 'top'"),
         ("finetune.xnl={}", "finetune.xnl: no such task under tasks: the nearest is xnli"),
         ("tasks.mine={train: {en: a.csv}, label: 3}", "tasks.mine.label: Input should be a valid string"),
         ("tasks.mine=a.csv", "tasks.mine: Input should be a valid dictionary"),
@@ -142,6 +147,20 @@ def test_each_layer_map_has_its_own_distillation_and_only_custom_has_pairs(recip
         "top": ("top", (), 2),
         "custom": ("custom", ((1, 2),), 2),
     }
+
+
+def test_a_recipe_takes_every_layer_map(recipe):
+    names = get_args(LayerMapName)
+    given = {**SMALL["distill"], "layer_maps": [*names], "layer_pairs": [[1, 2]]}
+    each = read_recipe(recipe(distill=given)).distill.each()
+    assert {name: one.layer_map for name, one in each.items()} == dict(zip(names, names, strict=True))
+
+
+def test_a_loss_that_one_of_the_maps_has_no_pairs_for_is_refused(recipe):
+    given = {**SMALL["distill"], "layer_maps": ["uniform", "emd"], "relation_weight": 1}
+    with pytest.raises(HalflingError, match="the layer map emd has none: set relation_weight=0") as raised:
+        read_recipe(recipe(distill=given))
+    assert "\n" not in str(raised.value)
 
 
 def test_sections_left_out_take_their_defaults_for_every_task(recipe):

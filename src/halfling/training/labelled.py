@@ -30,7 +30,7 @@ class LabelledTraining(TrainingSettings):
     """How long, how fast and on how much of the training split."""
 
     epochs: Repeats = Field(3, gt=0, description="passes over the training split")
-    batch_size: Size = Field(32, gt=0, description="examples a step and device")
+    batch_size: Size = Field(32, gt=0, description="examples a step")
     learning_rate: Rate = Field(5e-5)
     warmup_share: float = Field(0.1, ge=0, lt=1, description="of all steps")
     max_tokens: Size = Field(128, ge=8, description="longer inputs are cut; special tokens included")
