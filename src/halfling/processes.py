@@ -5,6 +5,8 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import TypeVar
 
+from halfling.errors import HalflingError
+
 _T = TypeVar("_T")
 _Work = TypeVar("_Work", bound=Callable[..., object])
 
@@ -23,7 +25,11 @@ def follows() -> bool:
 
 
 def told(value: _T) -> _T:
-    """Return the leader's value, once every process has come to this place with one of its own."""
+    """Return the leader's value, once every process has come to this place with one of its own.
+
+    Raises:
+        HalflingError: Another process has stopped.
+    """
     if number() == 1:
         return value
     from torch import distributed  # takes seconds
@@ -31,7 +37,10 @@ def told(value: _T) -> _T:
     if not distributed.is_initialized():
         distributed.init_process_group(timeout=_PATIENCE)
     said = [value]
-    distributed.broadcast_object_list(said, src=0)
+    try:
+        distributed.broadcast_object_list(said, src=0)
+    except RuntimeError as error:  # torch's own name no more than a socket
+        raise HalflingError("another process of this work has stopped: see what it said") from error
     return said[0]
 
 
