@@ -1,7 +1,6 @@
-import contextlib
-
 """The native tokenizer's ids are those of `tokenizers`, whatever the text."""
 
+import contextlib
 import shutil
 import unicodedata
 from concurrent.futures import ThreadPoolExecutor
