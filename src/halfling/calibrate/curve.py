@@ -10,6 +10,7 @@ from halfling.calibrate.simulate import Trial
 from halfling.calibrate.timing import Clock
 from halfling.exits.policy import ExitPolicy, TradeOff
 from halfling.tasks.bootstrap import drop_bounds
+from halfling.tasks.score import Tally
 
 _HIGHEST_PRICE = 300.0  # points for the whole arithmetic: above it everything leaves at the first exit
 
@@ -29,6 +30,17 @@ class Drawing:
         """All points so far, no exits first, then by arithmetic."""
         first, *others = self.points.values()
         return [first, *sorted(others, key=lambda point: -point.flops_share)]
+
+    def draw(self, wish: Wish, max_exits: int) -> None:
+        """Add the points that a policy is chosen from."""
+        if self.no_exits.criterion != "patience":
+            self.close_in(wish, max_exits)
+            return
+        layers = self.trial.layers
+        for patience in range(len(layers) - 2, 0, -1):
+            # Any threshold up to 1 / patience means the same; half of it is clear of rounding.
+            every = {"layers": layers, "thresholds": (0.5 / patience,) * (len(layers) - 1), "patience": patience}
+            self.at(self.no_exits.model_copy(update=every))
 
     def at(self, policy: ExitPolicy) -> TradeOff:
         """Return the point of a policy."""
@@ -82,12 +94,13 @@ class Drawing:
                 _halve(price / step, price, 3, changes_at)
             price *= step
         if before.is_early:
-            _halve(1.0, 4.0, 5, lambda factor: changes(_scaled(before, factor)))
+            _halve(1.0, 4.0, 5, lambda factor: changes(scaled(before, factor)))
         elif after is not None:
-            _halve(1 / 16, 1.0, 5, lambda factor: changes(_scaled(after, factor)))
+            _halve(1 / 16, 1.0, 5, lambda factor: changes(scaled(after, factor)))
 
     def _measure(self, policy: ExitPolicy) -> TradeOff:
-        found, plain = self.trial.run(policy), self.trial.plain
+        found = self.trial.run(policy)
+        quality, drop, bound = self._judged(found.tally)
         share = None
         if self.clock is not None:
             by_token = policy.granularity == "token"
@@ -96,13 +109,18 @@ class Drawing:
             layers=policy.layers,
             thresholds=policy.thresholds,
             patience=policy.patience,
-            quality=found.tally.score,
-            drop=100 * (plain.score - found.tally.score),
-            drop_bound=drop_bounds(plain, found.tally, self.draws).upper if policy.is_early else 0.0,
+            quality=quality,
+            drop=drop,
+            drop_bound=bound if policy.is_early else 0.0,
             flops_share=found.flops_share if policy.is_early else 1.0,
             time_share=share,
             mean_exit_layer=float(found.left.mean()),
         )
+
+    def _judged(self, tally: Tally) -> tuple[float, float, float]:
+        """Return the quality of a policy, and its drop and what bounds that, in points."""
+        plain = self.trial.plain
+        return tally.score, 100 * (plain.score - tally.score), drop_bounds(plain, tally, self.draws).upper
 
 
 def _halve(low: float, high: float, times: int, is_beyond: Callable[[float], bool]) -> None:
@@ -112,6 +130,7 @@ def _halve(low: float, high: float, times: int, is_beyond: Callable[[float], boo
         low, high = (low, middle) if is_beyond(middle) else (middle, high)
 
 
-def _scaled(policy: ExitPolicy, factor: float) -> ExitPolicy:
+def scaled(policy: ExitPolicy, factor: float) -> ExitPolicy:
+    """Return a policy with all thresholds multiplied, at most 1."""
     thresholds = tuple(min(1.0, round(factor * threshold, 9)) for threshold in policy.thresholds)
     return policy.model_copy(update={"thresholds": thresholds})

@@ -16,12 +16,12 @@ from halfling.records import Settings
 class Wish:
     """The one constraint that the user sets."""
 
-    what: Literal["max_drop", "flops_share", "latency_ms"]
+    what: Literal["max_drop", "max_disagreement", "flops_share", "latency_ms"]
     limit: float
 
     def is_met(self, point: TradeOff, plain_ms: float | None = None) -> bool:
         """Return whether a point meets it; a time needs that of the plain model."""
-        if self.what == "max_drop":
+        if self.what in ("max_drop", "max_disagreement"):
             return point.drop_bound <= self.limit
         if self.what == "flops_share":
             return point.flops_share <= self.limit
@@ -38,7 +38,7 @@ class Wish:
         quick = [point for point in met if (point.time_share or 0.0) < 1 or point == curve[0]]
         if not quick:
             return curve[0] if met else None
-        if self.what == "max_drop":
+        if self.what in ("max_drop", "max_disagreement"):
             # Times to whole hundredths: closer than that, measured ones are a lottery.
             return min(quick, key=lambda point: (round(point.time_share or 0.0, 2), point.flops_share, point.drop))
         return max(quick, key=lambda point: (point.quality, -point.flops_share))
@@ -51,6 +51,13 @@ class CalibrateSettings(Settings):
         None,
         ge=0,
         description="points (0..100) of accuracy or F1 that the drop's upper bound may reach; the default: 1",
+    )
+    max_disagreement: Weight | None = Field(
+        None,
+        ge=0,
+        le=99,
+        description="points (0..100) of text without labels that may be answered otherwise than at full depth, at a "
+        "confidence of 95 %; the default: max_drop",
     )
     flops_share: float | None = Field(None, gt=0, le=1, description="at most so much of the arithmetic instead")
     latency_ms: Weight | None = Field(None, gt=0, description="at most so long for a sentence alone instead")
@@ -72,6 +79,7 @@ class CalibrateSettings(Settings):
     languages: tuple[str, ...] | None = Field(
         None, min_length=1, description="whose dev split is read; the training languages'"
     )
+    text_sentences: Count = Field(2000, gt=0, description="of each language's text without labels, at most")
     max_tokens: Size = Field(128, ge=8, description="longer inputs are cut; special tokens included")
     max_examples: Count | None = Field(None, gt=0, description="only the first so many of each language's dev; all")
     batch_size: Size = Field(64, gt=0)
@@ -88,6 +96,13 @@ class CalibrateSettings(Settings):
             return Wish("latency_ms", self.latency_ms)
         return Wish("max_drop", 1.0 if self.max_drop is None else self.max_drop)
 
+    @property
+    def text_wish(self) -> Wish:
+        """What is asked for where there are no labels. A lost right answer is a changed one, so no more is lost."""
+        if self.wish.what != "max_drop":
+            return self.wish
+        return Wish("max_disagreement", self.wish.limit if self.max_disagreement is None else self.max_disagreement)
+
     @model_validator(mode="before")
     @classmethod
     def _float32_where_there_is_a_choice(cls, raw: Any) -> Any:
@@ -100,6 +115,8 @@ class CalibrateSettings(Settings):
         asked = [name for name in ("max_drop", "flops_share", "latency_ms") if getattr(self, name) is not None]
         if len(asked) > 1:
             raise ValueError(f"{' and '.join(asked)}: ask for one of them")
+        if self.max_disagreement is not None and self.wish.what != "max_drop":
+            raise ValueError(f"max_disagreement and {self.wish.what}: ask for one of them")
         if self.latency_ms is not None and self.timing == "none":
             raise ValueError("latency_ms asks for a time: set timing=measured")
         if self.precision == "int8" and self.engine == "torch":

@@ -1,11 +1,15 @@
 """What a policy would do on the dev split: every exit is computed once, a policy then chooses among the answers."""
 
 from collections.abc import Sequence
+from copy import copy
+from itertools import compress
 from typing import NamedTuple
 
 import numpy as np
+from jaxtyping import Bool
 from transformers import PreTrainedModel
 
+from halfling.calibrate.agreement import as_answered
 from halfling.calibrate.search import Options, taken
 from halfling.cost.flops import Head, flops
 from halfling.errors import HalflingError
@@ -40,10 +44,11 @@ def head_of(task: Task, exit_layers: tuple[int, ...] = ()) -> Head:
 
 
 class Trial:
-    """The dev split as every exit of a model answers it.
+    """Texts as every exit of a model answers them: a dev split, or without labels what full depth is agreed with on.
 
     Thresholds are fitted to half of the examples, drawn by `seed`; the other half tells their drop's bound. All
-    policies share criterion, pooling and granularity with `like`.
+    policies share criterion, pooling and granularity with `like`. With `labelled` False the right answers are those of
+    full depth.
 
     Raises:
         HalflingError: The model answers with something that is no number.
@@ -58,8 +63,10 @@ class Trial:
         like: ExitPolicy,
         batch_size: int,
         seed: int = 0,
+        *,
+        labelled: bool = True,
     ) -> None:
-        self.task, self.network, self.examples, self.encoded = task, network, examples, encoded
+        self.task, self.network, self.encoded = task, network, encoded
         self.like, self.batch_size = like, batch_size
         self.layers: tuple[int, ...] = tuple(network.config.exit_layers)
         per_exit = predict(network, encoded, batch_size, all_exits=True).exit_logits or ()
@@ -67,18 +74,34 @@ class Trial:
         self.logits = [np.concatenate(one) for one in per_exit]
         if not all(np.isfinite(one).all() for one in self.logits):
             raise HalflingError("the model's logits are not all finite: its weights are broken, train it again")
-        self.tallies = [tally(task, examples, self._named(one)) for one in per_exit]
+        self.examples = examples if labelled else as_answered(task, examples, encoded, per_exit[-1])
+        self.tallies = [tally(task, self.examples, self._named(one)) for one in per_exit]
         self.lengths = [len(one.ids) for one in encoded]
         table = {length: self._arithmetic(length) for length in sorted({*self.lengths})}
         arithmetic = np.array([table[length] for length in self.lengths]).T
         self.encoder_flops, self.head_flops = arithmetic[:-1], arithmetic[-1]
         self.learned_from = np.random.default_rng([seed, 1]).permutation(len(self.lengths)) % 2 == 0
-        self.plain_flops = float((self.encoder_flops[-1] + self.head_flops).sum())
 
     @property
     def plain(self) -> Tally:
         """No exits."""
         return self.tallies[-1]
+
+    @property
+    def plain_flops(self) -> float:
+        """The arithmetic of no exits."""
+        return float((self.encoder_flops[-1] + self.head_flops).sum())
+
+    def of(self, rows: Bool[np.ndarray, " examples"]) -> "Trial":
+        """Return the same of some examples, which thresholds are all fitted to."""
+        part, picked = copy(self), np.repeat(rows, self.counts)
+        part.examples, part.encoded = [*compress(self.examples, rows)], [*compress(self.encoded, rows)]
+        part.counts, part.lengths = self.counts[rows], [*compress(self.lengths, rows)]
+        part.logits = [one[picked] for one in self.logits]
+        part.tallies = [Tally(one.above[rows], one.below[rows]) for one in self.tallies]
+        part.encoder_flops, part.head_flops = self.encoder_flops[:, rows], self.head_flops[rows]
+        part.learned_from = np.ones(int(rows.sum()), bool)
+        return part
 
     def run(self, policy: ExitPolicy) -> Outcome:
         """Return what a policy does. Tokens that leave change the states of others, so token exits are really run."""

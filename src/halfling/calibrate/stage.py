@@ -2,32 +2,38 @@
 
 import shutil
 from pathlib import Path
-from statistics import fmean
+from typing import Any
 
 import torch
 
+from halfling.calibrate.choose import choose
 from halfling.calibrate.curve import Drawing
-from halfling.calibrate.settings import CalibrateSettings, Wish
+from halfling.calibrate.settings import CalibrateSettings
 from halfling.calibrate.simulate import Trial
+from halfling.calibrate.text import read_text
 from halfling.calibrate.timing import Clock
+from halfling.calibrate.unlabelled import of_text
 from halfling.errors import HalflingError
-from halfling.exits.policy import Calibration, ExitPolicy, TradeOff
+from halfling.exits.policy import Calibration, ExitPolicy, OfLanguage, most_cautious
 from halfling.models.classifier import load_classifier, read_checkpoint
 from halfling.models.load import load_tokenizer, weights_sha256
 from halfling.models.shapes import require_room
 from halfling.records import Counts, Progress, silent
-from halfling.tasks.bootstrap import resamples
+from halfling.tasks import bootstrap
 from halfling.tasks.encode import encode
 from halfling.tasks.examples import dev_examples
 from halfling.tasks.of_model import task_of
 from halfling.tasks.task import Task
 
-_MEASURED = 3
-"""So many policies at most are measured as one: each is an export."""
-
 
 def calibrate(
-    *, settings: CalibrateSettings, model: Path, out: Path, task: Task | None = None, progress: Progress = silent
+    *,
+    settings: CalibrateSettings,
+    model: Path,
+    out: Path,
+    task: Task | None = None,
+    unlabelled: dict[str, Path] | None = None,
+    progress: Progress = silent,
 ) -> Counts:
     """Write `exit_policy.json`: the policy that meets what is asked, and the curve that it was chosen from.
 
@@ -36,28 +42,46 @@ def calibrate(
     same. Where times are measured and only points slower than no exits meet the wish, no exits is chosen, even if the
     wish is `flops_share`.
 
+    With `unlabelled` every language of it gets exits and thresholds of its own: by labels where `languages` names it,
+    else by how far answers to the text may be from those at full depth (`unlabelled.of_text`). The languages with
+    labels share a set. The policy, which any other language gets, is then the most cautious of all.
+
     Args:
         model: An early-exit model's folder.
         task: Data for the task that travels with the model.
+        unlabelled: Text without labels by language: a file with a text a line (a pair with a tab), or a corpus, a
+            packed one or a folder of files such as sw.txt, of which sentences as long as the task's are taken.
 
     Returns:
-        The point of the chosen policy, drops in points, `time_share` None when not measured.
+        The point chosen by labels, drops in points, `time_share` None when not measured; with `unlabelled` the
+        arithmetic, disagreement and bound of each language, and which have labels that were used instead.
 
     Raises:
-        HalflingError: Model or data cannot be read, or no policy reaches `flops_share` or `latency_ms`.
+        HalflingError: Model, data or text cannot be read, the text is too little, or no policy reaches `flops_share` or
+            `latency_ms`.
     """
     if not read_checkpoint(model).has_exits:
         raise HalflingError(f"{model}: has no exits to calibrate: give it some with `halfling exits`")
     whole = task_of(model, task)
     if settings.granularity == "token" and whole.kind != "tagging":
         raise HalflingError(f"calibrate: granularity=token is for taggers, not for {whole.kind}")
+    if settings.max_disagreement is not None and not unlabelled:
+        raise HalflingError(
+            "calibrate: max_disagreement is of text without labels: give some with --unlabelled sw=FILE"
+        )
     network = load_classifier(model)
     network = network.to("cuda" if torch.cuda.is_available() else "cpu").eval()
     require_room(network.config, settings.max_tokens, model)
     languages = settings.languages or whole.source_languages
     split = dev_examples(whole, languages, settings.max_examples)
     examples = [one for some in split.values() for one in some]
-    encoded = encode(examples, load_tokenizer(model, network), settings.max_tokens)
+    tokenizer = load_tokenizer(model, network)
+    encoded = encode(examples, tokenizer, settings.max_tokens)
+    unseen = {code: place for code, place in (unlabelled or {}).items() if code not in split}
+    drawn = {
+        code: read_text(place, code, whole.kind, examples, tokenizer, settings.text_sentences, settings.seed)
+        for code, place in unseen.items()
+    }
     like = ExitPolicy(
         layers=tuple(network.config.exit_layers[-1:]),
         thresholds=(),
@@ -67,9 +91,10 @@ def calibrate(
         token_pooling=settings.token_pooling,
         model=weights_sha256(model),
     )
-    progress(0, 3, "every exit on the dev split")
+    steps = 3 + len(drawn)
+    progress(0, steps, "every exit on the dev split")
     trial = Trial(whole, network, examples, encoded, like, settings.batch_size, settings.seed)
-    progress(1, 3, "times")
+    progress(1, steps, "times")
     clock, scratch = None, out / "timing"
     shutil.rmtree(scratch, ignore_errors=True)  # a killed try's
     try:
@@ -77,33 +102,42 @@ def calibrate(
             clock = Clock(
                 settings, model=model, task=whole, like=like, exits=trial.layers, encoded=encoded, scratch=scratch
             )
-        progress(2, 3, "the trade-off")
-        draws = resamples(len(examples), settings.resamples, settings.seed)
+        progress(2, steps, "the trade-off")
+        draws = bootstrap.resamples(len(examples), settings.resamples, settings.seed)
         drawing = Drawing(trial, clock, draws)
-        if settings.criterion == "patience":
-            for patience in range(len(trial.layers) - 2, 0, -1):
-                # Any threshold up to 1 / patience means the same; half of it is clear of rounding.
-                thresholds = (0.5 / patience,) * (len(trial.layers) - 1)
-                every = {"layers": trial.layers, "thresholds": thresholds, "patience": patience}
-                drawing.at(like.model_copy(update=every))
-        else:
-            drawing.close_in(settings.wish, settings.max_exits)
-        policy = _choose(settings.wish, drawing, clock)
+        drawing.draw(settings.wish, settings.max_exits)
+        policy = choose(settings.wish, drawing, clock)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+    chosen = drawing.points[policy]
+    sets: dict[str, OfLanguage] = {}
+    if unlabelled:
+        held = int((~trial.learned_from).sum())
+        by_labels = OfLanguage(
+            policy=policy, from_labels=True, point=chosen, num_texts=held, confidence=bootstrap.CONFIDENCE
+        )
+        sets = dict.fromkeys(languages, by_labels)
+    for number, (code, some) in enumerate(drawn.items(), start=3):
+        progress(number, steps, f"text in {code}")
+        where, cut = f"{unseen[code]}, {code}", encode(some, tokenizer, settings.max_tokens)
+        asked = Trial(whole, network, some, cut, like, settings.batch_size, settings.seed, labelled=False)
+        sets[code] = of_text(settings.text_wish, asked, clock, settings.max_exits, where)
+    wishes = {
+        wish.what: wish.limit for wish in ((settings.wish, settings.text_wish) if unlabelled else (settings.wish,))
+    }
     Calibration(
         task=whole.name,
         language=", ".join(languages),
         metric="span F1" if whole.metric == "span F1" else "accuracy",
-        policy=policy,
+        policy=most_cautious([one.policy for one in sets.values()]) if sets else policy,
+        languages=sets,
         plain_ms=clock.plain_ms if clock else None,
         timed=f"{settings.engine} {settings.precision}" if clock else None,
         curve=tuple(drawing.curve),
-        **{settings.wish.what: settings.wish.limit},
+        **wishes,
     ).write(out / "exit_policy.json")
-    progress(3, 3, f"exits {list(policy.layers)}")
-    chosen = drawing.points[policy]
-    return {
+    progress(steps, steps, f"exits {list(policy.layers)}")
+    counts: Counts = {
         "layers": chosen.layers,
         "thresholds": chosen.thresholds,
         "flops_share": round(chosen.flops_share, 4),
@@ -111,49 +145,18 @@ def calibrate(
         "drop": round(chosen.drop, 2),
         "drop_bound": round(chosen.drop_bound, 2),
     }
+    return counts | _told(sets, [code for code in unlabelled or {} if code in split])
 
 
-def _choose(wish: Wish, drawing: Drawing, clock: Clock | None) -> ExitPolicy:
-    """Return the policy to take.
-
-    A time that was added up from layers is measured as one before its policy is taken, which must then still be the
-    one to choose. The others are expected to be off by as much. Tokens' policies were all measured.
-    """
-    points, plain = drawing.points, drawing.no_exits
-    plain_ms = clock.plain_ms if clock else None
-    measured = {*points} if plain.granularity == "token" else {plain}
-    by_time = wish.what == "latency_ms"
-
-    def spent(point: TradeOff) -> float:
-        return point.time_share or 1.0 if by_time else point.flops_share
-
-    cheapest = min(points, key=lambda policy: spent(points[policy]))
-    slower: list[float] = []
-    while True:
-        factor = fmean(slower) if slower else 1.0
-        known = {
-            policy: point if policy in measured else _slower(point, factor)
-            for policy, point in points.items()
-            if policy in measured or len(measured) <= _MEASURED
-        }
-        chosen = wish.choose([*known.values()], plain_ms)
-        # Before there is said to be nothing, the cheapest is measured.
-        policy = next((one for one, point in known.items() if point is chosen), cheapest if by_time else plain)
-        if clock is not None and policy not in measured:
-            share = clock.measured(policy)
-            slower.append(share / (points[policy].time_share or 1.0))
-            points[policy] = points[policy].model_copy(update={"time_share": share})
-            measured.add(policy)
-        elif chosen is not None:
-            return policy
-        else:
-            least = min(known.values(), key=spent)
-            took = f", time_share {least.time_share:.3f} of {plain_ms:.2f} ms" if plain_ms and least.time_share else ""
-            raise HalflingError(
-                f"calibrate: {wish.what}={wish.limit:g} is out of reach: the cheapest policy has flops_share "
-                f"{least.flops_share:.3f}{took}"
-            )
-
-
-def _slower(point: TradeOff, factor: float) -> TradeOff:
-    return point if point.time_share is None else point.model_copy(update={"time_share": factor * point.time_share})
+def _told(sets: dict[str, OfLanguage], labelled: list[str]) -> dict[str, Any]:
+    """Return what is said of each language, and of text that was not needed."""
+    found: dict[str, Any] = {}
+    for code, one in sets.items():
+        if not one.from_labels:
+            point = one.point
+            found[f"flops_share, {code}"] = round(point.flops_share, 4)
+            found[f"disagreement, {code}"] = round(point.drop, 2)
+            found[f"disagreement_bound, {code}"] = round(point.drop_bound, 2)
+    if labelled:
+        found["labels_instead_of_text"] = ", ".join(labelled)
+    return found

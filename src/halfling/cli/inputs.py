@@ -43,8 +43,8 @@ def _one(one: Parameter, text: str | None, *, required: bool) -> Asked:
     name, annotation = one.name, one.annotation
     if one.kind is Parameter.VAR_KEYWORD:
         return _folders(name, text, required=required)
-    if annotation == dict[str, Path]:
-        return _named(name)
+    if annotation in (dict[str, Path], dict[str, Path] | None):
+        return _named(name, text, required=annotation == dict[str, Path])
     if annotation in (Path, Path | str):
         how = typer.Argument(metavar=name.upper(), help=text)
         read_place = _model if name in _MODELS else place if annotation == Path | str else Path
@@ -91,23 +91,26 @@ def _folders(name: str, text: str | None, *, required: bool) -> Asked:
     return Asked((wanted,), read)
 
 
-def _named(name: str) -> Asked:
+def _named(name: str, text: str | None, *, required: bool) -> Asked:
     """Ask for folders by name: `--model NAME=FOLDER` for `models`."""
     singular = name.removesuffix("s")
+    metavar = "NAME=FOLDER" if singular in _MODELS else "LANGUAGE=PLACE"
 
     def read(given: Given) -> dict[str, Input]:
         folders: dict[str, Path] = {}
-        for said in given[name]:
+        for said in given[name] or ():
             key, equals, folder = said.partition("=")
-            if not equals:
-                raise typer.BadParameter(f"{said!r}: expected NAME=FOLDER")
+            if not (equals and key and folder):
+                raise typer.BadParameter(f"{said!r}: expected {metavar}")
             if key in folders:
                 raise typer.BadParameter(f"{key!r} stands there twice: name each {singular} once")
-            folders[key] = _model(folder)
-        return {name: folders}
+            folders[key] = _model(folder) if singular in _MODELS else Path(folder)
+        return {name: folders} if folders else {}
 
-    how = typer.Option(_option(singular), help="Repeat.", metavar="NAME=FOLDER", rich_help_panel=_INPUTS)
-    return Asked((parameter(name, list[str], how),), read)
+    said = f"{text}; repeat." if text and not required else "Repeat."
+    how = typer.Option(_option(singular), help=said, metavar=metavar, rich_help_panel=_INPUTS)
+    wanted = parameter(name, list[str], how) if required else parameter(name, list[str] | None, how, None)
+    return Asked((wanted,), read)
 
 
 def _documented(kind: Kind) -> dict[str, str]:

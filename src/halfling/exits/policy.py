@@ -1,5 +1,6 @@
-"""The policy: where a model may stop and how sure it must be; and the calibration that chose it."""
+"""The policy: where a model may stop and how sure it must be; and the calibration that chose it, or one a language."""
 
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
@@ -53,6 +54,22 @@ class ExitPolicy(Record):
         return any(threshold > 0 for threshold in self.thresholds)
 
 
+def most_cautious(policies: Sequence[ExitPolicy]) -> ExitPolicy:
+    """Return the policy by which an input leaves early only where every one of these has let it leave by then.
+
+    Exits that all of them use stay, each with the lowest threshold; with the criterion patience the longest patience.
+    """
+    first = policies[0]
+    if not all(policy.is_early for policy in policies):
+        return first.model_copy(update={"layers": first.layers[-1:], "thresholds": ()})
+    if first.criterion == "patience":
+        return max(policies, key=lambda policy: policy.patience or 0)
+    at = [dict(zip(policy.layers, policy.thresholds, strict=False)) for policy in policies]
+    lowest = {layer: min(each.get(layer, 0.0) for each in at) for layer in first.layers[:-1]}
+    kept = {layer: threshold for layer, threshold in lowest.items() if threshold > 0}
+    return first.model_copy(update={"layers": (*kept, first.layers[-1]), "thresholds": tuple(kept.values())})
+
+
 class TradeOff(Record):
     """One point of the curve that calibration draws on the dev split of the training languages."""
 
@@ -69,14 +86,31 @@ class TradeOff(Record):
     mean_exit_layer: float = Field(description="over sentences, with token exits over tokens")
 
 
+class OfLanguage(Record):
+    """Exits and thresholds for one language, and what they were measured to do there."""
+
+    policy: ExitPolicy
+    from_labels: bool = Field(description="chosen by labels; else by how often answers are not full depth's")
+    point: TradeOff = Field(
+        description="from labels that of the curve; else `quality` is the agreement with full depth, `drop` and "
+        "`drop_bound` points (0..100) of disagreement, on the half of the text that thresholds were not fitted to"
+    )
+    num_texts: int = Field(description="texts that the bound is of")
+    confidence: float = Field(description="with which the bound holds, 0..1")
+
+
 class Calibration(Record):
-    """The chosen policy and the curve it was chosen from; the file is `exit_policy.json`."""
+    """The chosen policies and the curve of labels; the file is `exit_policy.json`."""
 
     task: str
     language: str = Field("en", description="whose dev split it was chosen on")
     metric: str = Field("", description="name of the task's own score, which `quality` is")
-    policy: ExitPolicy
+    policy: ExitPolicy = Field(description="for every language but those of `languages`")
+    languages: dict[str, OfLanguage] = Field(
+        default_factory=dict, description="sets by language; `policy` is then the most cautious of all"
+    )
     max_drop: float | None = Field(None, description="asked for: points (0..100) that drop_bound may reach")
+    max_disagreement: float | None = Field(None, description="asked for, of text: points that the bound may reach")
     flops_share: float | None = Field(None, description="asked for: at most so much of the arithmetic")
     latency_ms: float | None = Field(None, description="asked for: at most so long for a sentence alone")
     plain_ms: float | None = Field(None, description="measured: a sentence alone without exits")
@@ -84,7 +118,13 @@ class Calibration(Record):
     curve: tuple[TradeOff, ...] = Field(description="from no exits to the cheapest")
 
     @property
+    def policies(self) -> dict[str, ExitPolicy]:
+        """The sets by language, the default left out."""
+        return {code: one.policy for code, one in self.languages.items()}
+
+    @property
     def chosen(self) -> TradeOff | None:
-        """The point of the curve that the policy is."""
-        wanted = self.policy.layers, self.policy.thresholds, self.policy.patience
+        """The point of the curve that was chosen by labels."""
+        by_labels = next((one.policy for one in self.languages.values() if one.from_labels), self.policy)
+        wanted = by_labels.layers, by_labels.thresholds, by_labels.patience
         return next((p for p in self.curve if (p.layers, p.thresholds, p.patience) == wanted), None)

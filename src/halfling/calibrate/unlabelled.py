@@ -1,0 +1,94 @@
+"""Exits and thresholds for a language from its text alone: how far may answers be from those of full depth?"""
+
+from halfling.calibrate.agreement import CONFIDENCE, disagreements, fewest, upper_bound
+from halfling.calibrate.curve import Drawing, scaled
+from halfling.calibrate.settings import Wish
+from halfling.calibrate.simulate import Trial
+from halfling.calibrate.timing import Clock
+from halfling.errors import HalflingError
+from halfling.exits.policy import OfLanguage, TradeOff
+from halfling.tasks.score import Tally
+
+_CLOSER = 10
+"""So many times thresholds are lowered by a quarter."""
+
+
+class Agreement(Drawing):
+    """Points whose drop is the mean disagreement with full depth, of a trial that nobody has labelled."""
+
+    def __init__(self, trial: Trial, clock: Clock | None) -> None:
+        super().__init__(trial, clock, trial.learned_from[None])
+
+    def _judged(self, tally: Tally) -> tuple[float, float, float]:
+        losses = disagreements(tally)
+        mean = float(losses.mean()) if len(losses) else 0.0
+        return 1 - mean, 100 * mean, 100 * upper_bound(losses)
+
+
+def of_text(wish: Wish, trial: Trial, clock: Clock | None, max_exits: int, where: str) -> OfLanguage:
+    """Return the exits and thresholds that meet a wish on text without labels.
+
+    Half of the text fits thresholds and orders them, from the least disagreement on; the other half bounds. A limit of
+    disagreement is tested in that order until a test fails, at a confidence of 95 %, and the cheapest of those that
+    passed is taken: fixed-sequence testing of "Learn then Test" (https://arxiv.org/abs/2110.01052), whose choice
+    exceeds the limit in at most 5 % of draws of the text. The bound is then the limit. For any other wish the first
+    half alone chooses, and the second bounds that one choice.
+
+    Args:
+        wish: What is asked for.
+        trial: Not labelled.
+        clock: What times are expected from, if they are.
+        max_exits: Early exits in use at most.
+        where: The text, for messages.
+
+    Raises:
+        HalflingError: The text is too little to bound anything, or the wish is out of reach.
+    """
+    fitted, held = (Agreement(trial.of(rows), clock) for rows in (trial.learned_from, ~trial.learned_from))
+    plain_ms = clock.plain_ms if clock else None
+    number = min(len(disagreements(each.trial.plain)) for each in (fitted, held))
+    by_limit = wish.what == "max_disagreement"
+    if number < (needed := fewest(wish.limit / 100) if by_limit else 1):
+        what = "texts in which the model finds spans" if trial.task.metric == "span F1" else "texts"
+        mend = f"or set max_disagreement above {wish.limit:g}" if by_limit else "or leave the language out"
+        raise HalflingError(
+            f"{where}: {number} {what} in each half are too few to bound the disagreement with full depth: at least "
+            f"{needed} are needed: give more text, {mend}"
+        )
+    fitted.draw(wish, max_exits)
+    chosen: TradeOff | None
+    if by_limit:
+        _draw_closer(fitted, wish)
+        kept = [held.points[held.no_exits]]
+        for each in sorted(fitted.points, key=lambda one: (fitted.points[one].drop, -fitted.points[one].flops_share)):
+            if not wish.is_met(point := held.at(each)):
+                break
+            kept.append(point)
+        chosen = wish.choose(kept)
+    else:
+        chosen = wish.choose(fitted.curve, plain_ms)
+    policy = next((one for drawn in (held, fitted) for one, point in drawn.points.items() if point is chosen), None)
+    if policy is None:
+        least = min(point.flops_share for point in fitted.points.values())
+        raise HalflingError(
+            f"{where}: {wish.what}={wish.limit:g} is out of reach: the cheapest policy has flops_share {least:.3f}"
+        )
+    point = held.at(policy)
+    if by_limit and policy.is_early:
+        point = point.model_copy(update={"drop_bound": wish.limit})
+    return OfLanguage(
+        policy=policy,
+        from_labels=False,
+        point=point,
+        num_texts=len(disagreements(held.trial.plain)),
+        confidence=CONFIDENCE,
+    )
+
+
+def _draw_closer(fitted: Agreement, wish: Wish) -> None:
+    """Add lower thresholds than those that meet the wish here: on the other half it may be met by these alone."""
+    met = wish.choose(fitted.curve)
+    policy = next((one for one, point in fitted.points.items() if point is met), fitted.no_exits)
+    if policy.criterion != "patience":
+        for step in range(1, _CLOSER + 1):
+            fitted.at(scaled(policy, 0.75**step))

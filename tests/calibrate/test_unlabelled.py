@@ -1,0 +1,203 @@
+"""Sets by language from text without labels: the whole stage, and how text is read."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from halfling.calibrate.settings import CalibrateSettings
+from halfling.calibrate.stage import calibrate
+from halfling.calibrate.text import read_text
+from halfling.errors import HalflingError
+from halfling.exits.policy import Calibration, ExitPolicy, most_cautious
+from halfling.models.classifier import load_classifier
+from halfling.models.load import load_tokenizer
+from halfling.tasks.encode import encode
+from halfling.tasks.examples import TaggedExample, TextExample, read_examples
+from halfling.tasks.of_model import task_of
+from halfling.tasks.predict import answers, predict
+
+WORDS = ["Anna", "lives", "in", "Rome", "yes", "no", "maybe"]
+PLAIN = {"max_tokens": 24, "batch_size": 50, "timing": "none", "resamples": 100, "engine": "onnx"}
+
+
+def lines(number: int, seed: int = 0) -> list[str]:
+    random = np.random.default_rng(seed)
+    return [" ".join(random.choice(WORDS, random.integers(1, 9))) for _ in range(number)]
+
+
+@pytest.fixture
+def model(tmp_path, tiny_tasks, write_classifier):
+    """A function that writes a random early-exit model of three layers with exits after each."""
+    return lambda task: write_classifier(tmp_path / f"model-{task}", tiny_tasks[task], [1, 2, 3], seed=1)
+
+
+def calibrated(model: Path, out: Path, unlabelled, **changes):
+    out.mkdir(exist_ok=True)
+    settings = CalibrateSettings(**(PLAIN | changes))
+    counts = calibrate(settings=settings, model=model, out=out, unlabelled=unlabelled)
+    return Calibration.read(out / "exit_policy.json"), counts
+
+
+@pytest.mark.parametrize(
+    ("task", "changes"),
+    [("moods", {}), ("pairs", {}), ("names", {}), ("names", {"granularity": "token"}), ("moods", {"flops_share": 0.8})],
+)
+def test_a_language_with_text_alone_gets_a_set_and_its_numbers_are_those_of_the_model(task, changes, model, tmp_path):
+    folder, file = model(task), tmp_path / "sw.txt"
+    pairs = [f"{one}\t{two}" for one, two in zip(lines(200), lines(200, 1), strict=True)]
+    file.write_text("\n".join(pairs if task == "pairs" else lines(200)))
+    wish = changes if "flops_share" in changes else {"max_disagreement": 80, **changes}
+    found, counts = calibrated(folder, tmp_path / "out", {"sw": file}, **wish)
+    assert [*found.languages] == ["en", "sw"]
+    labelled, swahili = found.languages.values()
+    assert (labelled.from_labels, swahili.from_labels) == (True, False)
+    assert found.chosen == labelled.point
+    assert found.policy == most_cautious([labelled.policy, swahili.policy])
+    assert swahili.policy.is_early
+    assert counts["flops_share, sw"] == round(swahili.point.flops_share, 4) < 1
+    assert swahili.point.drop <= swahili.point.drop_bound
+    # The disagreement is counted anew on the half that bounds it, by running the model.
+    whole, network = task_of(folder), load_classifier(folder)
+    tokenizer = load_tokenizer(folder)
+    texts = read_text(file, "sw", whole.kind, read_examples(whole, "dev", "en"), tokenizer, 2000, 0)
+    held = np.random.default_rng([0, 1]).permutation(len(texts)) % 2 == 1
+    cut = [one for one, is_held in zip(encode(texts, tokenizer, 24), held, strict=True) if is_held]
+    words = [len(one.words) for one, is_held in zip(texts, held, strict=True) if is_held] if task == "names" else None
+    early, full = (
+        answers(predict(network, cut, 9, policy=policy).logits, cut, whole.labels, words)
+        for policy in (swahili.policy, ExitPolicy(layers=(3,), thresholds=()))
+    )
+    if task != "names":
+        assert swahili.num_texts == len(full) == 100
+        assert swahili.point.drop == pytest.approx(100 * np.mean([a != b for a, b in zip(early, full, strict=True)]))
+    else:
+        assert 0 < swahili.num_texts <= 100
+
+
+def test_labels_are_used_where_there_are_some_and_that_is_said(model, tmp_path):
+    file = tmp_path / "text.txt"
+    file.write_text("\n".join(lines(100)))
+    folder = model("moods")
+    settings = {"max_disagreement": 40, "languages": ("en", "sw")}
+    found, counts = calibrated(folder, tmp_path / "out", {"sw": file, "ur": file}, **settings)
+    assert {code: one.from_labels for code, one in found.languages.items()} == {"en": True, "sw": True, "ur": False}
+    assert counts["labels_instead_of_text"] == "sw"
+    assert "flops_share, sw" not in counts
+
+
+def test_without_text_the_file_is_that_of_one_set(model, tmp_path):
+    found, _ = calibrated(model("moods"), tmp_path / "out", None)
+    assert found.languages == {}
+    assert found.chosen is not None
+    assert found.max_disagreement is None
+
+
+def test_a_policy_file_of_before_languages_is_read(tmp_path):
+    point = {"layers": [3], "thresholds": [], "quality": 0.8, "flops_share": 1.0, "mean_exit_layer": 3.0}
+    policy = {"layers": [2, 3], "thresholds": [0.5], "criterion": "entropy", "token_pooling": "mean", "model": "ab"}
+    (tmp_path / "exit_policy.json").write_text(
+        json.dumps({"task": "t", "language": "en", "metric": "accuracy", "policy": policy, "curve": [point]})
+    )
+    found = Calibration.read(tmp_path / "exit_policy.json")
+    assert (found.policy.thresholds, found.languages, found.policies) == ((0.5,), {}, {})
+
+
+def test_the_most_cautious_policy_lets_nobody_leave_whom_another_would_keep():
+    one, two = (
+        ExitPolicy(layers=(1, 2, 3, 6), thresholds=(0.1, 0.5, 0.3)),
+        ExitPolicy(layers=(2, 3, 6), thresholds=(0.2, 0.4)),
+    )
+    assert most_cautious([one, two]) == ExitPolicy(layers=(2, 3, 6), thresholds=(0.2, 0.3))
+    nobody = ExitPolicy(layers=(6,), thresholds=())
+    assert most_cautious([one, nobody]) == nobody
+    patient = [
+        ExitPolicy(layers=(1, 2, 3), thresholds=(0.5 / n,) * 2, criterion="patience", patience=n) for n in (1, 2)
+    ]
+    assert most_cautious(patient) == patient[1]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("", r"sw\.txt: holds no document"),
+        ("Anna in Rome\nno\n", r"sw\.txt, sw: 1 texts in each half are too few .* at least 299 are needed: give more"),
+    ],
+)
+def test_text_that_is_empty_or_too_short_is_one_line_and_nothing_is_written(content, message, model, tmp_path):
+    (tmp_path / "sw.txt").write_text(content)
+    with pytest.raises(HalflingError, match=message):
+        calibrated(model("moods"), tmp_path / "out", {"sw": tmp_path / "sw.txt"})
+    assert not list((tmp_path / "out").iterdir())
+
+
+def test_a_line_without_a_second_text_is_refused_for_pairs(model, tmp_path):
+    (tmp_path / "sw.txt").write_text("one\ttwo\nalone\n")
+    with pytest.raises(HalflingError, match=r"sw\.txt, text 2: no pair: write both texts in a line, with a tab"):
+        calibrated(model("pairs"), tmp_path / "out", {"sw": tmp_path / "sw.txt"})
+
+
+def test_a_limit_of_disagreement_without_text_is_refused(model, tmp_path):
+    with pytest.raises(HalflingError, match="max_disagreement is of text without labels: give some"):
+        calibrated(model("moods"), tmp_path / "out", None, max_disagreement=3)
+
+
+def test_a_limit_of_disagreement_beside_one_of_arithmetic_is_refused():
+    with pytest.raises(ValueError, match="max_disagreement and flops_share: ask for one of them"):
+        CalibrateSettings(max_disagreement=3, flops_share=0.7)
+
+
+LIKE = [TextExample("two words", "and three words", "x")] * 9
+
+
+def test_paragraphs_of_a_folder_become_sentences_as_long_as_the_tasks(tmp_path):
+    (tmp_path / "sw.txt").write_text("One two. Three four five! Six\nSeven, eight? A b c d e f g.\n\nOne two. Nine ten")
+    found = read_text(tmp_path, "sw", "text_classification", LIKE, None, 99, 0)
+    assert {one.text for one in found} == {"One two.", "Three four five!", "Seven, eight?", "Nine ten"}
+    tagged = read_text(tmp_path, "sw", "tagging", [TaggedExample(("a", "b"), ("O", "O"))], None, 99, 0)
+    assert TaggedExample(("Seven", ",", "eight", "?"), ("O",) * 4) in tagged
+
+
+def test_pairs_of_a_folder_are_neighbours_and_share_no_sentence(tmp_path):
+    (tmp_path / "sw.txt").write_text("A a. B b. C c. D d. E e e e e. F f.\n\nG g. H h.")
+    found = read_text(tmp_path, "sw", "pair_classification", LIKE, None, 99, 0)
+    assert {(one.text, one.text_pair) for one in found} == {("A a.", "B b."), ("C c.", "D d."), ("G g.", "H h.")}
+
+
+def test_a_corpus_and_a_packed_one_are_read(corpus, tmp_path, tokenizer_folder):
+    from halfling.tokens.pack import PackSettings, pack_corpus
+
+    (out := tmp_path / "packed").mkdir()
+    pack_corpus(settings=PackSettings(block_tokens=64), corpus=corpus, tokenizer=tokenizer_folder, out=out)
+    like = [TextExample("a b c d e f g h", None, "x"), TextExample(" ".join("a" * 40), None, "x")]
+    tokenizer = load_tokenizer(tokenizer_folder)
+    for folder in (corpus, out):
+        found = read_text(folder, "sw", "text_classification", like, tokenizer, 20, 0)
+        assert len(found) == 20
+        assert all("mto" in one.text or any(word in one.text for word in ("watoto", "na", "kinu")) for one in found)
+        with pytest.raises(HalflingError, match=f"{folder}: holds no text in ur: name a corpus"):
+            read_text(folder, "ur", "text_classification", like, tokenizer, 20, 0)
+
+
+def test_the_command_takes_text_by_language(model, tmp_path, halfling, error):
+    file = tmp_path / "sw.txt"
+    file.write_text("\n".join(lines(100)))
+    folder = model("moods")
+    said = halfling(
+        "calibrate",
+        folder,
+        tmp_path / "out",
+        "--unlabelled",
+        f"sw={file}",
+        "--max-disagreement",
+        40,
+        "--timing",
+        "none",
+        "--max-tokens",
+        24,
+    )
+    assert said.status == 0, said.err
+    assert "disagreement_bound, sw" in said.out
+    assert "sw" in Calibration.read(tmp_path / "out" / "exit_policy.json").languages
+    assert halfling("calibrate", folder, tmp_path / "no", "--unlabelled", file).status == 2
