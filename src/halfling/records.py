@@ -187,6 +187,7 @@ class Scores(Case):
 class Quality(Scores):
     """A line of `quality.jsonl`."""
 
+    policy: str | None = Field(None, description="language whose exits and thresholds held; the default's")
     exit_histogram: dict[int, int] = Field(description="exit layer -> number of examples, with token exits of tokens")
 
 

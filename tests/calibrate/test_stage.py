@@ -278,7 +278,7 @@ def test_the_engine_is_timed_with_the_segments_of_the_policy(early_exit, tmp_pat
     for threshold in (0.4, 0.6):
         policy = ExitPolicy.uniform((2, 3), threshold, criterion="margin")
         assert clock.measured(policy) > 0
-        assert loaded[policy].exported.policy == loaded[policy].loop.policy == policy
+        assert loaded[policy].exported.policy == loaded[policy].policy() == policy
         assert loaded[policy].exported.segments == ((1, 2), (3, 3))
     # One export for both thresholds.
     assert sorted(path.name for path in (tmp_path / "scratch").glob("exits-*[0-9]")) == [

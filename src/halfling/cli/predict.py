@@ -34,6 +34,9 @@ def predict(
     column: Annotated[
         list[str] | None, typer.Option(help="Of the text in a .csv or .tsv, and of the second text; repeat.")
     ] = None,
+    language: Annotated[
+        str | None, typer.Option(help="Of the texts: its own exits and thresholds, where calibration made some.")
+    ] = None,
     backend: Annotated[str, typer.Option(help="native, torch, onnx, or auto.")] = "auto",
     in_text: Annotated[bool, typer.Option(help="Show entities where they stand, coloured on a terminal.")] = False,
     as_json: AsJson = False,
@@ -55,7 +58,10 @@ def predict(
     texts = _pairs(text, pairs) if text else _texts(file, columns, pairs)
     if not any(one.strip() if isinstance(one, str) else all(map(str.strip, one)) for one in texts):
         raise HalflingError(f"{file or 'predict'}: no text: give texts, --file, or lines on standard input")
-    for given, answer in zip(texts, engine.predict(texts), strict=True):
+    if language is not None and language not in (known := engine.exported.policies):
+        there = f"there are {', '.join(known)}" if known else "this model has one set for all"
+        typer.echo(f"note: no thresholds of its own for {language!r} ({there}): the default's hold", err=True)
+    for given, answer in zip(texts, engine.predict(texts, language), strict=True):
         shown = given if isinstance(given, str) else "\t".join(given)
         if as_json:
             said = {name: value for name, value in dataclasses.asdict(answer).items() if value is not None}

@@ -1,6 +1,7 @@
 """The engine: texts in, answers out."""
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from itertools import compress
 from pathlib import Path
 from threading import Lock
@@ -18,6 +19,7 @@ from halfling.engine.prediction import Prediction, spans_of
 from halfling.engine.text import join, load_pieces, require_characters, split_words, windows
 from halfling.engine.token_loop import TokenLoop
 from halfling.errors import HalflingError
+from halfling.exits.policy import ExitPolicy
 from halfling.tasks.encode import Encoded
 from halfling.tasks.tags import OUTSIDE, Scheme, is_prefixed
 
@@ -61,7 +63,12 @@ class AdaptiveEngine:
         place = Path(folder)
         return cls(place, read_exported(place), backend, threads)
 
-    def predict(self, texts: Iterable[Any]) -> list[Prediction]:
+    def policy(self, language: str | None = None) -> ExitPolicy:
+        """Return where texts of a language exit; where it has no set of its own, the cautious default's."""
+        chosen = self.exported.policies.get(language or "", self.exported.policy)
+        return chosen if isinstance(self.loop, NativeLoop) else self.exported.at_ends(chosen)
+
+    def predict(self, texts: Iterable[Any], language: str | None = None) -> list[Prediction]:
         """Return an answer for each text, in their order.
 
         For a classifier each is a text or a pair of texts, for a tagger a text or a list of words.
@@ -69,16 +76,27 @@ class AdaptiveEngine:
         A classifier cuts what is longer than the model reads, and says so (`truncated`); a tagger reads long texts in
         windows between words, so every word gets a tag.
 
+        With `language` texts exit by the thresholds of that language, where calibration made some; an answer's `policy`
+        says whose they were.
+
         Raises:
             HalflingError: Something is no text of this model's kind.
         """
         if isinstance(texts, str):
             raise HalflingError("predict takes a list of texts, not one text: put it into a list")
-        given = list(texts)
-        return self._classify(given) if self.exported.kind == "sequence" else self._tag(given)
+        given, policy = list(texts), self.policy(language)
+        found = self._classify(given, policy) if self.exported.kind == "sequence" else self._tag(given, policy)
+        return [replace(one, policy=language) for one in found] if language in self.exported.policies else found
 
-    def answer(self, sequences: Sequence[Encoded], leave_after: Sequence[int] | None = None) -> list[Answer]:
+    def answer(
+        self,
+        sequences: Sequence[Encoded],
+        leave_after: Sequence[int] | None = None,
+        policy: ExitPolicy | None = None,
+    ) -> list[Answer]:
         """Return the network's answers to token ids; see `AdaptiveLoop.answer`.
+
+        The policy is one that `policy` returned, or in the native engine any; the default when absent.
 
         Raises:
             ValueError: A sequence is longer than the model reads, an id is none of its vocabulary, a place picked is
@@ -91,9 +109,9 @@ class AdaptiveEngine:
             raise ValueError(f"{longest} tokens: the model reads {self.exported.shape.max_tokens} at most")
         _require_places(sequences)
         with self._turn:  # backends compute into arrays that they use again
-            return self.loop.answer(sequences, leave_after)
+            return self.loop.answer(sequences, leave_after, policy)
 
-    def _classify(self, texts: Sequence[Any]) -> list[Prediction]:
+    def _classify(self, texts: Sequence[Any], policy: ExitPolicy) -> list[Prediction]:
         pairs = [_parts(text, number) for number, text in enumerate(texts)]
         # Nothing is said of a text without characters.
         there = [all(part.strip() for part in pair) for pair in pairs]
@@ -102,7 +120,7 @@ class AdaptiveEngine:
         most = self.exported.shape.max_tokens
         joined = [join(next(ids), next(ids) if len(pair) == 2 else None, most) for pair in kept]
         sequences = [Encoded(np.array(ids), np.zeros(1, np.int64)) for ids, _ in joined]
-        answered = iter(zip(joined, self.answer(sequences), strict=True))
+        answered = iter(zip(joined, self.answer(sequences, policy=policy), strict=True))
         return [
             self._classified(*next(answered)) if is_there else Prediction(None, None, None, None, 0, 0.0, False)
             for is_there in there
@@ -115,12 +133,12 @@ class AdaptiveEngine:
         best = self.exported.labels[int(shares.argmax())]
         return Prediction(best, scores, None, None, layer, answer.uncertainty, cut, ((len(ids), layer),))
 
-    def _tag(self, texts: Sequence[Any]) -> list[Prediction]:
+    def _tag(self, texts: Sequence[Any], policy: ExitPolicy) -> list[Prediction]:
         sentences = [_words(text, number) for number, text in enumerate(texts)]
         pieces = iter(self.pieces([word for words, _ in sentences for word in words]))
         in_pieces = [[next(pieces) for _ in words] for words, _ in sentences]
         parts = [windows(words, self.exported.shape.max_tokens) for words in in_pieces]
-        answers = iter(self.answer([part for of_one in parts for part in of_one]))
+        answers = iter(self.answer([part for of_one in parts for part in of_one], policy=policy))
         labels = self.exported.labels
         outside = OUTSIDE if OUTSIDE in labels else None  # as parts of speech have none
         scheme: Scheme = "IOB2" if is_prefixed(labels) else "types" if outside else "tags"

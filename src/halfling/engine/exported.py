@@ -31,7 +31,8 @@ class Exported(Record):
     labels: tuple[str, ...] = Field(min_length=2, description="names of the classes, in the order of their numbers")
     shape: EncoderShape
     precision: Precision
-    policy: ExitPolicy = Field(description="where inputs exit; its layers are the ends of the segments")
+    policy: ExitPolicy = Field(description="where inputs exit")
+    policies: dict[str, ExitPolicy] = Field(default_factory=dict, description="where inputs of a language do instead")
     tokenizer: Literal["native", "tokenizers"] = Field(description="who cuts text into ids")
     backends: tuple[BackendName, ...] = Field(min_length=1, description="whose segments are here")
     int8: tuple[Int8Drop, ...] = Field(
@@ -42,9 +43,20 @@ class Exported(Record):
     checksum: str = Field("", description="SHA-256 of this record while this field is empty")
 
     @property
+    def ends(self) -> tuple[int, ...]:
+        """The layers after which somebody may exit, whatever the language: the ends of the segments."""
+        return tuple(sorted({layer for policy in (self.policy, *self.policies.values()) for layer in policy.layers}))
+
+    def at_ends(self, policy: ExitPolicy) -> ExitPolicy:
+        """Return a policy that does the same with an exit after every segment, thresholds 0 at those it has not."""
+        used = dict(zip(policy.layers, policy.thresholds, strict=False))
+        thresholds = tuple(used.get(layer, 0.0) for layer in self.ends[:-1])
+        return policy.model_copy(update={"layers": self.ends, "thresholds": thresholds})
+
+    @property
     def segments(self) -> tuple[tuple[int, int], ...]:
         """Return the first and last layer (1-based) of each segment."""
-        ends = self.policy.layers
+        ends = self.ends
         return tuple(zip((1, *(end + 1 for end in ends[:-1])), ends, strict=True))
 
 

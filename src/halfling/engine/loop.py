@@ -12,6 +12,7 @@ from halfling.engine.backends import Backend
 from halfling.engine.exported import Exported
 from halfling.engine.text import PAD
 from halfling.exits import criteria
+from halfling.exits.policy import ExitPolicy
 from halfling.tasks.encode import Encoded
 
 REPACK_GAIN = 0.1
@@ -39,46 +40,56 @@ class AdaptiveLoop:
     """
 
     def __init__(self, exported: Exported, backend: Backend) -> None:
-        self.policy, self.backend, self.words = exported.policy, backend, exported.shape.vocab_size
+        self.policy = exported.at_ends(exported.policy)
+        self.backend, self.words = backend, exported.shape.vocab_size
         self.tagging = exported.kind == "token"
 
-    def answer(self, sequences: Sequence[Encoded], leave_after: Sequence[int] | None = None) -> list[Answer]:
+    def answer(
+        self,
+        sequences: Sequence[Encoded],
+        leave_after: Sequence[int] | None = None,
+        policy: ExitPolicy | None = None,
+    ) -> list[Answer]:
         """Return the network's answer to each sequence, in their order.
 
         Args:
             sequences: Token ids, at most `shape.max_tokens` each, with at least one place picked.
             leave_after: For measurements, the layer after which each leaves: exits are computed and judged as ever,
                 then overruled.
+            policy: Where they exit, with an exit after every segment; the exported model's when absent.
 
         Raises:
             ValueError: An id is none of the vocabulary.
         """
+        policy = policy or self.policy
         ids = np.concatenate([one.ids for one in sequences]) if sequences else np.zeros(0, np.int64)
         # Asked here: on a GPU a look-up beyond the table ends the process.
         if ids.min(initial=0) < 0 or ids.max(initial=0) >= self.words:
             raise ValueError(f"ids {ids.min()} to {ids.max()}: the vocabulary is 0 to {self.words - 1}")
         if len(sequences) == 1 and self.backend.alone is not None and len(sequences[0].picked):
-            return [self.backend.alone(sequences[0], None if leave_after is None else leave_after[0])]
+            return [self.backend.alone(sequences[0], policy, None if leave_after is None else leave_after[0])]
         answers: dict[int, Answer] = {}
         for numbers in _passes([len(one.ids) for one in sequences], self.backend.tokens_at_once):
             imposed = None if leave_after is None else np.array([leave_after[number] for number in numbers])
-            answers |= zip(numbers, self._pass([sequences[number] for number in numbers], imposed), strict=True)
+            answers |= zip(numbers, self._pass([sequences[number] for number in numbers], policy, imposed), strict=True)
         return [answers[number] for number in range(len(sequences))]
 
-    def _pass(self, chosen: list[Encoded], imposed: Int[np.ndarray, " sequences"] | None) -> list[Answer]:
+    def _pass(
+        self, chosen: list[Encoded], policy: ExitPolicy, imposed: Int[np.ndarray, " sequences"] | None
+    ) -> list[Answer]:
         """Compute some sequences together."""
         layout = packing.lay_out([len(one.ids) for one in chosen])
         hidden: Any = self._tokens(chosen, layout)
         owners, staying = layout.owners(), np.arange(len(chosen))
         counts = np.array([len(one.picked) for one in chosen])
         picked = _picked(chosen, layout)
-        doubt = criteria.Doubt(self.policy)
+        doubt = criteria.Doubt(policy)
         answers: dict[int, Answer] = {}
-        for segment, layer in enumerate(self.policy.layers):
+        for segment, layer in enumerate(policy.layers):
             hidden, logits = self.backend.run(segment, hidden, owners, picked)
             ends = np.cumsum(counts[staying])
             unsure = doubt(logits[: ends[-1]], counts[staying] if self.tagging else None)
-            leaves = self._leaves(segment, unsure, None if imposed is None else imposed[staying])
+            leaves = leaves_after(policy, segment, unsure, None if imposed is None else imposed[staying])
             for place in leaves.nonzero()[0].tolist():
                 number, end = int(staying[place]), int(ends[place])
                 answers[number] = Answer(logits[end - int(counts[number]) : end], layer, float(unsure[place]))
@@ -91,14 +102,6 @@ class AdaptiveLoop:
                 owners = layout.owners()
                 picked = _picked([chosen[number] for number in staying], layout)
         return [answers[number] for number in range(len(chosen))]
-
-    def _leaves(self, segment: int, unsure: np.ndarray, imposed: np.ndarray | None) -> Bool[np.ndarray, " staying"]:
-        """Return who leaves after a segment: who is sure, or as imposed; after the last everybody."""
-        if segment == len(self.policy.layers) - 1:
-            return np.ones(len(unsure), bool)
-        if imposed is None:
-            return criteria.leaves(unsure, self.policy.thresholds[segment])
-        return np.asarray(imposed <= self.policy.layers[segment])
 
     def _keep(
         self, hidden: Any, old: packing.Layout, stays: Bool[np.ndarray, " sequences"]
@@ -120,6 +123,17 @@ class AdaptiveLoop:
         tokens[layout.places(), 0] = np.concatenate([one.ids for one in chosen])
         tokens[layout.places(), 1] = packing.within(layout.lengths)
         return tokens.reshape(layout.rows, layout.tokens, 2)
+
+
+def leaves_after(
+    policy: ExitPolicy, segment: int, unsure: np.ndarray, imposed: np.ndarray | None
+) -> Bool[np.ndarray, " staying"]:
+    """Return who leaves after a segment: who is sure, or as imposed; after the last everybody."""
+    if segment == len(policy.layers) - 1:
+        return np.ones(len(unsure), bool)
+    if imposed is None:
+        return criteria.leaves(unsure, policy.thresholds[segment])
+    return np.asarray(imposed <= policy.layers[segment])
 
 
 def _passes(lengths: list[int], tokens_at_once: int) -> Iterator[list[int]]:

@@ -33,6 +33,7 @@ class Prediction:
             0 where there was nothing to compute.
         uncertainty: 0..1 at that exit; of a long text, the largest.
         truncated: Whether a classifier's text was longer than the model reads, and cut.
+        policy: The language whose exits and thresholds held; None: the default's.
         computed: Of each sequence that was computed for it, its tokens and the layer after which it exited, or each
             of its tokens did; a tagger reads a long text as several.
     """
@@ -45,6 +46,7 @@ class Prediction:
     uncertainty: float
     truncated: bool
     computed: tuple[tuple[int, int | tuple[int, ...]], ...] = ()
+    policy: str | None = None
 
 
 def spans_of(

@@ -6,8 +6,9 @@ import numpy as np
 from jaxtyping import Int, Int32
 
 from halfling.engine import packing
-from halfling.engine.loop import AdaptiveLoop, Answer
+from halfling.engine.loop import AdaptiveLoop, Answer, leaves_after
 from halfling.exits import criteria
+from halfling.exits.policy import ExitPolicy
 from halfling.tasks.encode import Encoded
 
 
@@ -18,12 +19,14 @@ class TokenLoop(AdaptiveLoop):
     is done when all tokens whose answers are wanted have left.
     """
 
-    def _pass(self, chosen: list[Encoded], imposed: Int[np.ndarray, " sequences"] | None) -> list[Answer]:
+    def _pass(
+        self, chosen: list[Encoded], policy: ExitPolicy, imposed: Int[np.ndarray, " sequences"] | None
+    ) -> list[Answer]:
         """Compute some sequences together."""
         layout = packing.lay_out([len(one.ids) for one in chosen])
         hidden: Any = self._tokens(chosen, layout)
         owners, place = layout.owners(), layout.places()
-        doubt = criteria.Doubt(self.policy)
+        doubt = criteria.Doubt(policy)
         # What follows has a number for each token, one sequence after the other.
         owner = np.repeat(np.arange(len(chosen)), layout.lengths)
         begins = np.cumsum(layout.lengths) - layout.lengths
@@ -33,7 +36,7 @@ class TokenLoop(AdaptiveLoop):
         taken, unsure = np.zeros(len(owner), np.int64), np.zeros(len(owner), np.float32)
         logits = np.zeros((len(owner), 0), np.float32)
         undone = np.ones(len(chosen), bool)
-        for segment, layer in enumerate(self.policy.layers):
+        for segment, layer in enumerate(policy.layers):
             asking = np.flatnonzero(there)
             picked = np.zeros(packing.bucket_answers(len(asking)), np.int32)
             picked[: len(asking)] = place[asking]
@@ -43,7 +46,7 @@ class TokenLoop(AdaptiveLoop):
                 logits = np.zeros((len(owner), found.shape[1]), np.float32)
             found = found[: len(asking)]
             now = doubt(found)
-            leaves = self._leaves(segment, now, None if imposed is None else imposed[owner[asking]])
+            leaves = leaves_after(policy, segment, now, None if imposed is None else imposed[owner[asking]])
             there[asking[leaves]] = False
             before, undone = undone, np.bincount(owner[wanted & there], minlength=len(chosen)) > 0
             there &= undone[owner]

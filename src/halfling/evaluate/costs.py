@@ -57,8 +57,12 @@ def measure_costs(
     for number, (language, examples) in enumerate(texts.items(), start=len(models)):
         progress(number, total, f"time in {language}")
         rounds: dict[str, Any] = {"rounds": settings.rounds, "warmup": settings.warmup}
-        alone = interleaved({name: partial(_one_by_one, one, examples) for name, one in runtimes.items()}, **rounds)
-        batch = interleaved({name: partial(one.answer, examples, BATCH) for name, one in runtimes.items()}, **rounds)
+        alone = interleaved(
+            {name: partial(_one_by_one, one, examples, language) for name, one in runtimes.items()}, **rounds
+        )
+        batch = interleaved(
+            {name: partial(one.answer, examples, BATCH, language) for name, one in runtimes.items()}, **rounds
+        )
         spreads += [spread(seconds) for seconds in (*alone.values(), *batch.values())]
         lines += [
             Cost(
@@ -67,7 +71,7 @@ def measure_costs(
                 language=language,
                 rounds_ms_b1=tuple(1e3 * seconds / len(examples) for seconds in alone[name]),
                 rounds_ms_b32=tuple(1e3 * seconds for seconds in batch[name]),
-                timed_gflops=mean_gflops(one, one.answer(examples, BATCH), len(examples)),
+                timed_gflops=mean_gflops(one, one.answer(examples, BATCH, language), len(examples)),
                 peak_bytes=peaks[name],
                 disk_bytes=sum((models[name] / file).stat().st_size for file in names_in(models[name])),
             )
@@ -78,9 +82,9 @@ def measure_costs(
     return {"largest_spread": round(max(spreads), 3)}
 
 
-def _one_by_one(runtime: Runtime, examples: Sequence[Example]) -> None:
+def _one_by_one(runtime: Runtime, examples: Sequence[Example], language: str) -> None:
     for example in examples:
-        runtime.answer([example], 1)
+        runtime.answer([example], 1, language)
 
 
 def _peak(folder: Path, batches: Sequence[Sequence[Example]]) -> int:

@@ -63,7 +63,7 @@ def measure_quality(
         split = dev_examples(whole, settings.languages or whole.languages, settings.max_examples)
         for language, examples in split.items():
             progress(len(lines), len(models) * len(split), f"{name} in {language}")
-            reply = runtime.answer(examples, settings.batch_size)
+            reply = runtime.answer(examples, settings.batch_size, language)
             found = score(whole, examples, reply.answers)
             left = [one for _, layers in reply.computed for one in ([layers] if isinstance(layers, int) else layers)]
             mean_exit = fmean(left) if left else 0.0
@@ -80,6 +80,7 @@ def measure_quality(
                     accuracy=found.accuracy,
                     f1=found.f1,
                     mean_exit_layer=mean_exit,
+                    policy=reply.policy,
                     exit_histogram=dict(sorted(Counter(left).items())),
                     gflops=mean_gflops(runtime, reply, len(examples)),
                     gmacs_linear=gmacs_linear(runtime.shape, layers=mean_exit),

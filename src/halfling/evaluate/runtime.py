@@ -19,10 +19,14 @@ class Reply(NamedTuple):
         answers: A label, or a tag for each word.
         computed: Of each sequence that was computed, its tokens and the layer after which it exited, or with token
             exits each of its tokens did; a long text is several sequences.
+        head: The classifiers that were in use.
+        policy: The language whose thresholds held; None the default's.
     """
 
     answers: list[Answer]
     computed: list[tuple[int, Any]]
+    head: Head
+    policy: str | None = None
 
 
 class Runtime:
@@ -33,10 +37,9 @@ class Runtime:
     exits: bool = False
     labels: tuple[str, ...]
     shape: EncoderShape
-    head: Head
 
-    def answer(self, examples: Sequence[Example], batch_size: int) -> Reply:
-        """Return what the model says of texts, from characters to labels."""
+    def answer(self, examples: Sequence[Example], batch_size: int, language: str | None = None) -> Reply:
+        """Return what the model says of texts, from characters to labels; with exits by the language's thresholds."""
         raise NotImplementedError
 
     def form(self, name: str) -> dict[str, Any]:
@@ -52,19 +55,21 @@ class Engine(Runtime):
     def __init__(self, folder: Path) -> None:
         self.engine = AdaptiveEngine.from_pretrained(folder)
         exported = self.engine.exported
-        self.precision, self.exits = exported.precision, exported.policy.is_early
+        self.precision = exported.precision
+        self.exits = any(policy.is_early for policy in (exported.policy, *exported.policies.values()))
         self.labels, self.shape = exported.labels, exported.shape
-        self.head = Head(kind=exported.kind, num_classes=len(self.labels), layers=exported.policy.layers)
 
-    def answer(self, examples: Sequence[Example], batch_size: int) -> Reply:
+    def answer(self, examples: Sequence[Example], batch_size: int, language: str | None = None) -> Reply:
         """Return what the model says of texts, from characters to labels."""
         answers: list[Answer] = []
         computed: list[tuple[int, Any]] = []
         for start in range(0, len(examples), batch_size):
-            for one in self.engine.predict(map(_text, examples[start : start + batch_size])):
+            for one in self.engine.predict(map(_text, examples[start : start + batch_size]), language):
                 answers.append(one.label if one.tags is None else one.tags)  # type: ignore[arg-type]
                 computed += one.computed
-        return Reply(answers, computed)
+        layers = self.engine.policy(language).layers
+        head = Head(kind=self.engine.exported.kind, num_classes=len(self.labels), layers=layers)
+        return Reply(answers, computed, head, language if language in self.engine.exported.policies else None)
 
 
 class Transformers(Runtime):
@@ -85,7 +90,7 @@ class Transformers(Runtime):
         self.labels, self.shape = found.labels, shape_of(self.network.config)
         self.head = Head(kind=found.head, num_classes=len(self.labels))
 
-    def answer(self, examples: Sequence[Example], batch_size: int) -> Reply:
+    def answer(self, examples: Sequence[Example], batch_size: int, language: str | None = None) -> Reply:
         """Return what the model says of texts, from characters to labels."""
         from halfling.exits.policy import ExitPolicy
         from halfling.tasks.encode import encode
@@ -99,6 +104,7 @@ class Transformers(Runtime):
         return Reply(
             answers(found.logits, encoded, self.labels, words or None),
             list(zip(lengths, found.exit_layers, strict=True)),
+            self.head,
         )
 
 
@@ -117,7 +123,7 @@ def mean_gflops(runtime: Runtime, reply: Reply, num_examples: int) -> float:
     Real lengths, real exits, and every classifier that was computed; see `cost.flops` for what is counted.
     """
     lengths, layers = [tokens for tokens, _ in reply.computed], [layer for _, layer in reply.computed]
-    return flops(runtime.shape, lengths, layers, runtime.head).total / max(num_examples, 1) / 1e9
+    return flops(runtime.shape, lengths, layers, reply.head).total / max(num_examples, 1) / 1e9
 
 
 def _text(example: Example) -> Any:

@@ -34,8 +34,9 @@ def agreement(trained: Trained, examples: Sentences, out: Path, backend: Backend
     sequences = [Encoded(np.array(ids), np.arange(1, len(ids) - 1) if by_token else np.arange(1)) for ids in some]
     largest, equal = 0.0, []
     expected = [trained.exit_logits(one.ids.tolist()) for one in sequences]
-    for layer in engine.exported.policy.layers:
-        answers = engine.answer(sequences, leave_after=[layer] * len(sequences))
+    policy = engine.exported.at_ends(engine.exported.policy)
+    for layer in policy.layers:
+        answers = engine.answer(sequences, [layer] * len(sequences), policy)
         for one, answer, logits in zip(sequences, answers, expected, strict=True):
             wanted: Any = logits[layer].numpy().reshape(-1, len(trained.labels))[one.picked]
             largest = float(np.maximum(largest, np.abs(answer.logits - wanted).max()))  # a NaN stays

@@ -17,13 +17,17 @@ from halfling.records import EncoderShape
 
 @dataclass(frozen=True)
 class Trained:
-    """A trained classifier, its tokenizer, its class names in the order of their numbers, and where inputs exit."""
+    """A trained classifier, its tokenizer, its class names in the order of their numbers, and where inputs exit.
+
+    `policies` are those of languages that have their own.
+    """
 
     network: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
     kind: Head
     labels: tuple[str, ...]
     policy: ExitPolicy
+    policies: dict[str, ExitPolicy]
 
     @property
     def shape(self) -> EncoderShape:
@@ -41,7 +45,7 @@ class Trained:
 
 
 def load_trained(model: Path, policy: Path | None) -> Trained:
-    """Return the model of a folder, with the policy of a calibration's folder, or the one stored in it, or no exits.
+    """Return the model of a folder, with the policies of a calibration's folder, or the one stored in it, or no exits.
 
     Raises:
         HalflingError: A folder cannot be read, or its tokenizer or the policy was made for another model.
@@ -52,20 +56,25 @@ def load_trained(model: Path, policy: Path | None) -> Trained:
     last = found.exit_layers[-1]
     stored = getattr(network.config, "exit_policy", None)
     nobody = ExitPolicy(layers=(last,), thresholds=())
+    by_language: dict[str, ExitPolicy] = {}
     if policy is not None:
-        chosen = Calibration.read(policy / "exit_policy.json").policy
+        calibration = Calibration.read(policy / "exit_policy.json")
+        chosen, by_language = calibration.policy, calibration.policies
     else:
         chosen = nobody if stored is None else ExitPolicy.checked(stored, f"{model}: config.json's exit_policy")
     place = policy or model
-    if chosen.granularity == "token" and found.head != "token":
-        raise HalflingError(f"{place}: lets tokens exit alone, and {model} classifies whole texts: calibrate it")
-    if (
-        chosen.model not in (None, weights_sha256(model))
-        or not {*chosen.layers} <= {*found.exit_layers}
-        or chosen.layers[-1] != last
-    ):
-        raise HalflingError(
-            f"{place}: its policy, with exits {list(chosen.layers)}, was made for another model than {model}, "
-            f"with exits {list(found.exit_layers)}: calibrate this model"
-        )
-    return Trained(network, tokenizer, found.head, found.labels, chosen if chosen.is_early else nobody)
+    weights = weights_sha256(model)
+    for one in (chosen, *by_language.values()):
+        if one.granularity == "token" and found.head != "token":
+            raise HalflingError(f"{place}: lets tokens exit alone, and {model} classifies whole texts: calibrate it")
+        fits = {*one.layers} <= {*found.exit_layers} and one.layers[-1] == last
+        if one.model not in (None, weights) or not fits:
+            raise HalflingError(
+                f"{place}: its policy, with exits {list(one.layers)}, was made for another model than {model}, "
+                f"with exits {list(found.exit_layers)}: calibrate this model"
+            )
+        if (one.granularity, one.criterion) != (chosen.granularity, chosen.criterion):
+            raise HalflingError(f"{place}: its policies differ in criterion or granularity: calibrate {model} again")
+    if not any(one.is_early for one in (chosen, *by_language.values())):
+        chosen, by_language = nobody, {}
+    return Trained(network, tokenizer, found.head, found.labels, chosen, by_language)

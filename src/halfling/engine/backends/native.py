@@ -59,7 +59,7 @@ class NativeLoop:
 
         Args:
             folder: The exported model.
-            exported: What it holds; its policy is the one in use.
+            exported: What it holds; its policy is in use where a call names none.
             threads: How many compute.
             variant: Of the kernels (`variants()`); what the environment names, or the fastest, when absent.
 
@@ -93,23 +93,29 @@ class NativeLoop:
         if getattr(self, "_model", None):
             self._library.halfling_close(self._model)
 
-    def answer(self, sequences: Sequence[Encoded], leave_after: Sequence[int] | None = None) -> list[Answer]:
+    def answer(
+        self,
+        sequences: Sequence[Encoded],
+        leave_after: Sequence[int] | None = None,
+        policy: ExitPolicy | None = None,
+    ) -> list[Answer]:
         """Return the network's answer to each sequence, in their order; see `AdaptiveLoop.answer`.
 
         Raises:
             ValueError: An id is none of the vocabulary, or a sequence is empty or too long.
         """
+        policy = policy or self.policy
         ids, starts = _laid_out([one.ids for one in sequences])
         picked, picked_starts = _laid_out([one.picked for one in sequences])
         imposed = None if leave_after is None else np.asarray(leave_after, np.int32)
         logits = np.empty((len(picked), self.classes), np.float32)
         layers, unsure = np.empty(len(sequences), np.int32), np.empty(len(sequences), np.float32)
-        alone = self.policy.granularity == "token"
+        alone = policy.granularity == "token"
         token_layers = np.empty(len(ids) if alone else 0, np.int32)
-        policy, kept = _policy_of(self.policy)
+        told, kept = _policy_of(policy)
         wrong = self._library.halfling_answer(
             self._model,
-            ctypes.byref(policy),
+            ctypes.byref(told),
             ctypes.byref(_Questions(len(sequences), *map(address, (ids, starts, picked, picked_starts, imposed)))),
             ctypes.byref(_Answers(*map(address, (logits, layers, unsure, token_layers)))),
         )

@@ -20,6 +20,7 @@ from halfling.engine.loop import Answer
 from halfling.engine.packing import bucket
 from halfling.engine.text import PAD
 from halfling.exits import criteria
+from halfling.exits.policy import ExitPolicy
 from halfling.tasks.encode import Encoded
 
 
@@ -31,7 +32,7 @@ class Rows:
     """
 
     def __init__(self, compute: Callable[..., tuple[Tensor, ...]], exported: Exported, device: torch.device) -> None:
-        self.compute, self.policy, self.device = compute, exported.policy, device
+        self.compute, self.device = compute, device
         self.tagging, self.segments = exported.kind == "token", len(exported.segments)
         self.held: dict[int, _Chain] = {}
         self.records = device.type == "cuda"
@@ -39,22 +40,22 @@ class Rows:
         self._aside = torch.cuda.Stream(device) if self.records else None
 
     @torch.inference_mode()
-    def __call__(self, one: Encoded, leave_after: int | None = None) -> Answer:
+    def __call__(self, one: Encoded, policy: ExitPolicy, leave_after: int | None = None) -> Answer:
         """Return the answer to a sentence that exits when it is sure, or as imposed after the layer `leave_after`."""
         length, num = len(one.ids), len(one.picked)
         tokens = bucket(length)
         if tokens not in self.held:
             self.held[tokens] = _Chain(self, tokens, tokens if self.tagging else 1)
-        chain, doubt = self.held[tokens], criteria.Doubt(self.policy)
+        chain, doubt = self.held[tokens], criteria.Doubt(policy)
         chain.send(one)
         chain.start(0)
-        for segment, layer in enumerate(self.policy.layers):
+        for segment, layer in enumerate(policy.layers):
             last = segment == self.segments - 1
             if not last:
                 chain.start(segment + 1)
             logits = chain.wait(segment)[:num]
             unsure = float(doubt(logits, np.array([num]) if self.tagging else None)[0])
-            sure = not last and unsure < self.policy.thresholds[segment]
+            sure = not last and unsure < policy.thresholds[segment]
             if last or (sure if leave_after is None else layer >= leave_after):
                 break
         return Answer(logits.copy(), layer, unsure)

@@ -1,0 +1,90 @@
+"""Exits and thresholds by language: chosen by the caller, the default's where there are none."""
+
+import json
+
+import pytest
+
+from halfling.engine import AdaptiveEngine
+from halfling.engine.exported import read_exported
+from halfling.errors import HalflingError
+from halfling.exits.policy import Calibration, ExitPolicy, OfLanguage, TradeOff
+from halfling.export.write import ExportSettings, export
+
+CAUTIOUS, SWAHILI = ExitPolicy(layers=(2, 3), thresholds=(0.4,)), ExitPolicy(layers=(1, 3), thresholds=(0.8,))
+POINT = TradeOff(layers=(3,), thresholds=(), quality=1.0, flops_share=1.0, mean_exit_layer=3.0)
+
+
+def write_policies(folder, default, sets):
+    folder.mkdir()
+    languages = {
+        code: OfLanguage(policy=policy, from_labels=False, point=POINT, num_texts=9, confidence=0.95)
+        for code, policy in sets.items()
+    }
+    calibration = Calibration(task="any", policy=default, languages=languages, curve=())
+    calibration.write(folder / "exit_policy.json")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def export_with(trained, tmp_path_factory):
+    """A function that exports a model with a policy, and sets by language."""
+
+    def make(kind, backend, default, sets):
+        place = tmp_path_factory.mktemp("sets")
+        policy = write_policies(place / "policy", default, sets)
+        (out := place / "model").mkdir()
+        export(settings=ExportSettings(backends=(backend,)), model=trained[kind], out=out, policy=policy)
+        return out
+
+    return make
+
+
+def said(answers):
+    return [(one.exit_layer, one.label, one.tags) for one in answers]
+
+
+@pytest.mark.parametrize("backend", ["native", "onnx", "torch"])
+@pytest.mark.parametrize("kind", ["sequence", "token"])
+def test_a_language_exits_by_its_own_set_and_any_other_by_the_default(kind, backend, export_with, texts):
+    loaded = AdaptiveEngine.from_pretrained(export_with(kind, backend, CAUTIOUS, {"sw": SWAHILI}), backend, 1)
+    own = loaded.predict(texts[kind], language="sw")
+    default = loaded.predict(texts[kind])
+    for expected, policy, whose in ((own, SWAHILI, "sw"), (default, CAUTIOUS, None)):
+        alone = AdaptiveEngine.from_pretrained(export_with(kind, backend, policy, {}), backend, 1)
+        assert said(expected) == said(alone.predict(texts[kind], language="sw"))
+        assert {one.policy for one in expected} == {whose}
+        # One by one as well, where a backend may have another way.
+        one_by_one = [loaded.predict([text], language=whose)[0] for text in texts[kind]]
+        assert said(one_by_one) == said(expected)
+    assert {one.exit_layer for one in own} == {1, 3}
+    assert {one.exit_layer for one in default} == {2, 3}
+    assert loaded.predict(texts[kind], language="xx") == default
+
+
+def test_a_policy_of_one_language_that_is_another_models_is_refused(export_with):
+    strange = SWAHILI.model_copy(update={"model": "0" * 64})
+    with pytest.raises(HalflingError, match=r"its policy, with exits \[1, 3\], was made for another model"):
+        export_with("sequence", "native", CAUTIOUS, {"sw": strange})
+
+
+def test_policies_of_several_criteria_are_refused(export_with):
+    with pytest.raises(HalflingError, match="its policies differ in criterion or granularity"):
+        export_with(
+            "sequence", "native", CAUTIOUS, {"sw": SWAHILI, "ur": SWAHILI.model_copy(update={"criterion": "margin"})}
+        )
+
+
+def test_segments_end_wherever_somebody_exits(export_with):
+    exported = read_exported(export_with("token", "onnx", CAUTIOUS, {"sw": SWAHILI}))
+    assert exported.segments == ((1, 1), (2, 2), (3, 3))
+    assert exported.at_ends(SWAHILI).thresholds == (0.8, 0.0)
+
+
+def test_predict_takes_a_language_and_says_when_it_has_no_set(export_with, halfling):
+    model = export_with("sequence", "native", CAUTIOUS, {"sw": SWAHILI})
+    own = halfling("predict", model, "a b\tc", "--language", "sw", "--json")
+    assert (own.status, own.err, json.loads(own.out)["policy"]) == (0, "", "sw")
+    other = halfling("predict", model, "a b\tc", "--language", "ur", "--json")
+    assert other.status == 0
+    assert other.err == "note: no thresholds of its own for 'ur' (there are sw): the default's hold\n"
+    assert "policy" not in json.loads(other.out)
