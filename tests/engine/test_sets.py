@@ -56,8 +56,8 @@ def test_a_language_exits_by_its_own_set_and_any_other_by_the_default(kind, back
         # One by one as well, where a backend may have another way.
         one_by_one = [loaded.predict([text], language=whose)[0] for text in texts[kind]]
         assert said(one_by_one) == said(expected)
-    assert {one.exit_layer for one in own} == {1, 3}
-    assert {one.exit_layer for one in default} == {2, 3}
+    assert 1 in {one.exit_layer for one in own} <= {1, 3}
+    assert {one.exit_layer for one in default} <= {2, 3}
     assert loaded.predict(texts[kind], language="xx") == default
 
 
