@@ -95,7 +95,6 @@ def export(
     """
     _clear(out)  # a killed export's files would be counted among those that were written
     trained = load_trained(model, policy)
-<<<<<<< HEAD
     try:
         if settings.languages is None:
             return _write(settings, model, trained, out, task, progress)
@@ -103,21 +102,11 @@ def export(
             trimming = TrimSettings(languages=settings.languages, max_pieces=settings.max_pieces)
             counts = trim(settings=trimming, model=model, out=Path(place), task=task, progress=progress)
             # The policy is the whole model's: no text that stays whole is answered otherwise.
-            trained = replace(load_trained(Path(place), None), policy=trained.policy)
+            trained = replace(load_trained(Path(place), None), policy=trained.policy, policies=trained.policies)
             return counts | _write(settings, Path(place), trained, out, task, progress)
     except HalflingError:
         _clear(out)
         raise
-=======
-    if settings.languages is None:
-        return _write(settings, model, trained, out, task, progress)
-    with TemporaryDirectory() as place:
-        trimming = TrimSettings(languages=settings.languages, max_pieces=settings.max_pieces)
-        counts = trim(settings=trimming, model=model, out=Path(place), task=task, progress=progress)
-        # The policy is the whole model's: no text that stays whole is answered otherwise.
-        trained = replace(load_trained(Path(place), None), policy=trained.policy, policies=trained.policies)
-        return counts | _write(settings, Path(place), trained, out, task, progress)
->>>>>>> e24fd87 (Exits and thresholds by language: a policy holds several sets, the caller chooses by language, others get the cautious default)
 
 
 def _write(
