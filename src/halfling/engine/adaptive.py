@@ -2,26 +2,24 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from itertools import compress
 from pathlib import Path
 from threading import Lock
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float32
 
 from halfling.cores import usable_cores
 from halfling.engine.backends import Backend, choose_backend, load_backend
 from halfling.engine.backends.native import NativeLoop
 from halfling.engine.exported import Exported, read_exported
 from halfling.engine.loop import AdaptiveLoop, Answer
-from halfling.engine.prediction import Prediction, spans_of
-from halfling.engine.text import join, load_pieces, require_characters, split_words, windows
+from halfling.engine.prediction import Prediction
+from halfling.engine.questions import Question, classifier_questions, read_label, read_tags, tagger_questions
+from halfling.engine.text import load_pieces
 from halfling.engine.token_loop import TokenLoop
 from halfling.errors import HalflingError
 from halfling.exits.policy import ExitPolicy
 from halfling.tasks.encode import Encoded
-from halfling.tasks.tags import OUTSIDE, Scheme, is_prefixed
 
 
 class AdaptiveEngine:
@@ -82,11 +80,26 @@ class AdaptiveEngine:
         Raises:
             HalflingError: Something is no text of this model's kind.
         """
+        questions, policy = self.prepare(texts), self.policy(language)
+        answers = iter(self.answer([part for one in questions for part in one.sequences], policy=policy))
+        found = [self.read(one, [next(answers) for _ in one.sequences]) for one in questions]
+        return [replace(one, policy=language) for one in found] if language in self.exported.policies else found
+
+    def prepare(self, texts: Iterable[Any]) -> list[Question]:
+        """Return each text made ready for the network, in their order; texts are as `predict` takes them.
+
+        Raises:
+            HalflingError: Something is no text of this model's kind.
+        """
         if isinstance(texts, str):
             raise HalflingError("predict takes a list of texts, not one text: put it into a list")
-        given, policy = list(texts), self.policy(language)
-        found = self._classify(given, policy) if self.exported.kind == "sequence" else self._tag(given, policy)
-        return [replace(one, policy=language) for one in found] if language in self.exported.policies else found
+        ask = classifier_questions if self.exported.kind == "sequence" else tagger_questions
+        return ask(list(texts), self.pieces, self.exported.shape.max_tokens)
+
+    def read(self, question: Question, answers: Sequence[Answer]) -> Prediction:
+        """Return what the network's answers to a question's sequences, in their order, say of its text."""
+        read = read_label if self.exported.kind == "sequence" else read_tags
+        return read(question, answers, self.exported.labels)
 
     def answer(
         self,
@@ -111,58 +124,6 @@ class AdaptiveEngine:
         with self._turn:  # backends compute into arrays that they use again
             return self.loop.answer(sequences, leave_after, policy)
 
-    def _classify(self, texts: Sequence[Any], policy: ExitPolicy) -> list[Prediction]:
-        pairs = [_parts(text, number) for number, text in enumerate(texts)]
-        # Nothing is said of a text without characters.
-        there = [all(part.strip() for part in pair) for pair in pairs]
-        kept = list(compress(pairs, there))
-        ids = iter(self.pieces([part for pair in kept for part in pair]))
-        most = self.exported.shape.max_tokens
-        joined = [join(next(ids), next(ids) if len(pair) == 2 else None, most) for pair in kept]
-        sequences = [Encoded(np.array(ids), np.zeros(1, np.int64)) for ids, _ in joined]
-        answered = iter(zip(joined, self.answer(sequences, policy=policy), strict=True))
-        return [
-            self._classified(*next(answered)) if is_there else Prediction(None, None, None, None, 0, 0.0, False)
-            for is_there in there
-        ]
-
-    def _classified(self, joined: tuple[list[int], bool], answer: Answer) -> Prediction:
-        (ids, cut), layer = joined, answer.exit_layer
-        shares = _softmax(answer.logits[0])
-        scores = dict(zip(self.exported.labels, shares.tolist(), strict=True))
-        best = self.exported.labels[int(shares.argmax())]
-        return Prediction(best, scores, None, None, layer, answer.uncertainty, cut, ((len(ids), layer),))
-
-    def _tag(self, texts: Sequence[Any], policy: ExitPolicy) -> list[Prediction]:
-        sentences = [_words(text, number) for number, text in enumerate(texts)]
-        pieces = iter(self.pieces([word for words, _ in sentences for word in words]))
-        in_pieces = [[next(pieces) for _ in words] for words, _ in sentences]
-        parts = [windows(words, self.exported.shape.max_tokens) for words in in_pieces]
-        answers = iter(self.answer([part for of_one in parts for part in of_one], policy=policy))
-        labels = self.exported.labels
-        outside = OUTSIDE if OUTSIDE in labels else None  # as parts of speech have none
-        scheme: Scheme = "IOB2" if is_prefixed(labels) else "types" if outside else "tags"
-        found = []
-        for text, (words, places), cut, of_one in zip(texts, sentences, in_pieces, parts, strict=True):
-            own = [next(answers) for _ in of_one]
-            tags, sure = [outside] * len(words), [1.0] * len(words)
-            # A word that the tokenizer turned into nothing stays outside.
-            seen = (number for number, ids in enumerate(cut) if ids)
-            shares = (share for answer in own for share in _softmax(answer.logits))
-            for number, share in zip(seen, shares, strict=True):
-                tags[number], sure[number] = self.exported.labels[int(share.argmax())], float(share.max())
-            layer = max((answer.exit_layer for answer in own), default=0)
-            unsure = max((answer.uncertainty for answer in own), default=0.0)
-            spans = spans_of(
-                text if isinstance(text, str) else words, places, [tag or OUTSIDE for tag in tags], sure, scheme
-            )
-            computed = tuple(
-                (len(part.ids), answer.token_layers or answer.exit_layer)
-                for part, answer in zip(of_one, own, strict=True)
-            )
-            found.append(Prediction(None, None, spans, tuple(tags), layer, unsure, False, computed))
-        return found
-
 
 def _require_places(sequences: Sequence[Encoded]) -> None:
     """Refuse places that lie outside their sequence: there may be a neighbour's answer."""
@@ -172,37 +133,3 @@ def _require_places(sequences: Sequence[Encoded]) -> None:
     ends = np.repeat([len(one.ids) for one in sequences], [len(one.picked) for one in sequences])
     if ((places < 0) | (places >= ends)).any():
         raise ValueError("a place picked lies outside its sequence: they count from 0")
-
-
-def _parts(text: Any, number: int) -> list[str]:
-    """Return a classifier's text, or its two."""
-    match text:
-        case str():
-            parts = [text]
-        case (str(), str()):
-            parts = [*text]
-        case _:
-            raise HalflingError(f"text {number}: expected a text or a pair of texts, got {type(text).__name__}")
-    for part in parts:
-        require_characters(part, number)
-    return parts
-
-
-def _words(text: Any, number: int) -> tuple[list[str], list[tuple[int, int]]]:
-    """Return a tagger's words and where each stands."""
-    if isinstance(text, str):
-        require_characters(text, number)
-        places = split_words(text)
-        return [text[start:end] for start, end in places], places
-    if not isinstance(text, Sequence) or not all(isinstance(word, str) for word in text):
-        raise HalflingError(f"text {number}: expected a text or a list of words")
-    for word in text:
-        require_characters(word, number)
-    return list(text), [(place, place + 1) for place in range(len(text))]
-
-
-def _softmax(logits: Float32[np.ndarray, "*batch classes"]) -> Float32[np.ndarray, "*batch classes"]:
-    if not np.isfinite(logits).all():
-        raise HalflingError("predict: the model answers with what is no number: train it again, or export another")
-    powers = np.exp(logits - logits.max(axis=-1, keepdims=True))
-    return powers / powers.sum(axis=-1, keepdims=True)

@@ -1,0 +1,152 @@
+"""Texts made ready for the network, and its answers read as predictions: what lies before and after computing."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import compress
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float32
+
+from halfling.engine.loop import Answer
+from halfling.engine.prediction import Prediction, spans_of
+from halfling.engine.text import Pieces, join, require_characters, split_words, windows
+from halfling.errors import HalflingError
+from halfling.tasks.encode import Encoded
+from halfling.tasks.tags import OUTSIDE, Scheme, is_prefixed
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A text made ready.
+
+    Attributes:
+        text: The text, pair or list of words.
+        sequences: What the network is asked: nothing where there is nothing to compute, of a tagger's long text
+            several.
+        truncated: Whether a classifier's text was longer than the model reads, and cut.
+        places: Of a tagger, where each word begins and ends in the text, or in the list of words.
+        seen: Of a tagger, the numbers of the words that the tokenizer made something of, in the order of the answers.
+    """
+
+    text: Any
+    sequences: tuple[Encoded, ...]
+    truncated: bool = False
+    places: tuple[tuple[int, int], ...] = ()
+    seen: tuple[int, ...] = ()
+
+    @property
+    def num_tokens(self) -> int:
+        """How many tokens are computed for it, special ones included."""
+        return sum(len(one.ids) for one in self.sequences)
+
+
+def classifier_questions(texts: Sequence[Any], pieces: Pieces, max_tokens: int) -> list[Question]:
+    """Return texts and pairs as a classifier reads them, cut to `max_tokens`.
+
+    Raises:
+        HalflingError: Something is neither.
+    """
+    pairs = [_parts(text, number) for number, text in enumerate(texts)]
+    # Nothing is said of a text without characters.
+    there = [all(part.strip() for part in pair) for pair in pairs]
+    ids = iter(pieces([part for pair in compress(pairs, there) for part in pair]))
+    return [
+        _joined(text, next(ids), next(ids) if len(pair) == 2 else None, max_tokens) if is_there else Question(text, ())
+        for text, pair, is_there in zip(texts, pairs, there, strict=True)
+    ]
+
+
+def read_label(question: Question, answers: Sequence[Answer], labels: Sequence[str]) -> Prediction:
+    """Return what a classifier's answer says."""
+    if not answers:
+        return Prediction(None, None, None, None, 0, 0.0, False)
+    ((one,), (answer,)) = question.sequences, answers
+    shares = _softmax(answer.logits[0])
+    scores = dict(zip(labels, shares.tolist(), strict=True))
+    best, layer = labels[int(shares.argmax())], answer.exit_layer
+    computed = ((len(one.ids), layer),)
+    return Prediction(best, scores, None, None, layer, answer.uncertainty, question.truncated, computed)
+
+
+def tagger_questions(texts: Sequence[Any], pieces: Pieces, max_tokens: int) -> list[Question]:
+    """Return texts and lists of words as a tagger reads them, long ones in windows.
+
+    Raises:
+        HalflingError: Something is neither.
+    """
+    sentences = [_words(text, number) for number, text in enumerate(texts)]
+    ids = iter(pieces([word for words, _ in sentences for word in words]))
+    found = []
+    for text, (words, places) in zip(texts, sentences, strict=True):
+        cut = [next(ids) for _ in words]
+        seen = tuple(number for number, word in enumerate(cut) if word)
+        found.append(Question(text, tuple(windows(cut, max_tokens)), places=tuple(places), seen=seen))
+    return found
+
+
+def read_tags(question: Question, answers: Sequence[Answer], labels: Sequence[str]) -> Prediction:
+    """Return what a tagger's answers say: a tag for each word, and the entities."""
+    outside = OUTSIDE if OUTSIDE in labels else None  # as parts of speech have none
+    scheme: Scheme = "IOB2" if is_prefixed(labels) else "types" if outside else "tags"
+    # A word that the tokenizer turned into nothing stays outside.
+    tags, sure = [outside] * len(question.places), [1.0] * len(question.places)
+    for number, share in zip(question.seen, _shares(answers), strict=True):
+        tags[number], sure[number] = labels[int(share.argmax())], float(share.max())
+    computed = tuple(
+        (len(part.ids), answer.token_layers or answer.exit_layer)
+        for part, answer in zip(question.sequences, answers, strict=True)
+    )
+    return Prediction(
+        None,
+        None,
+        spans_of(question.text, question.places, [tag or OUTSIDE for tag in tags], sure, scheme),
+        tuple(tags),
+        max((answer.exit_layer for answer in answers), default=0),
+        max((answer.uncertainty for answer in answers), default=0.0),
+        False,
+        computed,
+    )
+
+
+def _shares(answers: Sequence[Answer]) -> Iterator[np.ndarray]:
+    return (share for answer in answers for share in _softmax(answer.logits))
+
+
+def _joined(text: Any, first: list[int], second: list[int] | None, max_tokens: int) -> Question:
+    ids, cut = join(first, second, max_tokens)
+    return Question(text, (Encoded(np.array(ids), np.zeros(1, np.int64)),), cut)
+
+
+def _parts(text: Any, number: int) -> list[str]:
+    """Return a classifier's text, or its two."""
+    match text:
+        case str():
+            parts = [text]
+        case (str(), str()):
+            parts = [*text]
+        case _:
+            raise HalflingError(f"text {number}: expected a text or a pair of texts, got {type(text).__name__}")
+    for part in parts:
+        require_characters(part, number)
+    return parts
+
+
+def _words(text: Any, number: int) -> tuple[list[str], list[tuple[int, int]]]:
+    """Return a tagger's words and where each stands."""
+    if isinstance(text, str):
+        require_characters(text, number)
+        places = split_words(text)
+        return [text[start:end] for start, end in places], places
+    if not isinstance(text, Sequence) or not all(isinstance(word, str) for word in text):
+        raise HalflingError(f"text {number}: expected a text or a list of words")
+    for word in text:
+        require_characters(word, number)
+    return list(text), [(place, place + 1) for place in range(len(text))]
+
+
+def _softmax(logits: Float32[np.ndarray, "*batch classes"]) -> Float32[np.ndarray, "*batch classes"]:
+    if not np.isfinite(logits).all():
+        raise HalflingError("predict: the model answers with what is no number: train it again, or export another")
+    powers = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    return powers / powers.sum(axis=-1, keepdims=True)
