@@ -57,7 +57,7 @@ def main() -> None:
 
 def _call() -> None:
     """Call the command and see that what it printed arrives."""
-    from halfling.cli import corpus, flops, predict, run, stages, tasks  # noqa: F401
+    from halfling.cli import corpus, flops, predict, run, serve, stages, tasks  # noqa: F401
     from halfling.cli.app import app
 
     try:

@@ -1,6 +1,6 @@
 """Texts made ready for the network, and its answers read as predictions: what lies before and after computing."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import compress
 from typing import Any
@@ -85,14 +85,25 @@ def tagger_questions(texts: Sequence[Any], pieces: Pieces, max_tokens: int) -> l
     return found
 
 
+def read_words(
+    question: Question, answers: Sequence[Answer], labels: Sequence[str]
+) -> tuple[list[str | None], list[float]]:
+    """Return the tag of each word and that tag's probability.
+
+    A word that the tokenizer turned into nothing stays outside; without O among the labels it has no tag.
+    """
+    outside = OUTSIDE if OUTSIDE in labels else None  # as parts of speech have none
+    tags, sure = [outside] * len(question.places), [1.0] * len(question.places)
+    shares = (share for answer in answers for share in _softmax(answer.logits))
+    for number, share in zip(question.seen, shares, strict=True):
+        tags[number], sure[number] = labels[int(share.argmax())], float(share.max())
+    return tags, sure
+
+
 def read_tags(question: Question, answers: Sequence[Answer], labels: Sequence[str]) -> Prediction:
     """Return what a tagger's answers say: a tag for each word, and the entities."""
-    outside = OUTSIDE if OUTSIDE in labels else None  # as parts of speech have none
-    scheme: Scheme = "IOB2" if is_prefixed(labels) else "types" if outside else "tags"
-    # A word that the tokenizer turned into nothing stays outside.
-    tags, sure = [outside] * len(question.places), [1.0] * len(question.places)
-    for number, share in zip(question.seen, _shares(answers), strict=True):
-        tags[number], sure[number] = labels[int(share.argmax())], float(share.max())
+    scheme: Scheme = "IOB2" if is_prefixed(labels) else "types" if OUTSIDE in labels else "tags"
+    tags, sure = read_words(question, answers, labels)
     computed = tuple(
         (len(part.ids), answer.token_layers or answer.exit_layer)
         for part, answer in zip(question.sequences, answers, strict=True)
@@ -107,10 +118,6 @@ def read_tags(question: Question, answers: Sequence[Answer], labels: Sequence[st
         False,
         computed,
     )
-
-
-def _shares(answers: Sequence[Answer]) -> Iterator[np.ndarray]:
-    return (share for answer in answers for share in _softmax(answer.logits))
 
 
 def _joined(text: Any, first: list[int], second: list[int] | None, max_tokens: int) -> Question:

@@ -1,0 +1,1 @@
+"""The service: exported models over HTTP, requests answered together, without torch or transformers installed."""

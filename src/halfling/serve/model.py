@@ -1,0 +1,141 @@
+"""A model that is served: its name, its engine, its queue, and what `/info` says of it."""
+
+import asyncio
+import re
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from halfling import __version__
+from halfling.engine import AdaptiveEngine, Answer, Prediction
+from halfling.engine.questions import Question
+from halfling.errors import HalflingError
+from halfling.serve.batching import Batcher, Job
+from halfling.serve.meter import Meter
+from halfling.serve.refusal import Refusal
+from halfling.serve.settings import ServeSettings
+from halfling.tasks import Task, read_task
+
+_NAME = re.compile(r"[\w.-]+(?:/[\w.-]+)*")
+
+_LONG = 8192
+"""Characters of a request above which its words are not cut in the event loop: that takes milliseconds."""
+
+
+@dataclass(frozen=True)
+class Answered:
+    """What the network says of the texts of a request, and how long it took."""
+
+    questions: list[Question]
+    answers: list[list[Answer]]
+    job: Job
+    prepare_seconds: float
+
+    @property
+    def num_tokens(self) -> int:
+        """Tokens that were computed, special ones included."""
+        return sum(one.num_tokens for one in self.questions)
+
+
+class Served:
+    """A model that answers requests."""
+
+    def __init__(self, name: str, engine: AdaptiveEngine, task: Task | None, settings: ServeSettings, meter: Meter):
+        self.name, self.engine, self.task, self.settings = name, engine, task, settings
+        self.exported = engine.exported
+        self.batcher = Batcher(name, engine.answer, settings, meter)
+        self._long = ThreadPoolExecutor(1, thread_name_prefix=f"cut {name}")
+        meter.announce(name, self.exported.policy)
+
+    @property
+    def is_tagger(self) -> bool:
+        """Whether it answers with entities and not with a label."""
+        return self.exported.kind == "token"
+
+    async def ask(self, texts: Sequence[Any], *, truncate: bool) -> Answered:
+        """Return the network's answers to texts.
+
+        Raises:
+            Refusal: A text holds what is no character, or is longer than the model reads and may not be cut; or there
+                is too much to do.
+        """
+        begun = time.perf_counter()
+        try:
+            questions = await self._prepare(texts)
+        except HalflingError as error:
+            raise Refusal("Tokenizer", str(error)) from error
+        if not truncate and any(one.truncated for one in questions):
+            longest = self.exported.shape.max_tokens
+            raise Refusal("Validation", f"inputs: more than {longest} tokens: set truncate, or send less")
+        prepared = time.perf_counter() - begun
+        job = await self.batcher.ask([part for one in questions for part in one.sequences])
+        found = iter(job.answers[number] for number in range(len(job.sequences)))
+        return Answered(questions, [[next(found) for _ in one.sequences] for one in questions], job, prepared)
+
+    def read(self, answered: Answered) -> list[Prediction]:
+        """Return what the network says of each text."""
+        pairs = zip(answered.questions, answered.answers, strict=True)
+        return [self.engine.read(question, answers) for question, answers in pairs]
+
+    async def _prepare(self, texts: Sequence[Any]) -> list[Question]:
+        prepare: Callable[[Sequence[Any]], list[Question]] = self.engine.prepare
+        characters = sum(len(text) if isinstance(text, str) else sum(map(len, text)) for text in texts)
+        if characters <= _LONG:
+            return prepare(texts)
+        return await asyncio.get_running_loop().run_in_executor(self._long, prepare, texts)
+
+    def info(self) -> dict[str, Any]:
+        """Return what Text Embeddings Inference says of a model, and where inputs exit."""
+        said, settings, policy = self.exported, self.settings, self.exported.policy
+        labels = {
+            "id2label": {str(number): name for number, name in enumerate(said.labels)},
+            "label2id": {name: number for number, name in enumerate(said.labels)},
+        }
+        return {
+            "model_id": self.name,
+            "model_sha": said.checksum,
+            "model_dtype": said.precision,
+            "served_model_name": self.name,
+            "model_type": {"token_classifier" if self.is_tagger else "classifier": labels},
+            "max_concurrent_requests": settings.max_concurrent_requests,
+            "max_input_length": said.shape.max_tokens,
+            "max_batch_tokens": settings.max_batch_tokens,
+            "max_batch_requests": None,
+            "max_client_batch_size": settings.max_client_batch_size,
+            "auto_truncate": settings.auto_truncate,
+            "tokenization_workers": 1,
+            "version": __version__,
+            "sha": None,
+            "docker_label": None,
+            "num_layers": said.shape.num_layers,
+            "exit_layers": policy.layers,
+            "exit_thresholds": policy.thresholds,
+            "exit_criterion": policy.criterion,
+            "pairs": self.task is not None and self.task.kind == "pair_classification",
+        }
+
+
+def load_models(folders: Sequence[str], backend: str, settings: ServeSettings, meter: Meter) -> dict[str, Served]:
+    """Return the models of exported folders by their names, in the order given; NAME=FOLDER names one.
+
+    Raises:
+        HalflingError: A folder is no exported model, or two models have one name.
+    """
+    found: dict[str, Served] = {}
+    for given in folders:
+        name, equals, place = given.partition("=")
+        folder = Path(place if equals and not Path(given).is_dir() else given)
+        if not equals or folder == Path(given):
+            name = folder.resolve().name
+        if not _NAME.fullmatch(name):
+            raise HalflingError(
+                f"{given}: {name!r} is no name of a model (letters, digits, . _ - /): say NAME={folder}"
+            )
+        if name in found:
+            raise HalflingError(f"{given}: two models are named {name}: say NAME={folder}")
+        engine = AdaptiveEngine.from_pretrained(folder, backend, settings.threads)
+        found[name] = Served(name, engine, read_task(folder), settings, meter)
+    return found

@@ -1,0 +1,52 @@
+"""Everything that goes wrong, in the form of the contract that was asked: none of it is a page or a trace."""
+
+from fastapi import Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+from halfling.errors import HalflingError
+from halfling.serve.refusal import ErrorType, Refusal, type_of
+
+
+async def refused(request: Request, refusal: Refusal) -> JSONResponse:
+    """Answer what the service does not want to do."""
+    headers = {} if refusal.retry_after is None else {"retry-after": str(refusal.retry_after)}
+    return _problem(request, refusal.status, str(refusal), refusal.error_type, headers)
+
+
+async def misunderstood(request: Request, error: RequestValidationError) -> JSONResponse:
+    """Answer a body that is no request: where it is none, and why, without what was sent."""
+    found = error.errors()
+    if found[0]["type"] == "json_invalid":
+        return _problem(request, 422, "body: not JSON", "Validation")
+    # A value that may be one of several has an error for each.
+    where = [str(part) for part in found[0]["loc"][1:2]] or ["body"]
+    same = [one["msg"] for one in found if one["loc"][1:2] == found[0]["loc"][1:2]]
+    return _problem(request, 422, f"{where[0][:100]}: {', or '.join(dict.fromkeys(same))[:500]}", "Validation")
+
+
+async def failed(request: Request, error: HTTPException) -> JSONResponse:
+    """Answer what the framework refuses: an unknown address, another method, a body that is too large."""
+    return _problem(
+        request, error.status_code, str(error.detail), type_of(error.status_code), {**(error.headers or {})}
+    )
+
+
+async def useless(request: Request, error: HalflingError) -> JSONResponse:
+    """Answer what a model says that is no answer."""
+    return _problem(request, 424, str(error), "Backend")
+
+
+async def broken(request: Request, error: Exception) -> JSONResponse:
+    """Answer a mistake of ours."""
+    return _problem(request, 500, f"internal error ({type(error).__name__})", "Backend")
+
+
+def _problem(
+    request: Request, status: int, reason: str, kind: ErrorType, headers: dict[str, str] | None = None
+) -> JSONResponse:
+    if request.url.path.endswith("/classify"):  # Infinity's, which is OpenAI's
+        said = {"error": {"message": reason, "type": kind, "param": None, "code": status}}
+        return JSONResponse(said, status, headers)
+    return JSONResponse({"error": reason, "error_type": kind}, status, headers)

@@ -1,0 +1,139 @@
+"""Tiny exported models, and the service that answers with them, in a process of its own."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+
+SOURCES = Path(__file__).parents[2] / "src"
+
+
+@dataclass
+class Service:
+    """A running service."""
+
+    process: subprocess.Popen[str]
+    address: str
+    lines: list[dict[str, Any]] = field(default_factory=list)
+
+    def post(self, path: str, body: Any, **more: Any) -> httpx2.Response:
+        return httpx2.post(self.address + path, json=body, timeout=30, **more)
+
+    def get(self, path: str) -> httpx2.Response:
+        return httpx2.get(self.address + path, timeout=30)
+
+    def stop(self) -> int:
+        """Ask it to stop and return its status."""
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(30)
+
+
+@contextmanager
+def running(*words: object) -> Iterator[Service]:
+    """Start `halfling serve` with some words, at a port that is free."""
+    argv = [sys.executable, "-m", "halfling", "serve", *map(str, words), "--port", "0", "--threads", "1"]
+    place = {**os.environ, "PYTHONPATH": str(SOURCES), "OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(argv, stderr=subprocess.PIPE, text=True, encoding="utf-8", env=place)
+    service = Service(process, "")
+    reader = threading.Thread(target=lambda: service.lines.extend(map(json.loads, process.stderr)), daemon=True)
+    try:
+        first = process.stderr.readline()
+        reader.start()
+        assert '"listening"' in first, first
+        service.address = json.loads(first)["address"]
+        for _ in range(300):
+            try:
+                httpx2.get(service.address + "/health", timeout=5)
+                break
+            except httpx2.TransportError:
+                threading.Event().wait(0.02)
+        yield service
+    finally:
+        process.kill()
+        process.wait()
+        reader.join()
+        process.stderr.close()
+
+
+_MADE: dict[str, Path] = {}
+
+
+@pytest.fixture
+def folders(
+    write_tagger: Callable[..., Path],
+    write_classifier: Callable[..., Path],
+    tiny_tasks: dict[str, Any],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> dict[str, Path]:
+    """A tagger and a classifier of pairs with exits, and a classifier of five labels, exported once."""
+    if not _MADE:
+        from halfling.exits.policy import Calibration, ExitPolicy
+        from halfling.export.write import ExportSettings, export
+
+        place = tmp_path_factory.mktemp("served")
+        models = {
+            "names": (write_tagger(place / "tagger"), (1, 2)),
+            "nli": (write_classifier(place / "pairs", tiny_tasks["pairs"], [1, 2]), (1, 2, 3)),
+            "intents": (write_classifier(place / "five", tiny_tasks["intents"], [1, 2]), (1, 2, 3)),
+        }
+        for name, (model, layers) in models.items():
+            policy = ExitPolicy.uniform(layers, 0.7)
+            (place / f"policy-{name}").mkdir()
+            Calibration(task="any", policy=policy, max_drop=1.0, curve=()).write(
+                place / f"policy-{name}" / "exit_policy.json"
+            )
+            (place / name).mkdir()
+            export(settings=ExportSettings(), model=model, out=place / name, policy=place / f"policy-{name}")
+            _MADE[name] = place / name
+    return _MADE
+
+
+_STARTED: list[Any] = []
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _stopped_at_the_end() -> Iterator[None]:
+    yield
+    for _, started in _STARTED:
+        started.__exit__(None, None, None)
+
+
+@pytest.fixture
+def service(folders: dict[str, Path]) -> Service:
+    """The service with all three models, started once; tests leave it as they find it."""
+    if not _STARTED:
+        started = running(*folders.values())
+        _STARTED.append((started.__enter__(), started))
+    return _STARTED[0][0]
+
+
+@pytest.fixture
+def start(folders: dict[str, Path]) -> Iterator[Callable[..., Service]]:
+    """A function that starts another service, with settings, for one test."""
+    started: list[Any] = []
+
+    def begin(*words: object) -> Service:
+        started.append(running(*(words if "=" in str(words[:1]) else (*folders.values(), *words))))
+        return started[-1].__enter__()
+
+    yield begin
+    for one in started:
+        one.__exit__(None, None, None)
+
+
+@pytest.fixture
+def alone(folders: dict[str, Path]) -> Callable[[str], Any]:
+    """A function that returns the engine of a model, in this process."""
+    from halfling.engine import AdaptiveEngine
+
+    return lambda name: AdaptiveEngine.from_pretrained(folders[name], threads=1)

@@ -1,0 +1,213 @@
+"""The queue: what is computed together, what is refused, and what becomes of those whose worker dies."""
+
+import asyncio
+import ctypes
+import threading
+
+import numpy as np
+import pytest
+
+from halfling.engine import Answer, Encoded
+from halfling.exits.policy import ExitPolicy
+from halfling.serve.batching import Batcher
+from halfling.serve.meter import Meter
+from halfling.serve.refusal import Refusal
+from halfling.serve.settings import ServeSettings
+
+
+def sequence(length, number=0):
+    return Encoded(np.full(length, number), np.zeros(1, np.int64))
+
+
+class Engine:
+    """Answers each sequence with its first id as the logit; `gate` holds it, `breaks` says what goes wrong when."""
+
+    def __init__(self):
+        self.batches, self.gate, self.breaks = [], threading.Event(), lambda sequences: None
+        self.gate.set()
+        self.begun = threading.Event()
+
+    def answer(self, sequences):
+        self.batches.append([len(one.ids) for one in sequences])
+        self.begun.set()
+        while not self.gate.wait(0.01):  # in steps, as what is raised in a thread waits for the next
+            pass
+        if error := self.breaks(sequences):
+            raise error
+        return [Answer(np.full((1, 2), one.ids[0], np.float32), 1, 0.5) for one in sequences]
+
+
+def batcher(engine, **settings):
+    meter = Meter()
+    meter.announce("any", ExitPolicy(layers=(1,), thresholds=()))
+    return Batcher("any", engine.answer, ServeSettings(**settings), meter), meter
+
+
+def metric(meter, name):
+    return meter.registry.get_sample_value(name, {"model": "any"})
+
+
+def run(work):
+    return asyncio.run(asyncio.wait_for(work(), 20))
+
+
+async def begun(engine):
+    """Wait until a batch is under way."""
+    while not engine.begun.is_set():
+        await asyncio.sleep(0.001)
+
+
+def said(job):
+    return [float(job.answers[number].logits[0, 0]) for number in range(len(job.sequences))]
+
+
+def test_what_waits_is_computed_together_up_to_so_many_tokens_oldest_first():
+    engine = Engine()
+    engine.gate.clear()
+    queue, meter = batcher(engine, max_batch_tokens=10)
+
+    async def work():
+        queue.start()
+        first = asyncio.create_task(queue.ask([sequence(3, 1)]))
+        await begun(engine)
+        others = [
+            asyncio.create_task(queue.ask([sequence(length, number) for length in lengths]))
+            for number, lengths in ((2, [4]), (3, [4, 4, 4]), (4, [50]), (5, [1]))
+        ]
+        await asyncio.sleep(0)
+        assert metric(meter, "halfling_queue_tokens") == 4 + 12 + 50 + 1
+        engine.gate.set()
+        found = [said(job) for job in (await first, *[await one for one in others])]
+        assert found == [[1], [2], [3, 3, 3], [4], [5]]
+        queue.stop()
+
+    run(work)
+    assert engine.batches == [[3], [4, 4], [4, 4], [50], [1]]
+    assert metric(meter, "halfling_queue_tokens") == 0
+    assert metric(meter, "halfling_batch_tokens_count") == 5
+
+
+def test_more_than_the_queue_holds_is_refused_and_told_when_to_come_back():
+    engine = Engine()
+    engine.gate.clear()
+    queue, _ = batcher(engine, max_queue_tokens=20)
+
+    async def work():
+        queue.start()
+        under_way = asyncio.create_task(queue.ask([sequence(15)]))
+        await begun(engine)
+        waits = asyncio.create_task(queue.ask([sequence(12)]))
+        await asyncio.sleep(0)
+        with pytest.raises(Refusal) as crowded:
+            await queue.ask([sequence(9)])
+        assert (crowded.value.status, crowded.value.retry_after) == (429, 1)
+        with pytest.raises(Refusal) as never:
+            await queue.ask([sequence(21)])
+        assert (never.value.status, never.value.retry_after) == (413, None)
+        fits = asyncio.create_task(queue.ask([sequence(8)]))
+        engine.gate.set()
+        await asyncio.gather(under_way, waits, fits)
+        queue.stop()
+
+    run(work)
+
+
+def test_a_request_that_fails_takes_no_neighbour_with_it():
+    engine = Engine()
+    engine.breaks = lambda some: ValueError("no") if any(one.ids[0] == 7 for one in some) else None
+    engine.gate.clear()
+    queue, meter = batcher(engine)
+
+    async def work():
+        queue.start()
+        first = asyncio.create_task(queue.ask([sequence(2)]))
+        await begun(engine)
+        tasks = [asyncio.create_task(queue.ask([sequence(3, number)] * 2)) for number in (6, 7, 8)]
+        await asyncio.sleep(0)
+        engine.gate.set()
+        await first
+        good, bad, other = await asyncio.gather(*tasks, return_exceptions=True)
+        assert (said(good), said(other)) == ([6, 6], [8, 8])
+        assert (bad.status, bad.error_type) == (424, "Backend")
+        queue.stop()
+
+    run(work)
+    assert metric(meter, "halfling_worker_deaths_total") == 0
+
+
+def test_a_worker_that_is_killed_is_replaced_and_its_requests_are_refused():
+    engine = Engine()
+    engine.gate.clear()
+    queue, meter = batcher(engine, max_batch_tokens=4)
+
+    async def work():
+        queue.start()
+        lost = [asyncio.create_task(queue.ask([sequence(2, number)])) for number in (1, 2)]
+        await begun(engine)
+        waits = asyncio.create_task(queue.ask([sequence(3, 3)]))
+        await asyncio.sleep(0)
+        worker = queue._thread
+        ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(worker.ident), ctypes.py_object(SystemExit))
+        # The first batch dies; what waited is answered by the next worker.
+        (one, *_) = await asyncio.gather(lost[0], return_exceptions=True)
+        assert (one.status, one.error_type) == (424, "Backend")
+        engine.gate.set()
+        assert said(await waits) == [3]
+        await asyncio.gather(lost[1], return_exceptions=True)
+        assert lost[1].done()
+        assert not worker.is_alive()
+        assert queue.is_alive
+        queue.stop()
+        assert not queue.is_alive
+
+    run(work)
+    assert metric(meter, "halfling_worker_deaths_total") == 1
+
+
+def test_a_stop_answers_what_was_accepted_and_takes_nothing_more():
+    engine = Engine()
+    engine.gate.clear()
+    queue, _ = batcher(engine, max_batch_tokens=1)
+
+    async def work():
+        queue.start()
+        accepted = [asyncio.create_task(queue.ask([sequence(2, number)])) for number in range(20)]
+        await begun(engine)
+        stopping = asyncio.create_task(asyncio.to_thread(queue.stop))
+        while not queue._stopping:
+            await asyncio.sleep(0.001)
+        with pytest.raises(Refusal, match="stopping"):
+            await queue.ask([sequence(2)])
+        engine.gate.set()
+        assert [said(await one) for one in accepted] == [[number] for number in range(20)]
+        await stopping
+
+    run(work)
+    assert len(engine.batches) == 20
+
+
+def test_nobody_computes_for_who_has_gone():
+    engine = Engine()
+    engine.gate.clear()
+    queue, _ = batcher(engine, max_batch_tokens=4)
+
+    async def work():
+        queue.start()
+        first = asyncio.create_task(queue.ask([sequence(2)]))
+        await begun(engine)
+        gone = asyncio.create_task(queue.ask([sequence(3)]))
+        await asyncio.sleep(0)
+        gone.cancel()
+        stays = asyncio.create_task(queue.ask([sequence(4)]))
+        await asyncio.sleep(0)
+        engine.gate.set()
+        await asyncio.gather(first, stays)
+        queue.stop()
+
+    run(work)
+    assert engine.batches == [[2], [4]]
+
+
+def test_no_sequences_are_no_work():
+    queue, _ = batcher(Engine())
+    assert run(lambda: queue.ask([])).answers == {}
