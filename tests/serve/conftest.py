@@ -77,7 +77,7 @@ def folders(
 ) -> dict[str, Path]:
     """A tagger and a classifier of pairs with exits, and a classifier of five labels, exported once."""
     if not _MADE:
-        from halfling.exits.policy import Calibration, ExitPolicy
+        from halfling.exits.policy import Calibration, ExitPolicy, TradeOff
         from halfling.export.write import ExportSettings, export
 
         place = tmp_path_factory.mktemp("served")
@@ -89,7 +89,17 @@ def folders(
         for name, (model, layers) in models.items():
             policy = ExitPolicy.uniform(layers, 0.7)
             (place / f"policy-{name}").mkdir()
-            Calibration(task="any", policy=policy, max_drop=1.0, curve=()).write(
+            curve = [
+                TradeOff(
+                    layers=layers,
+                    thresholds=(threshold,) * (len(layers) - 1),
+                    quality=0.9 - number / 10,
+                    flops_share=share,
+                    mean_exit_layer=layers[-1] - number / 2,
+                )
+                for number, (threshold, share) in enumerate(((0.0, 1.0), (0.7, 0.8), (1.0, 0.5)))
+            ]
+            Calibration(task="any", metric="accuracy", policy=policy, max_drop=1.0, curve=tuple(curve)).write(
                 place / f"policy-{name}" / "exit_policy.json"
             )
             (place / name).mkdir()

@@ -27,7 +27,7 @@ class Engine:
         self.gate.set()
         self.begun = threading.Event()
 
-    def answer(self, sequences):
+    def answer(self, sequences, policy):
         self.batches.append([len(one.ids) for one in sequences])
         self.begun.set()
         while not self.gate.wait(0.01):  # in steps, as what is raised in a thread waits for the next
@@ -206,6 +206,29 @@ def test_nobody_computes_for_who_has_gone():
 
     run(work)
     assert engine.batches == [[2], [4]]
+
+
+def test_requests_of_different_policies_are_computed_apart():
+    engine = Engine()
+    engine.gate.clear()
+    queue, _ = batcher(engine)
+    quick = ExitPolicy.uniform((1, 2), 0.5)
+
+    async def work():
+        queue.start()
+        first = asyncio.create_task(queue.ask([sequence(2)]))
+        await begun(engine)
+        rest = [
+            asyncio.create_task(queue.ask([sequence(length)], policy))
+            for length, policy in ((3, None), (4, None), (5, quick), (6, ExitPolicy.uniform((1, 2), 0.5)), (7, None))
+        ]
+        await asyncio.sleep(0)
+        engine.gate.set()
+        await asyncio.gather(first, *rest)
+        queue.stop()
+
+    run(work)
+    assert engine.batches == [[2], [3, 4], [5, 6], [7]]
 
 
 def test_no_sequences_are_no_work():

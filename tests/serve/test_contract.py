@@ -179,6 +179,24 @@ def test_labels_to_ignore_are_left_out(service):
     assert service.post("/predict_tokens", {**text, "parameters": {"stride": 4}}).status_code == 422
 
 
+def test_a_request_may_ask_for_less_arithmetic(service, alone, folders):
+    def exits(name, share):
+        body = {"inputs": [["Anna lives in Rome"], ["no"], ["yes maybe"]], "return_exits": True, "flops_share": share}
+        return [one[0]["exit_layer"] for one in service.post(f"/models/{name}/predict", body).json()]
+
+    assert exits("intents", 1) == [3, 3, 3]
+    assert exits("intents", 0.8) == [
+        one.exit_layer for one in alone("intents").predict(["Anna lives in Rome", "no", "yes maybe"])
+    ]
+    assert exits("intents", 0.6) == [1, 1, 1]
+    tokens = {"inputs": "Anna lives in Rome", "return_exits": True, "flops_share": 0.5}
+    assert service.post("/predict_tokens", tokens).json()["exit_layer"] == 1
+    curve = service.get("/models/intents/info").json()["curve"]
+    assert [(point["flops_share"], point["quality"]) for point in curve] == [(1.0, 0.9), (0.8, 0.8), (0.5, 0.7)]
+    refused = service.post("/predict", {"inputs": "a", "flops_share": 0.4})
+    assert (refused.status_code, refused.json()["error"]) == (422, "flops_share: the curve of nli begins at 0.500")
+
+
 def test_exits_are_said_where_they_are_asked_for(service, alone):
     texts = ["Anna lives in Rome", "no", ""]
     tagged = service.post("/predict_tokens", {"inputs": texts, "return_exits": True}).json()

@@ -99,6 +99,10 @@ class OfLanguage(Record):
     confidence: float = Field(description="with which the bound holds, 0..1")
 
 
+CALIBRATED = "exit_policy.json"
+"""The file of a calibration's folder, and of an exported model that follows one."""
+
+
 class Calibration(Record):
     """The chosen policies and the curve of labels; the file is `exit_policy.json`."""
 
@@ -116,6 +120,11 @@ class Calibration(Record):
     plain_ms: float | None = Field(None, description="measured: a sentence alone without exits")
     timed: str | None = Field(None, description='whose times these are, for instance "native int8"; None: not timed')
     curve: tuple[TradeOff, ...] = Field(description="from no exits to the cheapest")
+
+    def policy_of(self, point: TradeOff) -> ExitPolicy:
+        """Return the policy that a point of the curve is."""
+        changes = {"layers": point.layers, "thresholds": point.thresholds, "patience": point.patience}
+        return self.policy.model_copy(update=changes)
 
     @property
     def policies(self) -> dict[str, ExitPolicy]:

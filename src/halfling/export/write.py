@@ -15,6 +15,7 @@ from halfling.engine.backends import MODULES
 from halfling.engine.backends.native import WEIGHTS
 from halfling.engine.exported import EXPORTED, FORMAT, BackendName, Exported, Precision, checksum_of
 from halfling.errors import HalflingError
+from halfling.exits.policy import CALIBRATED
 from halfling.export.check import agreement
 from halfling.export.gate import Gate, GateSettings, summary
 from halfling.export.int8 import inputs_of_layers
@@ -95,6 +96,8 @@ def export(
     """
     _clear(out)  # a killed export's files would be counted among those that were written
     trained = load_trained(model, policy)
+    if policy is not None:
+        shutil.copyfile(policy / CALIBRATED, out / CALIBRATED)  # its curve: a service offers its other points
     try:
         if settings.languages is None:
             return _write(settings, model, trained, out, task, progress)

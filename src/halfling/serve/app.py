@@ -122,7 +122,7 @@ def _router(models: Mapping[str, Served], settings: ServeSettings, root: str) ->
         texts = [one if isinstance(one, str) else one[0] if len(one) == 1 else tuple(one) for one in given]
         _require_few(texts, settings)
         truncate = settings.auto_truncate if body.truncate is None else body.truncate
-        answered = await served.ask(texts, truncate=truncate)
+        answered = await served.ask(texts, truncate=truncate, flops_share=body.flops_share)
         _require_text(answered)
         found = labels_of(served, answered, raw=body.raw_scores, exits=body.return_exits, asked=body.parameters)
         return _told(request, found if is_batch or body.parameters is not None else found[0], answered)
@@ -133,7 +133,7 @@ def _router(models: Mapping[str, Served], settings: ServeSettings, root: str) ->
         served = chosen(request, body.model, True)
         texts = [body.inputs] if isinstance(body.inputs, str) else body.inputs
         _require_few(texts, settings)
-        answered = await served.ask(texts, truncate=False)
+        answered = await served.ask(texts, truncate=False, flops_share=body.flops_share)
         found = entities_of(served, answered, exits=body.return_exits, asked=body.parameters)
         return _told(request, found[0] if isinstance(body.inputs, str) else found, answered)
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from halfling.engine import Answer, Encoded
+from halfling.exits.policy import ExitPolicy
 from halfling.serve.meter import Meter
 from halfling.serve.refusal import Refusal
 from halfling.serve.settings import ServeSettings
@@ -27,6 +28,7 @@ class Job:
     sequences: Sequence[Encoded]
     done: asyncio.Future["Job"]
     began: float
+    policy: ExitPolicy | None = None
     answers: dict[int, Answer] = field(default_factory=dict)
     queue_seconds: float = 0.0
     compute_seconds: float = 0.0
@@ -45,14 +47,14 @@ Part = tuple[Job, int]
 class Batcher:
     """Takes jobs from the event loop and answers them in batches.
 
-    A batch holds what waits, oldest first, up to `max_batch_tokens`; a job may be spread over several. While one is
-    computed the next gathers: nobody waits for a batch to become full.
+    A batch holds what waits, oldest first, under one policy, up to `max_batch_tokens`; a job may be spread over
+    several. While one is computed the next gathers: nobody waits for a batch to become full.
     """
 
     def __init__(
         self,
         name: str,
-        answer: Callable[[Sequence[Encoded]], list[Answer]],
+        answer: Callable[[Sequence[Encoded], ExitPolicy | None], list[Answer]],
         settings: ServeSettings,
         meter: Meter,
     ) -> None:
@@ -85,13 +87,13 @@ class Batcher:
         while (thread := self._thread) is not None and thread.is_alive():
             thread.join()
 
-    async def ask(self, sequences: Sequence[Encoded]) -> Job:
-        """Return the sequences' job when all of them are answered.
+    async def ask(self, sequences: Sequence[Encoded], policy: ExitPolicy | None = None) -> Job:
+        """Return the sequences' job when all of them are answered; by the model's own policy where none is given.
 
         Raises:
             Refusal: There is too much to do, or the model fails.
         """
-        job = Job(sequences, asyncio.get_running_loop().create_future(), time.perf_counter())
+        job = Job(sequences, asyncio.get_running_loop().create_future(), time.perf_counter(), policy)
         if not sequences:
             return job
         tokens = sum(len(one.ids) for one in sequences)
@@ -144,7 +146,8 @@ class Batcher:
         while self._waiting:
             job, number = self._waiting[0]
             length = len(job.sequences[number].ids)
-            if self._batch and tokens + length > self.max_batch_tokens:
+            full = tokens + length > self.max_batch_tokens
+            if self._batch and (full or job.policy != self._batch[0][0].policy):
                 return
             if not job.is_over:
                 self._batch.append((job, number))  # before it leaves the queue: a worker may die here too
@@ -159,7 +162,7 @@ class Batcher:
             if not job.answers:
                 job.queue_seconds = begun - job.began
         try:
-            answers = self._answer([job.sequences[number] for job, number in batch])
+            answers = self._answer([job.sequences[number] for job, number in batch], batch[0][0].policy)
         except Exception as error:
             # What is wrong with one request is not laid on its neighbours.
             if len(jobs) > 1:

@@ -11,13 +11,15 @@ from typing import Any
 
 from halfling import __version__
 from halfling.engine import AdaptiveEngine, Answer, Prediction
+from halfling.engine.backends.native import NativeLoop
 from halfling.engine.questions import Question
 from halfling.errors import HalflingError
+from halfling.exits.policy import CALIBRATED, Calibration, ExitPolicy, TradeOff
 from halfling.serve.batching import Batcher, Job
 from halfling.serve.meter import Meter
 from halfling.serve.refusal import Refusal
 from halfling.serve.settings import ServeSettings
-from halfling.tasks import Task, read_task
+from halfling.tasks import read_task
 
 _NAME = re.compile(r"[\w.-]+(?:/[\w.-]+)*")
 
@@ -43,10 +45,16 @@ class Answered:
 class Served:
     """A model that answers requests."""
 
-    def __init__(self, name: str, engine: AdaptiveEngine, task: Task | None, settings: ServeSettings, meter: Meter):
-        self.name, self.engine, self.task, self.settings = name, engine, task, settings
-        self.exported = engine.exported
-        self.batcher = Batcher(name, engine.answer, settings, meter)
+    def __init__(self, name: str, folder: Path, backend: str, settings: ServeSettings, meter: Meter) -> None:
+        self.name, self.settings = name, settings
+        self.engine = AdaptiveEngine.from_pretrained(folder, backend, settings.threads)
+        self.exported, self.task = self.engine.exported, read_task(folder)
+        # Only the native engine takes another policy than its own for one call.
+        calibrated = isinstance(self.engine.loop, NativeLoop) and CALIBRATED in self.exported.files
+        self.calibration = Calibration.read(folder / CALIBRATED) if calibrated else None
+        self.batcher = Batcher(
+            name, lambda sequences, policy: self.engine.answer(sequences, policy=policy), settings, meter
+        )
         self._long = ThreadPoolExecutor(1, thread_name_prefix=f"cut {name}")
         meter.announce(name, self.exported.policy)
 
@@ -55,14 +63,15 @@ class Served:
         """Whether it answers with entities and not with a label."""
         return self.exported.kind == "token"
 
-    async def ask(self, texts: Sequence[Any], *, truncate: bool) -> Answered:
-        """Return the network's answers to texts.
+    async def ask(self, texts: Sequence[Any], *, truncate: bool, flops_share: float | None = None) -> Answered:
+        """Return the network's answers to texts, by a policy that takes at most so much of the arithmetic.
 
         Raises:
             Refusal: A text holds what is no character, or is longer than the model reads and may not be cut; or there
                 is too much to do.
         """
         begun = time.perf_counter()
+        policy = None if flops_share is None else self._within(flops_share)
         try:
             questions = await self._prepare(texts)
         except HalflingError as error:
@@ -71,7 +80,7 @@ class Served:
             longest = self.exported.shape.max_tokens
             raise Refusal("Validation", f"inputs: more than {longest} tokens: set truncate, or send less")
         prepared = time.perf_counter() - begun
-        job = await self.batcher.ask([part for one in questions for part in one.sequences])
+        job = await self.batcher.ask([part for one in questions for part in one.sequences], policy)
         found = iter(job.answers[number] for number in range(len(job.sequences)))
         return Answered(questions, [[next(found) for _ in one.sequences] for one in questions], job, prepared)
 
@@ -86,6 +95,16 @@ class Served:
         if characters <= _LONG:
             return prepare(texts)
         return await asyncio.get_running_loop().run_in_executor(self._long, prepare, texts)
+
+    def _within(self, flops_share: float) -> ExitPolicy:
+        """Return the best policy of the curve that takes at most so much of the arithmetic."""
+        if self.calibration is None:
+            raise Refusal("Validation", f"flops_share: {self.name} was exported without a curve to choose from")
+        points = [one for one in self.calibration.curve if one.flops_share <= flops_share]
+        if not points:
+            least = min((one.flops_share for one in self.calibration.curve), default=1.0)
+            raise Refusal("Validation", f"flops_share: the curve of {self.name} begins at {least:.3f}")
+        return self.calibration.policy_of(max(points, key=lambda one: (one.quality, -one.flops_share)))
 
     def info(self) -> dict[str, Any]:
         """Return what Text Embeddings Inference says of a model, and where inputs exit."""
@@ -114,6 +133,8 @@ class Served:
             "exit_layers": policy.layers,
             "exit_thresholds": policy.thresholds,
             "exit_criterion": policy.criterion,
+            "curve": [_shown(one) for one in self.calibration.curve] if self.calibration else [],
+            "metric": self.calibration.metric if self.calibration else None,
             "pairs": self.task is not None and self.task.kind == "pair_classification",
         }
 
@@ -136,6 +157,9 @@ def load_models(folders: Sequence[str], backend: str, settings: ServeSettings, m
             )
         if name in found:
             raise HalflingError(f"{given}: two models are named {name}: say NAME={folder}")
-        engine = AdaptiveEngine.from_pretrained(folder, backend, settings.threads)
-        found[name] = Served(name, engine, read_task(folder), settings, meter)
+        found[name] = Served(name, folder, backend, settings, meter)
     return found
+
+
+def _shown(point: TradeOff) -> dict[str, Any]:
+    return point.model_dump(include={"flops_share", "quality", "drop", "time_share", "mean_exit_layer"})

@@ -33,6 +33,9 @@ class PredictRequest(Asked):
     truncation_direction: Literal["Right", "right"] = Field("Right", description="the end is cut")
     raw_scores: bool = Field(False, description="logits instead of probabilities")
     return_exits: bool = Field(False, description="say of each label the layer and the uncertainty of its answer")
+    flops_share: float | None = Field(
+        None, ge=0, le=1, description="exit by the best policy of the calibration's curve that takes at most so much"
+    )
     model: str | None = Field(None, description="which of the models; the first classifier")
     parameters: TextParameters | None = Field(
         None, description="where a client of Hugging Face sends it, the answer has its form: a list for each text"
@@ -55,6 +58,9 @@ class TokensRequest(Asked):
     inputs: str | Annotated[list[str], Field(min_length=1)] = Field(description="a text, or several")
     return_exits: bool = Field(
         False, description="answer each text with {entities, exit_layer, uncertainty} instead of its entities"
+    )
+    flops_share: float | None = Field(
+        None, ge=0, le=1, description="exit by the best policy of the calibration's curve that takes at most so much"
     )
     model: str | None = Field(None, description="which of the models; the first tagger")
     parameters: TokenParameters | None = None

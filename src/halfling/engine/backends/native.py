@@ -101,6 +101,11 @@ class NativeLoop:
     ) -> list[Answer]:
         """Return the network's answer to each sequence, in their order; see `AdaptiveLoop.answer`.
 
+        Args:
+            sequences: As there.
+            leave_after: As there.
+            policy: For this call, instead of the model's own; among exits that the model has.
+
         Raises:
             ValueError: An id is none of the vocabulary, or a sequence is empty or too long.
         """
