@@ -109,6 +109,7 @@ class Served:
     def info(self) -> dict[str, Any]:
         """Return what Text Embeddings Inference says of a model, and where inputs exit."""
         said, settings, policy = self.exported, self.settings, self.exported.policy
+        chosen = self.calibration.chosen if self.calibration else None
         labels = {
             "id2label": {str(number): name for number, name in enumerate(said.labels)},
             "label2id": {name: number for number, name in enumerate(said.labels)},
@@ -134,6 +135,7 @@ class Served:
             "exit_thresholds": policy.thresholds,
             "exit_criterion": policy.criterion,
             "curve": [_shown(one) for one in self.calibration.curve] if self.calibration else [],
+            "flops_share": chosen.flops_share if chosen else None,
             "metric": self.calibration.metric if self.calibration else None,
             "pairs": self.task is not None and self.task.kind == "pair_classification",
         }
