@@ -81,7 +81,7 @@ def test_entities_stand_where_the_engine_says(opened, alone):
     shown = page.eval_on_selector_all("mark", "all => all.map(one => [one.firstChild.data, one.lastChild.textContent])")
     assert shown == [[span.text, span.label] for span in answer.spans]
     told = page.locator(".where").inner_text()
-    assert f"left after layer {answer.exit_layer} of 2" in told
+    assert f"exited after layer {answer.exit_layer} of 2" in told
     assert f"uncertainty {answer.uncertainty:.2f}" in told
 
 
@@ -128,7 +128,7 @@ def test_the_slider_asks_for_less_arithmetic(opened):
         answered(page)
         page.wait_for_timeout(300)
         seen.add(page.locator(".where").inner_text().split("\n")[0])
-    assert seen == {"left after layer 3 of 3", "left after layer 1 of 3"}
+    assert seen == {"exited after layer 3 of 3", "left after layer 1 of 3"}
 
 
 def test_every_control_has_a_name_and_is_reached_by_the_keyboard(opened):
