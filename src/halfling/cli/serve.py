@@ -12,7 +12,7 @@ from halfling.serve.settings import ServeSettings
 
 _PANEL = "Settings"
 _FOLDERS = typer.Argument(metavar="FOLDER...", help="Exported models; NAME=FOLDER names one, else its folder's name.")
-_BACKEND = typer.Option(help="native, openvino, onnx, torch, or auto.")
+_BACKEND = typer.Option(help="native, onnx, torch, or auto.")
 _LEVEL = typer.Option(help="What is logged: each request (info), or what goes wrong (warning).")
 
 
