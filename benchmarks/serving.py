@@ -1,0 +1,324 @@
+"""Our service against transformers' pipeline under FastAPI: requests a second at p95 below 50 ms.
+
+Each candidate is a process of its own, and so is the load: clients that wait for an answer before they ask again
+(closed loop), each over one connection. Candidates take turns, round by round, at each number of clients. The rate of a
+candidate is the largest at which its 95th percentile stays below the limit. The load runs on the same cores.
+
+    python benchmarks/serving.py MODEL EXPORTED --json serving.json
+    python benchmarks/serving.py MODEL EXPORTED --soak-minutes 10     # twice the rate that was found: right or 429
+
+MODEL is a fine-tuned folder for transformers, EXPORTED the same model exported for the engine. Sentences are those of
+the task's dev splits, in all its languages.
+"""
+
+import argparse
+import asyncio
+import json
+import os
+import random
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from itertools import zip_longest
+from pathlib import Path
+from statistics import quantiles
+from typing import Any
+
+LIMIT_MS = 50.0
+WANTED = 4.0
+CLIENTS = (1, 2, 4, 8, 16, 24, 32, 48, 64)
+THREADS = 2
+_FLAT = 1.05
+"""What memory may grow to in a soak, of what it was after its first tenth."""
+
+
+@dataclass
+class Seen:
+    """What clients saw: milliseconds of each answer by its status, and answers that were wrong."""
+
+    seconds: float = 0.0
+    ms: dict[int, list[float]] = field(default_factory=dict)
+    wrong: int = 0
+
+    def note(self, status: int, ms: float) -> None:
+        """Keep one answer."""
+        self.ms.setdefault(status, []).append(ms)
+
+    @property
+    def rate(self) -> float:
+        """Answers with status 200 a second."""
+        return len(self.ms.get(200, ())) / self.seconds
+
+    @property
+    def p95(self) -> float:
+        """Milliseconds below which 95 % of the answers came."""
+        found = self.ms.get(200, [])
+        return quantiles(found, n=20)[-1] if len(found) > 1 else float("inf")
+
+
+def serve_pipeline(model: Path, port: int) -> None:
+    """Serve transformers' pipeline as its users do: a function under FastAPI, called in the framework's threads."""
+    import torch
+    import uvicorn
+    from fastapi import FastAPI
+    from pydantic import BaseModel
+    from transformers import AutoTokenizer, pipeline
+
+    from halfling.models.classifier import PLAIN, read_checkpoint
+
+    torch.set_num_threads(THREADS)
+    head = read_checkpoint(model).head
+    plain = PLAIN[head].from_pretrained(model).eval()  # without exits, which the pipeline has no use for
+    what, more = (
+        ("token-classification", {"aggregation_strategy": "first"})
+        if head == "token"
+        else ("text-classification", {"top_k": None})
+    )
+    pipe = pipeline(what, model=plain, tokenizer=AutoTokenizer.from_pretrained(model), **more)
+
+    class Asked(BaseModel):
+        inputs: str
+
+    app = FastAPI()
+
+    @app.get("/health")
+    def health() -> dict[str, bool]:
+        return {"ok": True}
+
+    @app.post("/")
+    def answer(body: Asked) -> Any:
+        with torch.inference_mode():
+            found = pipe(body.inputs)
+        return [{key: value if isinstance(value, str) else float(value) for key, value in one.items()} for one in found]
+
+    uvicorn.run(app, port=port, log_level="error", access_log=False)
+
+
+@contextmanager
+def running(argv: Sequence[str], port: int) -> Iterator[subprocess.Popen[bytes]]:
+    """Start a server and wait until it answers."""
+    with subprocess.Popen(argv) as process:
+        try:
+            for _ in range(1200):
+                try:
+                    urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=5)
+                    break
+                except OSError:
+                    if process.poll() is not None:
+                        raise SystemExit(f"{' '.join(argv)}: did not start") from None
+                    time.sleep(0.1)
+            yield process
+        finally:
+            process.terminate()
+
+
+async def ask(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, body: bytes) -> tuple[int, bytes]:
+    """Return the status and body of one answer."""
+    head = f"POST / HTTP/1.1\r\nhost: a\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
+    writer.write(head.encode() + body)
+    said = await reader.readuntil(b"\r\n\r\n")
+    length = next(int(line[15:]) for line in said.lower().split(b"\r\n") if line.startswith(b"content-length:"))
+    return int(said.split(b" ", 2)[1]), await reader.readexactly(length)
+
+
+async def closed_loop(
+    port: int, clients: int, seconds: float, texts: Sequence[str], right: dict[str, Any] | None
+) -> Seen:
+    """Let so many clients ask, each as soon as it has its answer."""
+    seen, chance = Seen(), random.Random(0)
+    until = time.perf_counter() + seconds
+
+    async def client() -> None:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        while (begun := time.perf_counter()) < until:
+            text = chance.choice(texts)
+            status, body = await ask(reader, writer, json.dumps({"inputs": text}).encode())
+            seen.note(status, 1000 * (time.perf_counter() - begun))
+            if status not in (200, 429):
+                raise SystemExit(f"port {port}: status {status}: {body[:200]!r}")
+            if status == 200 and right is not None and json.loads(body) != right[text]:
+                seen.wrong += 1
+        writer.close()
+
+    begun = time.perf_counter()
+    await asyncio.gather(*(client() for _ in range(clients)))
+    seen.seconds = time.perf_counter() - begun
+    return seen
+
+
+async def open_loop(port: int, rate: float, seconds: float, texts: Sequence[str], right: dict[str, Any]) -> Seen:
+    """Ask so many times a second, whether answers come or not, over up to 1,000 connections."""
+    seen, chance, free = Seen(), random.Random(0), asyncio.Queue[Any]()
+    opened = 0
+
+    async def one(due: float) -> None:
+        nonlocal opened
+        if free.empty() and opened < 1000:
+            opened += 1
+            wire = await asyncio.open_connection("127.0.0.1", port)
+        else:
+            wire = await free.get()
+        text = chance.choice(texts)
+        status, body = await ask(*wire, json.dumps({"inputs": text}).encode())
+        free.put_nowait(wire)
+        seen.note(status, 1000 * (time.perf_counter() - due))
+        if status not in (200, 429) or (status == 200 and json.loads(body) != right[text]):
+            seen.wrong += 1  # neither a right answer nor a refusal
+
+    begun = due = time.perf_counter()
+    tasks: set[asyncio.Task[None]] = set()
+    while due < begun + seconds:
+        await asyncio.sleep(max(0.0, due - time.perf_counter()))
+        if len(tasks) < 2000:
+            tasks.add(task := asyncio.create_task(one(due)))
+            task.add_done_callback(tasks.discard)
+        due += 1 / rate
+    await asyncio.gather(*tasks)
+    seen.seconds = time.perf_counter() - begun
+    return seen
+
+
+def sentences(exported: Path, number: int) -> list[str]:
+    """Return the first dev sentences of every language of the exported model's task, in turns."""
+    from halfling.tasks import read_task
+    from halfling.tasks.examples import TaggedExample, read_examples
+
+    task = read_task(exported)
+    if task is None:
+        raise SystemExit(f"{exported}: no task travels with it: name --sentences FILE")
+    each = [read_examples(task, "dev", code)[:number] for code in task.languages]
+    flat = [one for turn in zip_longest(*each) for one in turn if one is not None]
+    return [" ".join(one.words) if isinstance(one, TaggedExample) else one.text for one in flat]
+
+
+def answers_alone(exported: Path, texts: Sequence[str]) -> dict[str, Any]:
+    """Return what the engine alone says of each text, in the service's form."""
+    from halfling.engine import AdaptiveEngine
+
+    engine, found = AdaptiveEngine.from_pretrained(exported, threads=THREADS), {}
+    for text, said in zip(texts, engine.predict(texts), strict=True):
+        if said.spans is None:
+            ranked = sorted((said.scores or {}).items(), key=lambda one: -one[1])
+            found[text] = [{"score": score, "label": label} for label, score in ranked]
+        else:
+            found[text] = [
+                {"entity_group": one.label, "score": one.score, "word": one.text, "start": one.start, "end": one.end}
+                for one in said.spans
+            ]
+    return found
+
+
+def resident(pid: int) -> int:
+    """Return the bytes that a process holds in memory."""
+    pages = Path(f"/proc/{pid}/statm").read_text(encoding="ascii").split()[1]
+    return int(pages) * os.sysconf("SC_PAGE_SIZE")
+
+
+def compare(options: argparse.Namespace, texts: Sequence[str], right: dict[str, Any]) -> dict[str, Any]:
+    """Measure both candidates in turns and return all numbers."""
+    here = [sys.executable, __file__]
+    commands = {
+        "ours": [*_service(options.exported), "--port", str(options.port)],
+        "pipeline": [*here, str(options.model), str(options.exported), "--be-pipeline", str(options.port + 1)],
+    }
+    rows: list[dict[str, Any]] = []
+    with running(commands["ours"], options.port), running(commands["pipeline"], options.port + 1):
+        ports = {"ours": options.port, "pipeline": options.port + 1}
+        for port in ports.values():
+            asyncio.run(closed_loop(port, 2, 2, texts, None))  # warm
+        for round_ in range(options.rounds):
+            for clients in options.clients:
+                for name, port in ports.items():
+                    known = right if name == "ours" else None
+                    seen = asyncio.run(closed_loop(port, clients, options.seconds, texts, known))
+                    row = {"round": round_, "name": name, "clients": clients, "rate": seen.rate, "p95_ms": seen.p95}
+                    rows.append(row | {"wrong": seen.wrong, "refused": len(seen.ms.get(429, ()))})
+                    print(
+                        f"{name:9} {clients:3} clients {seen.rate:8.1f}/s  p95 {seen.p95:7.1f} ms  {seen.wrong} wrong"
+                    )
+    best = {
+        name: [
+            max(
+                (row["rate"] for row in rows if row["name"] == name and row["round"] == n and row["p95_ms"] < LIMIT_MS),
+                default=0.0,
+            )
+            for n in range(options.rounds)
+        ]
+        for name in ports
+    }
+    ratios = sorted(one / other if other else float("inf") for one, other in zip(*best.values(), strict=True))
+    middle = ratios[len(ratios) // 2]
+    wrong = sum(row["wrong"] for row in rows if row["name"] == "ours")
+    verdict = "ok" if middle >= WANTED and not wrong else "FAIL"
+    print(
+        f"at p95 < {LIMIT_MS:.0f} ms: ours {max(best['ours']):.0f}/s, pipeline {max(best['pipeline']):.0f}/s;"
+        f" ratio {middle:.1f} ({ratios[0]:.1f} to {ratios[-1]:.1f}), wanted {WANTED}: {verdict}"
+    )
+    return {"rows": rows, "best": best, "ratios": ratios}
+
+
+def soak(options: argparse.Namespace, texts: Sequence[str], right: dict[str, Any], rate: float) -> dict[str, Any]:
+    """Ask more than the service can answer, and watch its memory."""
+    part = options.soak_minutes * 60 / 10
+    memory, answered, refused, wrong = [], 0, 0, 0
+    with running([*_service(options.exported), "--port", str(options.port)], options.port) as process:
+        for tenth in range(10):
+            seen = asyncio.run(open_loop(options.port, rate, part, texts, right))
+            memory.append(resident(process.pid))
+            answered, refused = answered + len(seen.ms.get(200, ())), refused + len(seen.ms.get(429, ()))
+            wrong += seen.wrong
+            print(
+                f"soak {tenth + 1}/10: {seen.rate:.0f}/s, {len(seen.ms.get(429, ()))} refused, {seen.wrong} wrong, "
+                f"{memory[-1] / 2**20:.0f} MiB"
+            )
+    growth = max(memory) / memory[0]
+    verdict = "ok" if not wrong and growth <= _FLAT else "FAIL"
+    print(f"soak: {answered} answered, {refused} refused, {wrong} wrong, memory x {growth:.3f}: {verdict}")
+    return {"asked_rate": rate, "answered": answered, "refused": refused, "wrong": wrong, "memory": memory}
+
+
+def _service(exported: Path) -> list[str]:
+    words = [sys.executable, "-m", "halfling", "serve", str(exported)]
+    return [*words, "--threads", str(THREADS), "--log-level", "warning"]
+
+
+def main() -> None:
+    """Measure, print, and write the numbers."""
+    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options.add_argument("model", type=Path, help="fine-tuned, for transformers")
+    options.add_argument("exported", type=Path, help="the same, exported for the engine")
+    options.add_argument("--sentences", type=Path, help="a file of them, one a line")
+    options.add_argument("--number", type=int, default=100, help="of sentences for each language")
+    options.add_argument("--clients", type=lambda said: [int(one) for one in said.split(",")], default=CLIENTS)
+    options.add_argument("--seconds", type=float, default=10.0, help="for each candidate and number of clients")
+    options.add_argument("--rounds", type=int, default=3)
+    options.add_argument("--soak-minutes", type=float, default=0.0)
+    options.add_argument("--soak-rate", type=float, help="requests a second; twice the best that was found")
+    options.add_argument("--port", type=int, default=8750)
+    options.add_argument("--json", type=Path)
+    options.add_argument("--be-pipeline", type=int, help=argparse.SUPPRESS)
+    chosen = options.parse_args()
+    if chosen.be_pipeline:
+        serve_pipeline(chosen.model, chosen.be_pipeline)
+        return
+    if chosen.sentences:
+        texts = [line for line in chosen.sentences.read_text(encoding="utf-8").splitlines() if line.strip()]
+    else:
+        texts = sentences(chosen.exported, chosen.number)
+    right = answers_alone(chosen.exported, texts)
+    found: dict[str, Any] = {}
+    if chosen.rounds:
+        found |= compare(chosen, texts, right)
+    if chosen.soak_minutes:
+        rate = chosen.soak_rate or 2 * max(found["best"]["ours"])
+        found["soak"] = soak(chosen, texts, right, rate)
+    if chosen.json:
+        chosen.json.write_text(json.dumps(found, indent=1), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
