@@ -240,17 +240,8 @@ def compare(options: argparse.Namespace, texts: Sequence[str], right: dict[str, 
                     print(
                         f"{name:9} {clients:3} clients {seen.rate:8.1f}/s  p95 {seen.p95:7.1f} ms  {seen.wrong} wrong"
                     )
-    best = {
-        name: [
-            max(
-                (row["rate"] for row in rows if row["name"] == name and row["round"] == n and row["p95_ms"] < LIMIT_MS),
-                default=0.0,
-            )
-            for n in range(options.rounds)
-        ]
-        for name in ports
-    }
-    ratios = sorted(one / other if other else float("inf") for one, other in zip(*best.values(), strict=True))
+    best = {name: [_best(rows, name, n) for n in range(options.rounds)] for name in ports}
+    ratios = sorted(one / other for one, other in zip(*best.values(), strict=True))
     middle = ratios[len(ratios) // 2]
     wrong = sum(row["wrong"] for row in rows if row["name"] == "ours")
     verdict = "ok" if middle >= WANTED and not wrong else "FAIL"
@@ -259,6 +250,16 @@ def compare(options: argparse.Namespace, texts: Sequence[str], right: dict[str, 
         f" ratio {middle:.1f} ({ratios[0]:.1f} to {ratios[-1]:.1f}), wanted {WANTED}: {verdict}"
     )
     return {"rows": rows, "best": best, "ratios": ratios}
+
+
+def _best(rows: Sequence[dict[str, Any]], name: str, round_: int) -> float:
+    """Return a candidate's best rate below the limit; the pipeline's own best where it never stays below."""
+    mine = [row for row in rows if (row["name"], row["round"]) == (name, round_)]
+    within = [row["rate"] for row in mine if row["p95_ms"] < LIMIT_MS]
+    if not within and name == "pipeline":
+        print(f"the pipeline never stays below {LIMIT_MS:.0f} ms: its best rate at any latency is taken")
+        within = [row["rate"] for row in mine]
+    return max(within, default=0.0)
 
 
 def soak(options: argparse.Namespace, texts: Sequence[str], right: dict[str, Any], rate: float) -> dict[str, Any]:
