@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+import os
 import resource
 import signal
 import socket
@@ -61,7 +62,10 @@ def _listening(host: str, port: int) -> socket.socket:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
         return socket.create_server((host, port), family=family, backlog=_BACKLOG)
     except OSError as error:
-        raise HalflingError(f"{host} port {port}: cannot be listened at ({error.strerror}): choose another") from error
+        # Python puts the address into the reason once more.
+        number = 0 if isinstance(error, socket.gaierror) else error.errno or 0
+        reason = os.strerror(number) if number else error.strerror
+        raise HalflingError(f"{host} port {port}: cannot be listened at ({reason}): choose another") from error
 
 
 def _allow_connections() -> None:
