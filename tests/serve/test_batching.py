@@ -155,6 +155,7 @@ def test_a_worker_that_is_killed_is_replaced_and_its_requests_are_refused():
         assert said(await waits) == [3]
         await asyncio.gather(lost[1], return_exceptions=True)
         assert lost[1].done()
+        worker.join(10)
         assert not worker.is_alive()
         assert queue.is_alive
         queue.stop()

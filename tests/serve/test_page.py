@@ -128,7 +128,7 @@ def test_the_slider_asks_for_less_arithmetic(opened):
         answered(page)
         page.wait_for_timeout(300)
         seen.add(page.locator(".where").inner_text().split("\n")[0])
-    assert seen == {"exited after layer 3 of 3", "left after layer 1 of 3"}
+    assert seen == {"exited after layer 3 of 3", "exited after layer 1 of 3"}
 
 
 def test_every_control_has_a_name_and_is_reached_by_the_keyboard(opened):
