@@ -109,6 +109,25 @@ def test_what_is_not_http_is_refused(service):
         assert wire.recv(65536).startswith(b"HTTP/1.1 400")
 
 
+def test_more_requests_at_once_than_allowed_are_refused_and_health_still_answers(start):
+    service = start("--max-concurrent-requests", "2")
+    body = b'{"inputs": "a"}'
+    head = b"POST /predict HTTP/1.1\r\nhost: a\r\ncontent-type: application/json\r\ncontent-length: 15\r\n\r\n"
+    with connected(service) as one, connected(service) as other:
+        for wire in (one, other):
+            wire.sendall(head + body[:5])
+        while "halfling_requests_under_way 2.0" not in service.get("/metrics").text:
+            time.sleep(0.01)
+        refused = service.post("/predict", {"inputs": "a"})
+        assert (refused.status_code, refused.json()["error_type"]) == (429, "Overloaded")
+        assert refused.headers["retry-after"] == "1"
+        assert service.get("/health").status_code == 200
+        for wire in (one, other):
+            wire.sendall(body[5:])
+            assert answer(wire)[0] == 200
+    assert service.post("/predict", {"inputs": "a"}).status_code == 200
+
+
 def test_a_thousand_connections_have_a_right_answer_or_429_each(start, alone):
     service = start("--max-concurrent-requests", "100", "--max-queue-tokens", "2000")
     where = urlsplit(service.address)
