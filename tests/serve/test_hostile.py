@@ -103,6 +103,24 @@ def test_a_request_that_does_not_arrive_is_given_up(part, start):
             time.sleep(0.8)
 
 
+def test_who_does_not_read_is_given_up(start):
+    service = start("--patience-seconds", "0.5")
+    whole = 1000 * len(service.get("/openapi.json").content)
+    assert whole > 8_000_000
+    with connected(service) as wire:
+        wire.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        wire.sendall(b"GET /openapi.json HTTP/1.1\r\nhost: a\r\n\r\n" * 1000)
+        time.sleep(2.5)
+        seen = 0
+        try:
+            while part := wire.recv(1 << 20):
+                seen += len(part)
+        except ConnectionResetError:
+            pass
+    assert seen < whole
+    assert service.get("/health").status_code == 200
+
+
 def test_what_is_not_http_is_refused(service):
     with connected(service) as wire:
         wire.sendall(b"\x16\x03\x01\x02\x00\x01\x00\r\n\r\n")
