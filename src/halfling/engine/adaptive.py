@@ -112,7 +112,6 @@ class AdaptiveEngine:
         The policy is one that `policy` returned, or in the native engine any; the default when absent.
 
         Raises:
-            HalflingError: Another policy is given, and the engine is not the native one.
             ValueError: A sequence is longer than the model reads, an id is none of its vocabulary, a place picked is
                 none of its sequence's, or `leave_after` is not one for each.
         """
@@ -122,9 +121,6 @@ class AdaptiveEngine:
         if longest > self.exported.shape.max_tokens:
             raise ValueError(f"{longest} tokens: the model reads {self.exported.shape.max_tokens} at most")
         _require_places(sequences)
-        own = (None, self.exported.policy, *self.exported.policies.values())
-        if policy not in own and not isinstance(self.loop, NativeLoop):
-            raise HalflingError("a policy for one call: only the native engine takes one: export for native")
         with self._turn:  # backends compute into arrays that they use again
             return self.loop.answer(sequences, leave_after, policy)
 
