@@ -250,7 +250,7 @@ def test_a_tagger_of_any_scheme_yields_spans_and_the_tags_that_it_learned(labels
     loaded, labels, tags = engine("token"), tuple(labels.split()), tags.split()
     loaded.exported = loaded.exported.model_copy(update={"labels": labels})
     logits = 9 * np.eye(7, dtype=np.float32)[[labels.index(tag) for tag in tags]]
-    monkeypatch.setattr(loaded, "answer", lambda _: [Answer(logits, 3, 0.1)])
+    monkeypatch.setattr(loaded, "answer", lambda _, policy: [Answer(logits, 3, 0.1)])
     text = "Anna Smith likes Rome"
     for given in (text, text.split()):
         (found,) = loaded.predict([given])
