@@ -103,7 +103,12 @@ def folders(
                 place / f"policy-{name}" / "exit_policy.json"
             )
             (place / name).mkdir()
-            export(settings=ExportSettings(max_int8_drop=None), model=model, out=place / name, policy=place / f"policy-{name}")
+            export(
+                settings=ExportSettings(max_int8_drop=None),
+                model=model,
+                out=place / name,
+                policy=place / f"policy-{name}",
+            )
             _MADE[name] = place / name
     return _MADE
 
