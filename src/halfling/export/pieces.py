@@ -6,6 +6,7 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
+from halfling import json_text
 from halfling.engine.text import NATIVE_FILE, TOKENIZERS_FILE, TokenizersPieces
 from halfling.errors import HalflingError
 from halfling.export.probes import Probes
@@ -15,6 +16,8 @@ from halfling.tokens.tables import table_of, tables
 
 _SPECIALS = ["<s>", "<pad>", "</s>", "<unk>"]
 _MASK = "<mask>"  # the last piece
+_LARGEST = 2**28
+"""Bytes of a `tokenizer.json`: XLM-R's has 17 million."""
 
 
 def write_tokenizer(tokenizer: PreTrainedTokenizerBase, model: Path, out: Path, probes: Probes) -> str:
@@ -26,8 +29,9 @@ def write_tokenizer(tokenizer: PreTrainedTokenizerBase, model: Path, out: Path, 
     Raises:
         HalflingError: Neither gives these ids, or transformers does not load what `tokenizer.json` says.
     """
-    parts = _as_loaded(tokenizer)
-    if _write_native(parts, out):
+    parts, own = _as_loaded(tokenizer), model / TOKENIZERS_FILE
+    # What transformers loads as another is looked at below, by its answers.
+    if (not own.is_file() or _bare(json_text.read(own, _LARGEST)) == parts) and _write_native(parts, out):
         if probes.difference(NativePieces(out / NATIVE_FILE)) is None:
             return "native"
         (out / NATIVE_FILE).unlink()
@@ -37,9 +41,9 @@ def write_tokenizer(tokenizer: PreTrainedTokenizerBase, model: Path, out: Path, 
     said = (
         f"of {found.text[:40]!r} transformers makes {found.wanted[:12]}, the engine {found.given[:12]}" if found else ""
     )
-    if not said and (model / TOKENIZERS_FILE).is_file():
-        own = TokenizersPieces(model)
-        strange = next((text for text in probes.texts if own([text]) != whole([text])), None)
+    if not said and own.is_file():
+        says = TokenizersPieces(model)
+        strange = next((text for text in probes.texts if says([text]) != whole([text])), None)
         if strange is not None:
             said = (
                 f"transformers loads it as {type(tokenizer).__name__} and cuts {strange[:40]!r} otherwise than it says"
@@ -54,7 +58,10 @@ def write_tokenizer(tokenizer: PreTrainedTokenizerBase, model: Path, out: Path, 
 
 def _as_loaded(tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
     """Return what a `tokenizer.json` of the tokenizer as it is would hold, without truncation and padding."""
-    parts: dict[str, Any] = json.loads(tokenizer.backend_tokenizer.to_str())
+    return _bare(json.loads(tokenizer.backend_tokenizer.to_str()))
+
+
+def _bare(parts: dict[str, Any]) -> dict[str, Any]:
     return parts | {"truncation": None, "padding": None}
 
 
