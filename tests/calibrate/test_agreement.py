@@ -118,7 +118,7 @@ def test_what_was_chosen_disagrees_beyond_its_bound_in_no_more_draws_than_it_say
     random = np.random.default_rng(0)
     world = trial_of(random, 50_000)
     exceeded, early = [], []
-    for _ in range(40):
+    for _ in range(300):
         text = world.of(np.bincount(random.choice(50_000, 400, replace=False), minlength=50_000) > 0)
         text.learned_from = random.permutation(400) % 2 == 0
         found = of_text(Wish(what, limit), text, None, 2, "text")
