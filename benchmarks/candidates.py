@@ -120,7 +120,7 @@ def ours(work: Work, policy: ExitPolicy | None) -> dict[str, AdaptiveEngine]:
     found = {}
     for name, each in chosen.items():
         found[name] = engine = AdaptiveEngine.from_pretrained(out, "native", threads=work.threads)
-        engine.loop.policy = each
+        engine.exported = engine.exported.model_copy(update={"policy": each})
     return found
 
 
@@ -133,7 +133,7 @@ def share_of(engine: AdaptiveEngine, work: Work, batches: Sequence[Sequence[Text
     """Return the flops_share of a policy on some texts; none taken costs more than 1."""
     computed = [one for batch in batches for answer in engine.predict(batch) for one in answer.computed]
     lengths, layers = [tokens for tokens, _ in computed], [layer for _, layer in computed]
-    exits = work.head.model_copy(update={"layers": engine.loop.policy.layers})
+    exits = work.head.model_copy(update={"layers": engine.exported.policy.layers})
     plain = flops(work.shape, lengths, [work.shape.num_layers] * len(lengths), work.head).total
     return flops(work.shape, lengths, layers, exits).total / plain
 

@@ -65,7 +65,7 @@ def test_every_candidate_is_timed_and_scored_beside_float32(measured):
     assert everybody["ONNX Runtime, float32"]["settings"]["same answers in both"] == "12 of 12"
     for own in found["ours"].values():
         assert {*own} == {"en", "sw", "all"}
-        assert 0.4 < own["all"]["flops_share"] < 1
+        assert 0.3 < own["all"]["flops_share"] < 1
     told = {(one["ratio"], one["size"]) for one in found["verdicts"]}
     assert ("realisation", "alone") in told
     assert ("fastest that passes / exits", "in 32") in told

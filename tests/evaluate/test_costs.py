@@ -74,9 +74,9 @@ def test_models_take_turns(models, tmp_path, monkeypatch):
     for kind in (Engine, Transformers):
         answer = kind.answer
 
-        def spy(self, examples, batch_size, answer=answer):
+        def spy(self, examples, batch_size, language=None, answer=answer):
             called.append((self.name, batch_size, len(examples)))
-            return answer(self, examples, batch_size)
+            return answer(self, examples, batch_size, language)
 
         monkeypatch.setattr(kind, "answer", spy)
     settings = CostSettings(languages=("sw",), rounds=2, warmup=0)
@@ -142,9 +142,9 @@ def test_the_fresh_process_answers_every_kind_in_both_runtimes(
     for kind in (Engine, Transformers):
         answer = kind.answer
 
-        def spy(self, examples, batch_size, answer=answer):
+        def spy(self, examples, batch_size, language=None, answer=answer):
             seen.append((self.name, self.exits, list(examples)))
-            return answer(self, examples, batch_size)
+            return answer(self, examples, batch_size, language)
 
         monkeypatch.setattr(kind, "answer", spy)
     for folder in (model, serve(model), serve(model, 0.5)):
