@@ -22,8 +22,8 @@ from halfling.tasks.task import Task
 class Clock:
     """Measures, once, the model without exits and leaving at each exit; other times follow from these.
 
-    Segments follow from a policy's exits. So whose exits were not exported yet is exported before it is timed, and
-    what is timed is what a user of that export has.
+    Segments follow from a policy's exits, but in the native engine. So whose exits were not exported yet is exported
+    before it is timed, and what is timed is what a user of that export has.
 
     `like` is the policy of no exits, `exits` the trained exits' layers, the last included. Of the dev split some
     sentences are timed. Exports go to `scratch`.
@@ -103,7 +103,10 @@ class Clock:
             engine.answer([one], None if layer is None else [layer])
 
     def _load(self, policy: ExitPolicy) -> AdaptiveEngine:
-        backend, out = self.settings.engine, self.scratch / f"exits-{'-'.join(map(str, policy.layers))}"
+        backend = self.settings.engine
+        # The native engine's export is the same whatever the policy.
+        exits = "any" if backend == "native" else "-".join(map(str, policy.layers))
+        out = self.scratch / f"exits-{exits}"
         if not out.exists():
             (told := self.scratch / f"{out.name}-policy").mkdir(parents=True)
             Calibration(task=self.task.name, policy=policy, curve=()).write(told / "exit_policy.json")
@@ -111,6 +114,6 @@ class Clock:
             chosen = ExportSettings(backends=(backend,), precision=self.settings.precision, max_int8_drop=None)
             export(settings=chosen, model=self.model, out=out, policy=told, task=self.task)
         exported = read_exported(out)
-        if policy.is_early:
+        if policy.is_early or backend == "native":
             exported = exported.model_copy(update={"policy": policy})
         return AdaptiveEngine(out, exported, backend, None)
