@@ -27,7 +27,6 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from itertools import cycle
 from pathlib import Path
 from statistics import fmean, median
 from typing import Any
@@ -70,8 +69,6 @@ from halfling.tasks.score import score
 
 MEAN_DROP, LARGEST_DROP = 0.1, 0.5
 """Points below float32 that a peer's mean score, and its score in any language, may fall and still pass."""
-PAUSE = 0.005
-"""Seconds before each turn, in which threads of the one before fall asleep: some look for work for a while."""
 ISA = {
     "avx2": {
         VARIANT: "avx2",
@@ -103,17 +100,10 @@ def drops(scores: Mapping[str, float], reference: Mapping[str, float]) -> dict[s
 
 def race(calls: Mapping[Any, Callable[[], object]], seconds: float) -> dict[Any, list[float]]:
     """Return each call's seconds, round by round, as many rounds as fit, five at least."""
-    pauses = cycle((PAUSE, 0.0))
-
-    def clock() -> float:
-        if pause := next(pauses):  # before a call, not after it
-            time.sleep(pause)
-        return time.perf_counter()
-
     start = time.perf_counter()
-    interleaved(calls, rounds=1, warmup=1, clock=clock)
+    interleaved(calls, rounds=1, warmup=1)
     rounds = max(5, min(200, int(2 * seconds / (time.perf_counter() - start))))
-    return interleaved(calls, rounds=rounds, warmup=0, clock=clock)
+    return interleaved(calls, rounds=rounds, warmup=0)
 
 
 def race_all(work: Work, everybody: Sequence[Candidate], seconds: float) -> dict[str, dict[str, Any]]:

@@ -20,6 +20,9 @@ class Ratio(Record):
 
 _Name = TypeVar("_Name", bound=Hashable)
 
+PAUSE = 0.02
+"""Seconds before each turn, in which threads of the one before fall asleep: OpenMP's look for work for a while."""
+
 
 def interleaved(
     calls: Mapping[_Name, Callable[[], object]],
@@ -31,7 +34,8 @@ def interleaved(
     """Time every call once a round and return each one's seconds, round by round.
 
     A, B, A, B rather than A, A, B, B: a machine that slows down, or that is shared, then slows all alike.
-    Every second round runs backwards, so that none always follows the same neighbour's warm caches.
+    Every second round runs backwards, so that none always follows the same neighbour's warm caches. Before each turn
+    is a pause, so that none shares its cores with the neighbour's threads.
 
     Args:
         calls: What to time, by name. A call on an accelerator must wait for its own result.
@@ -43,6 +47,7 @@ def interleaved(
     seconds: dict[_Name, list[float]] = {name: [] for name in names}
     for turn in range(warmup + rounds):
         for name in names if turn % 2 == 0 else reversed(names):
+            time.sleep(PAUSE)
             start = clock()
             calls[name]()
             took = clock() - start
