@@ -3,7 +3,6 @@
 import math
 import shutil
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -132,8 +131,7 @@ def _write(
 
     def write_weights(wide_layers: tuple[int, ...]) -> None:
         progress(0, 1, "weights")
-        write = partial(write_native, wide_layers=wide_layers) if wide_layers else write_native
-        write(
+        write_native(
             out / WEIGHTS,
             trained.shape,
             weights,
@@ -142,6 +140,7 @@ def _write(
             epsilon=epsilon,
             by_token=trained.kind == "token",
             exit_layers=read_checkpoint(model).exit_layers,
+            wide_layers=wide_layers,
         )
 
     if "native" in chosen:
