@@ -12,7 +12,9 @@ enum {
     SHARED_TOKENS = 72,  // up to which threads share the work on all of them
     MOST_TOGETHER = 64,  // answers whose classifiers are computed together
     WANTED = 1,          // a token's flags: its answer is wanted
-    THERE = 2,           // it has not left
+    THERE = 2,           // it has not left alone
+    DONE = 4,            // its sequence leaves
+    WORTH_WAITING = 24,  // tokens whose answers nobody wants: from so many on an exit's layer computes them last
     ALONE_NANOSECONDS = 100000000,  // that threads do not share work on few tokens, once one waited long for another
 };
 
@@ -31,6 +33,7 @@ typedef struct {
     int32_t *numbers;  // of its sequences among all
     int32_t *ids, *rows;
     uint8_t *flags;  // of its tokens
+    int waits;       // tokens that nobody wants wait for what the exit says
 } Part;
 
 typedef struct {
@@ -144,12 +147,12 @@ static int judge_tokens(const Call *call, int32_t exit, int32_t number, uint8_t 
 }
 
 // Takes sequences that are done out of a part, and moves the states of the others together.
-static void compact(const Call *call, Part *part, Room *room, const uint8_t *done) {
+static void compact(const Call *call, Part *part, Room *room) {
     Batch *batch = &part->batch;
     int32_t kept = 0, to = 0;
     for (int32_t sequence = 0; sequence < batch->sequences; sequence++) {
         int32_t from = batch->starts[sequence], end = batch->starts[sequence + 1];
-        if (done[sequence]) continue;
+        if (part->flags[from] & DONE) continue;
         if (from != to) {
             copy_states(&call->model->weights, &room->all, to, &room->all, from, end - from);
             memmove(part->flags + to, part->flags + from, (size_t)(end - from));
@@ -163,13 +166,12 @@ static void compact(const Call *call, Part *part, Room *room, const uint8_t *don
     batch->tokens = to;
 }
 
-// Classifies after a layer and lets leave whoever is sure. `done` has room for the part's sequences.
+// Classifies after a layer, and marks sequences that leave.
 static void judge(const Call *call, Part *part, Room *room, int32_t exit) {
     const Questions *in = call->in;
     Batch *batch = &part->batch;
-    int32_t classes = header_of(call)->classes, gone = 0;
+    int32_t classes = header_of(call)->classes;
     Classifying these = {.call = call, .head = head_after(call, call->policy->layers[exit]), .room = room};
-    uint8_t *done = (uint8_t *)part->rows;  // it is made anew for the next layer
     for (int32_t sequence = 0; sequence < batch->sequences; sequence++) {
         int32_t number = part->numbers[sequence], row = batch->starts[sequence];
         if (call->policy->by_token) {
@@ -183,48 +185,55 @@ static void judge(const Call *call, Part *part, Room *room, int32_t exit) {
     classify(&these);
     for (int32_t sequence = 0; sequence < batch->sequences; sequence++) {
         int32_t number = part->numbers[sequence];
-        done[sequence] = (uint8_t)(call->policy->by_token
-                                       ? judge_tokens(call, exit, number, part->flags + batch->starts[sequence])
-                                       : judge_sequence(call, exit, number));
-        gone += done[sequence];
+        uint8_t *flags = part->flags + batch->starts[sequence];
+        if (call->policy->by_token ? judge_tokens(call, exit, number, flags) : judge_sequence(call, exit, number))
+            for (; flags < part->flags + batch->starts[sequence + 1]; flags++) *flags |= DONE;
     }
-    if (gone) compact(call, part, room, done);
 }
 
-// Lists the tokens whose states the next layer changes: those that have not left, and in the last layer of them
-// those alone whose answers are wanted.
-static void ask(const Call *call, Part *part, int last) {
+// Lists the tokens whose states are computed next: those with all flags of `with` and none of `without`. Returns how
+// many.
+static int32_t ask(Part *part, int with, int without) {
     Batch *batch = &part->batch;
-    uint8_t needed = (uint8_t)((last ? WANTED : 0) | (call->policy->by_token ? THERE : 0));
     int32_t asked = 0;
     for (int32_t sequence = 0; sequence < batch->sequences; sequence++) {
         batch->asked_starts[sequence] = asked;
         for (int32_t row = batch->starts[sequence]; row < batch->starts[sequence + 1]; row++)
-            if ((part->flags[row] & needed) == needed) part->rows[asked++] = row;
+            if ((part->flags[row] & (with | without)) == with) part->rows[asked++] = row;
     }
     batch->asked_starts[batch->sequences] = asked;
     batch->rows = asked == batch->tokens ? NULL : part->rows;
-    batch->asked = asked;
+    return batch->asked = asked;
 }
 
 // What thread `index` of those that wait at `barrier` does of a part.
 static void compute_part(const Call *call, Part *part, Room *room, int32_t index, Barrier *barrier) {
     Work work = {&call->model->weights, &part->batch, room, index, barrier->count, barrier};
-    int32_t exit = 0, layers = header_of(call)->layers;
+    int32_t exit = 0, layers = header_of(call)->layers, there = call->policy->by_token ? THERE : 0;
     embed(&work, part->ids);
-    for (int32_t layer = 1; part->batch.sequences; layer++) {
-        if (layer == 1 || layer == layers) {
-            if (!index) ask(call, part, layer == layers);
-            barrier_wait(barrier);
+    for (int32_t layer = 1, fresh = 1; part->batch.sequences; layer++) {
+        int exits = layer == call->policy->layers[exit];
+        if (!index && (fresh || exits)) {
+            // The last layer computes what is wanted alone. At an exit that comes first: who leaves needs no more.
+            int32_t wanted = exits ? ask(part, WANTED | there, 0) : 0;
+            part->waits = exits && layer < layers && !there && part->batch.tokens - wanted >= WORTH_WAITING;
+            if (layer < layers && !part->waits) ask(part, there, 0);
         }
-        compute_layer(&work, layer - 1);
-        if (layer != call->policy->layers[exit]) continue;
+        if (fresh || exits) barrier_wait(barrier);
+        compute_layer(&work, layer - 1, 0);
+        fresh = exits;
+        if (!exits) continue;
+        exit++;
         if (!index) {
-            judge(call, part, room, exit);
-            if (part->batch.sequences) ask(call, part, 0);
+            judge(call, part, room, exit - 1);
+            part->waits = part->waits && ask(part, 0, WANTED | DONE);
+            if (!part->waits) compact(call, part, room);
         }
         barrier_wait(barrier);
-        exit++;
+        if (!part->waits) continue;
+        compute_layer(&work, layer - 1, 1);
+        if (!index) compact(call, part, room);
+        barrier_wait(barrier);
     }
 }
 

@@ -141,11 +141,11 @@ static void copy_asked(const Step *step, Range rows, int back) {
     }
 }
 
-static void project(const Step *step) {
+static void project(const Step *step, int more) {
     const Header *h = step->header;
     int32_t panels = head_columns(h) / PANEL;
     const Linear *matrix = &step->layer->projections;
-    Range own = share(step->work, 3 * panels);
+    Range own = share(step->work, (more ? 1 : 3) * panels);
     Linear queries = part_of(matrix, 0, panels), others = part_of(matrix, panels, 3 * panels);
     multiply(step->work, &queries, overlap(own, 0, panels), step->asked, &step->states.bytes, step->room->queries,
              query_columns(h));
@@ -162,6 +162,7 @@ static void attend(const Step *step) {
         int32_t sequence = unit / h->heads, column = unit % h->heads * depth;
         int32_t first = batch->starts[sequence], tokens = batch->starts[sequence + 1] - first;
         int32_t asks = batch->asked_starts[sequence], asked = batch->asked_starts[sequence + 1] - asks;
+        if (!asked) continue;
         const float *keys = step->room->keys_values + (size_t)first * ld + column;
         step->kernels->attend(step->room->queries + (size_t)asks * ld_queries + column, ld_queries, asked, keys,
                               keys + head_columns(h), ld, tokens, depth,
@@ -212,7 +213,7 @@ static Step step_of(const Work *work, const Layer *layer) {
                   state_columns(weights->header)};
 }
 
-void compute_layer(const Work *work, int32_t number) {
+void compute_layer(const Work *work, int32_t number, int more) {
     const Layer *layer = &work->weights->layers[number];
     const Batch *batch = work->batch;
     Room *room = work->room;
@@ -224,7 +225,7 @@ void compute_layer(const Work *work, int32_t number) {
         copy_asked(&step, rows, 0);
         barrier_wait(work->barrier);
     }
-    project(&step);
+    project(&step, more);
     barrier_wait(work->barrier);
     attend(&step);
     barrier_wait(work->barrier);

@@ -50,4 +50,5 @@ void copy_states(const Weights *weights, const States *to, int32_t to_row, const
 
 // Sums of embeddings, normed, for tokens with `ids`, which count their positions from each sequence's start.
 void embed(const Work *work, const int32_t *ids);
-void compute_layer(const Work *work, int32_t layer);  // 0-based
+// `layer` is 0-based. `more`: of a layer that computed some tokens already, and all keys and values.
+void compute_layer(const Work *work, int32_t layer, int more);

@@ -2,7 +2,6 @@
 
 import sys
 from importlib import import_module
-from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder
 from types import ModuleType
 from typing import Any
@@ -16,7 +15,7 @@ telemetry.turn_off()  # before any library is imported
 _AUTO, _MODEL_TYPE = "transformers.models.auto.configuration_auto", "xlm-roberta-early-exit"
 
 
-class _WhenAutoIsImported(MetaPathFinder):
+class _WhenAutoIsImported:
     """Makes transformers' Auto classes know the early-exit model, without an import before it is asked for.
 
     Their table of names looks a model up in `transformers.models.*`; a module there leads to `halfling.models`, which

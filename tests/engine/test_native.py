@@ -7,7 +7,6 @@ import subprocess
 import sys
 import textwrap
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from itertools import product
 from typing import NamedTuple
 
@@ -29,6 +28,11 @@ BOTH = [*KINDS, "sequence-wide", "token-wide"]
 LAYERS, WIDE, HEADER = (1, 2, 3), (2, 3), 1368
 
 
+def write_with(patch, **options):
+    """Make exports write the native file with other options than they would."""
+    patch.setattr("halfling.export.write.write_native", lambda *given, **named: write_native(*given, **named | options))
+
+
 @pytest.fixture(scope="session")
 def folders(write_export):
     def written(kind):
@@ -37,7 +41,7 @@ def folders(write_export):
     found = {kind: written(kind) for kind in KINDS}
     with pytest.MonkeyPatch.context() as patch:
         for name, layers, group in (("wide", WIDE, 16), ("mixed", (1, 3), None)):
-            patch.setattr("halfling.export.write.write_native", partial(write_native, wide_layers=layers, group=group))
+            write_with(patch, wide_layers=layers, group=group)
             found |= {f"{kind}-{name}": written(kind) for kind in KINDS}
     return found
 
@@ -269,7 +273,7 @@ def test_more_layers_of_sixteen_bits_are_closer_to_the_trained_model(trained, to
     exact = answers_of(trained["token"], some, tmp_path / "exact", "torch")
     apart = []
     for layers in ((), (1,), (1, 2, 3)):
-        monkeypatch.setattr("halfling.export.write.write_native", partial(write_native, wide_layers=layers))
+        write_with(monkeypatch, wide_layers=layers)
         found = answers_of(trained["token"], some, tmp_path / f"wide-{len(layers)}", "native")
         apart.append(np.abs(found - exact).mean())
     assert apart[2] < 0.8 * apart[0]
@@ -278,7 +282,7 @@ def test_more_layers_of_sixteen_bits_are_closer_to_the_trained_model(trained, to
 
 @pytest.mark.parametrize("layers", [(0,), (4,), (-1, 2)])
 def test_wide_layers_that_are_none_are_refused(layers, trained, tmp_path, monkeypatch):
-    monkeypatch.setattr("halfling.export.write.write_native", partial(write_native, wide_layers=layers))
+    write_with(monkeypatch, wide_layers=layers)
     with pytest.raises(ValueError, match="layers 1 to 3"):
         answers_of(trained["token"], [], tmp_path / "wide", "native")
 

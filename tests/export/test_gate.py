@@ -8,8 +8,8 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from halfling.engine import AdaptiveEngine
+from halfling.engine.answer import Answer
 from halfling.engine.exported import read_exported
-from halfling.engine.loop import Answer
 from halfling.errors import HalflingError
 from halfling.export import write
 from halfling.export.gate import Gate, GateSettings, told

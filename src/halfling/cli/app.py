@@ -7,7 +7,6 @@ import typer
 from typer.core import TyperGroup
 
 from halfling import __version__
-from halfling.pipeline.stages import KINDS
 
 WHOLE_RUNS, STAGES, SERVING, LOOKING = PANELS = ("Whole runs", "Stages, in their order", "In use", "Looking things up")
 """The panels of `halfling --help`."""
@@ -18,9 +17,11 @@ class InOrder(TyperGroup):
 
     def list_commands(self, ctx: Any) -> list[str]:
         """Return the commands' names in the order in which one needs them."""
+        from halfling.pipeline.stages import KINDS
+
         commands: Any = self.commands
         panels = {name: PANELS.index(command.rich_help_panel) for name, command in commands.items()}
-        return sorted(panels, key=lambda name: (panels[name], [*KINDS, name].index(name)))
+        return sorted(panels, key=lambda name: (panels[name], [*KINDS, name].index(name), name))
 
 
 app = typer.Typer(

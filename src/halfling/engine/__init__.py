@@ -1,7 +1,7 @@
 """The adaptive engine: an exported model that answers, without torch or transformers installed."""
 
 from halfling.engine.adaptive import AdaptiveEngine
-from halfling.engine.loop import Answer
+from halfling.engine.answer import Answer
 from halfling.engine.prediction import Prediction, Span
 from halfling.tasks.encode import Encoded
 

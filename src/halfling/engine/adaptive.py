@@ -4,22 +4,22 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from threading import Lock
-from typing import Any
-
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 from halfling.cores import usable_cores
+from halfling.engine.answer import Answer
 from halfling.engine.backends import Backend, choose_backend, load_backend
 from halfling.engine.backends.native import NativeLoop
 from halfling.engine.exported import Exported, read_exported
-from halfling.engine.loop import AdaptiveLoop, Answer
 from halfling.engine.prediction import Prediction
-from halfling.engine.questions import Question, classifier_questions, read_label, read_tags, tagger_questions
+from halfling.engine.questions import Question, classifier_questions, read_labels, read_tags, tagger_questions
 from halfling.engine.text import load_pieces
-from halfling.engine.token_loop import TokenLoop
 from halfling.errors import HalflingError
 from halfling.exits.policy import ExitPolicy
 from halfling.tasks.encode import Encoded
+
+if TYPE_CHECKING:
+    from halfling.engine.loop import AdaptiveLoop as _Loop
 
 
 class AdaptiveEngine:
@@ -36,11 +36,14 @@ class AdaptiveEngine:
         chosen = choose_backend(backend, folder, exported)
         if threads is not None and threads < 1:
             raise HalflingError(f"threads {threads}: at least 1")
-        self.loop: AdaptiveLoop | NativeLoop
+        self.loop: NativeLoop | _Loop
         self.backend: Backend | None = None
         if chosen == "native":
             self.loop = NativeLoop(folder, exported, threads or usable_cores())
             return
+        from halfling.engine.loop import AdaptiveLoop  # the native engine starts without them
+        from halfling.engine.token_loop import TokenLoop
+
         self.backend = load_backend(chosen, folder, exported, threads)
         loop = TokenLoop if exported.policy.granularity == "token" else AdaptiveLoop
         self.loop = loop(exported, self.backend)
@@ -81,8 +84,7 @@ class AdaptiveEngine:
             HalflingError: Something is no text of this model's kind.
         """
         questions, policy = self.prepare(texts), self.policy(language)
-        answers = iter(self.answer([part for one in questions for part in one.sequences], policy=policy))
-        found = [self.read(one, [next(answers) for _ in one.sequences]) for one in questions]
+        found = self.read(questions, self.answer([part for one in questions for part in one.sequences], policy=policy))
         return [replace(one, policy=language) for one in found] if language in self.exported.policies else found
 
     def prepare(self, texts: Iterable[Any]) -> list[Question]:
@@ -96,10 +98,10 @@ class AdaptiveEngine:
         ask = classifier_questions if self.exported.kind == "sequence" else tagger_questions
         return ask(list(texts), self.pieces, self.exported.shape.max_tokens)
 
-    def read(self, question: Question, answers: Sequence[Answer]) -> Prediction:
-        """Return what the network's answers to a question's sequences, in their order, say of its text."""
-        read = read_label if self.exported.kind == "sequence" else read_tags
-        return read(question, answers, self.exported.labels)
+    def read(self, questions: Sequence[Question], answers: Sequence[Answer]) -> list[Prediction]:
+        """Return what the network's answers to the questions' sequences, in their order, say of each text."""
+        read = read_labels if self.exported.kind == "sequence" else read_tags
+        return read(questions, answers, self.exported.labels)
 
     def answer(
         self,
@@ -117,19 +119,5 @@ class AdaptiveEngine:
         """
         if leave_after is not None and len(leave_after) != len(sequences):
             raise ValueError(f"leave_after has {len(leave_after)} layers for {len(sequences)} sequences")
-        longest = max((len(one.ids) for one in sequences), default=0)
-        if longest > self.exported.shape.max_tokens:
-            raise ValueError(f"{longest} tokens: the model reads {self.exported.shape.max_tokens} at most")
-        _require_places(sequences)
         with self._turn:  # backends compute into arrays that they use again
             return self.loop.answer(sequences, leave_after, policy)
-
-
-def _require_places(sequences: Sequence[Encoded]) -> None:
-    """Refuse places that lie outside their sequence: there may be a neighbour's answer."""
-    if not sequences:
-        return
-    places = np.concatenate([one.picked for one in sequences])
-    ends = np.repeat([len(one.ids) for one in sequences], [len(one.picked) for one in sequences])
-    if ((places < 0) | (places >= ends)).any():
-        raise ValueError("a place picked lies outside its sequence: they count from 0")

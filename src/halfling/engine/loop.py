@@ -1,13 +1,13 @@
 """The adaptive loop: segment by segment, whoever is sure leaves, and only those who stay are computed further."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float32, Int, Int32
+from jaxtyping import Bool, Int, Int32
 
 from halfling.engine import packing
+from halfling.engine.answer import Answer
 from halfling.engine.backends import Backend
 from halfling.engine.exported import Exported
 from halfling.engine.text import PAD
@@ -19,19 +19,6 @@ REPACK_GAIN = 0.1
 """Those who stay are packed anew when that spares this share of what is left to compute; below, it costs more."""
 
 
-@dataclass(frozen=True)
-class Answer:
-    """What the network says of one sequence: logits [picked, classes] at the exit it took.
-
-    Where tokens exit alone, `token_layers` holds the layer after which each of them did.
-    """
-
-    logits: Float32[np.ndarray, "picked classes"]
-    exit_layer: int
-    uncertainty: float
-    token_layers: tuple[int, ...] | None = None
-
-
 class AdaptiveLoop:
     """Sequences in, answers out, over a backend's segments.
 
@@ -41,7 +28,7 @@ class AdaptiveLoop:
 
     def __init__(self, exported: Exported, backend: Backend) -> None:
         self.policy = exported.at_ends(exported.policy)
-        self.backend, self.words = backend, exported.shape.vocab_size
+        self.backend, self.words, self.longest = backend, exported.shape.vocab_size, exported.shape.max_tokens
         self.tagging = exported.kind == "token"
 
     def answer(
@@ -59,9 +46,11 @@ class AdaptiveLoop:
             policy: Where they exit, with an exit after every segment; the exported model's when absent.
 
         Raises:
-            ValueError: An id is none of the vocabulary.
+            ValueError: An id is none of the vocabulary, a sequence is too long, or a place picked is none of its
+                sequence's.
         """
         policy = policy or self.policy
+        _require_places(sequences, self.longest)
         ids = np.concatenate([one.ids for one in sequences]) if sequences else np.zeros(0, np.int64)
         # Asked here: on a GPU a look-up beyond the table ends the process.
         if ids.min(initial=0) < 0 or ids.max(initial=0) >= self.words:
@@ -123,6 +112,19 @@ class AdaptiveLoop:
         tokens[layout.places(), 0] = np.concatenate([one.ids for one in chosen])
         tokens[layout.places(), 1] = packing.within(layout.lengths)
         return tokens.reshape(layout.rows, layout.tokens, 2)
+
+
+def _require_places(sequences: Sequence[Encoded], longest: int) -> None:
+    """Refuse a sequence that is too long, and places outside their own: there may be a neighbour's answer."""
+    if not sequences:
+        return
+    lengths = [len(one.ids) for one in sequences]
+    if max(lengths) > longest:
+        raise ValueError(f"{max(lengths)} tokens: the model reads {longest} at most")
+    places = np.concatenate([one.picked for one in sequences])
+    ends = np.repeat(lengths, [len(one.picked) for one in sequences])
+    if ((places < 0) | (places >= ends)).any():
+        raise ValueError("a place picked lies outside its sequence: they count from 0")
 
 
 def leaves_after(

@@ -2,8 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-
-import numpy as np
+from statistics import fmean
 
 from halfling.tasks.tags import Scheme, spans
 
@@ -65,6 +64,6 @@ def spans_of(
     for span in () if scheme == "tags" else spans(tags, prefixed=scheme != "types"):
         where = places[span.first][0], places[span.last][1]
         part = text[slice(*where)]
-        score = float(np.mean(sure[span.first : span.last + 1]))
+        score = fmean(sure[span.first : span.last + 1])
         found.append(Span(span.type, *where, part if isinstance(part, str) else " ".join(part), score))
     return tuple(found)

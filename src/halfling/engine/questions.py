@@ -2,18 +2,20 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import compress
+from itertools import compress, islice
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float32
 
-from halfling.engine.loop import Answer
+from halfling.engine.answer import Answer
 from halfling.engine.prediction import Prediction, spans_of
 from halfling.engine.text import Pieces, join, require_characters, split_words, windows
 from halfling.errors import HalflingError
 from halfling.tasks.encode import Encoded
 from halfling.tasks.tags import OUTSIDE, Scheme, is_prefixed
+
+_FIRST = np.zeros(1, np.int32)
+"""The place whose answer a classifier wants."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,16 +59,22 @@ def classifier_questions(texts: Sequence[Any], pieces: Pieces, max_tokens: int) 
     ]
 
 
-def read_label(question: Question, answers: Sequence[Answer], labels: Sequence[str]) -> Prediction:
-    """Return what a classifier's answer says."""
-    if not answers:
-        return Prediction(None, None, None, None, 0, 0.0, False)
-    ((one,), (answer,)) = question.sequences, answers
-    shares = _softmax(answer.logits[0])
-    scores = dict(zip(labels, shares.tolist(), strict=True))
-    best, layer = labels[int(shares.argmax())], answer.exit_layer
-    computed = ((len(one.ids), layer),)
-    return Prediction(best, scores, None, None, layer, answer.uncertainty, question.truncated, computed)
+def read_labels(questions: Sequence[Question], answers: Sequence[Answer], labels: Sequence[str]) -> list[Prediction]:
+    """Return what a classifier's answers say of each text."""
+    shares, left = _shares(answers), iter(answers)
+    bests, rows = shares.argmax(axis=-1).tolist(), iter(shares.tolist())
+    best = iter(bests)
+    found = []
+    for question in questions:
+        if not question.sequences:
+            found.append(Prediction(None, None, None, None, 0, 0.0, False))
+            continue
+        answer = next(left)
+        layer, computed = answer.exit_layer, ((question.num_tokens, answer.exit_layer),)
+        scores = dict(zip(labels, next(rows), strict=True))
+        label, cut = labels[next(best)], question.truncated
+        found.append(Prediction(label, scores, None, None, layer, answer.uncertainty, cut, computed))
+    return found
 
 
 def tagger_questions(texts: Sequence[Any], pieces: Pieces, max_tokens: int) -> list[Question]:
@@ -86,43 +94,53 @@ def tagger_questions(texts: Sequence[Any], pieces: Pieces, max_tokens: int) -> l
 
 
 def read_words(
-    question: Question, answers: Sequence[Answer], labels: Sequence[str]
-) -> tuple[list[str | None], list[float]]:
-    """Return the tag of each word and that tag's probability.
+    questions: Sequence[Question], answers: Sequence[Answer], labels: Sequence[str]
+) -> list[tuple[list[str | None], list[float]]]:
+    """Return for each text the tag of each word, and that tag's probability.
 
     A word that the tokenizer turned into nothing stays outside; without O among the labels it has no tag.
     """
     outside = OUTSIDE if OUTSIDE in labels else None  # as parts of speech have none
-    tags, sure = [outside] * len(question.places), [1.0] * len(question.places)
-    shares = (share for answer in answers for share in _softmax(answer.logits))
-    for number, share in zip(question.seen, shares, strict=True):
-        tags[number], sure[number] = labels[int(share.argmax())], float(share.max())
-    return tags, sure
+    shares = _shares(answers)
+    said = zip(shares.argmax(axis=-1).tolist(), shares.max(axis=-1).tolist(), strict=True)
+    found = []
+    for question in questions:
+        tags, sure = [outside] * len(question.places), [1.0] * len(question.places)
+        for number, (best, share) in zip(question.seen, islice(said, len(question.seen)), strict=True):
+            tags[number], sure[number] = labels[best], share
+        found.append((tags, sure))
+    return found
 
 
-def read_tags(question: Question, answers: Sequence[Answer], labels: Sequence[str]) -> Prediction:
+def read_tags(questions: Sequence[Question], answers: Sequence[Answer], labels: Sequence[str]) -> list[Prediction]:
     """Return what a tagger's answers say: a tag for each word, and the entities."""
     scheme: Scheme = "IOB2" if is_prefixed(labels) else "types" if OUTSIDE in labels else "tags"
-    tags, sure = read_words(question, answers, labels)
-    computed = tuple(
-        (len(part.ids), answer.token_layers or answer.exit_layer)
-        for part, answer in zip(question.sequences, answers, strict=True)
-    )
-    return Prediction(
-        None,
-        None,
-        spans_of(question.text, question.places, [tag or OUTSIDE for tag in tags], sure, scheme),
-        tuple(tags),
-        max((answer.exit_layer for answer in answers), default=0),
-        max((answer.uncertainty for answer in answers), default=0.0),
-        False,
-        computed,
-    )
+    left, found = iter(answers), []
+    for question, (tags, sure) in zip(questions, read_words(questions, answers, labels), strict=True):
+        own = list(islice(left, len(question.sequences)))
+        computed = tuple(
+            (len(part.ids), answer.token_layers or answer.exit_layer)
+            for part, answer in zip(question.sequences, own, strict=True)
+        )
+        known = [tag or OUTSIDE for tag in tags]
+        found.append(
+            Prediction(
+                None,
+                None,
+                spans_of(question.text, question.places, known, sure, scheme),
+                tuple(tags),
+                max((answer.exit_layer for answer in own), default=0),
+                max((answer.uncertainty for answer in own), default=0.0),
+                False,
+                computed,
+            )
+        )
+    return found
 
 
 def _joined(text: Any, first: list[int], second: list[int] | None, max_tokens: int) -> Question:
     ids, cut = join(first, second, max_tokens)
-    return Question(text, (Encoded(np.array(ids), np.zeros(1, np.int64)),), cut)
+    return Question(text, (Encoded(np.array(ids, np.int32), _FIRST),), cut)
 
 
 def _parts(text: Any, number: int) -> list[str]:
@@ -152,8 +170,11 @@ def _words(text: Any, number: int) -> tuple[list[str], list[tuple[int, int]]]:
     return list(text), [(place, place + 1) for place in range(len(text))]
 
 
-def _softmax(logits: Float32[np.ndarray, "*batch classes"]) -> Float32[np.ndarray, "*batch classes"]:
+def _shares(answers: Sequence[Answer]) -> np.ndarray:
+    """Return the probabilities [picked, classes] of all answers, one after the other."""
+    logits = np.concatenate([one.logits for one in answers]) if answers else np.zeros((0, 1), np.float32)
     if not np.isfinite(logits).all():
         raise HalflingError("predict: the model answers with what is no number: train it again, or export another")
     powers = np.exp(logits - logits.max(axis=-1, keepdims=True))
-    return powers / powers.sum(axis=-1, keepdims=True)
+    shares: np.ndarray = powers / powers.sum(axis=-1, keepdims=True)
+    return shares

@@ -95,7 +95,7 @@ def windows(pieces: list[list[int]], max_tokens: int) -> list[Encoded]:
         ids, picked = parts[-1]
         picked.append(len(ids))
         ids += word
-    return [Encoded(np.array([*ids, EOS]), np.array(picked)) for ids, picked in parts]
+    return [Encoded(np.array([*ids, EOS], np.int32), np.array(picked, np.int32)) for ids, picked in parts]
 
 
 def split_words(text: str) -> list[tuple[int, int]]:

@@ -6,7 +6,8 @@ import numpy as np
 from jaxtyping import Int, Int32
 
 from halfling.engine import packing
-from halfling.engine.loop import AdaptiveLoop, Answer, leaves_after
+from halfling.engine.answer import Answer
+from halfling.engine.loop import AdaptiveLoop, leaves_after
 from halfling.exits import criteria
 from halfling.exits.policy import ExitPolicy
 from halfling.tasks.encode import Encoded

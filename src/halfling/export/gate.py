@@ -9,7 +9,7 @@ import torch
 from pydantic import Field
 
 from halfling.bounds import Count, Weight
-from halfling.engine.loop import Answer
+from halfling.engine.answer import Answer
 from halfling.errors import HalflingError
 from halfling.exits.policy import ExitPolicy
 from halfling.export.trained import Trained

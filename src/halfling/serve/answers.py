@@ -36,8 +36,7 @@ def entities_of(served: Served, answered: Answered, *, exits: bool, asked: Token
     by_word = asked.aggregation_strategy == "none" or (asked.aggregation_strategy is None and no_entities)
     ignored = {OUTSIDE} if asked.ignore_labels is None else {*asked.ignore_labels}
     found: list[Any] = []
-    for question, answers in zip(answered.questions, answered.answers, strict=True):
-        said = served.engine.read(question, answers)
+    for question, answers, said in zip(answered.questions, answered.answers, served.read(answered), strict=True):
         entities = _words(question, answers, labels) if by_word else _spans(said)
         kept = [one for one in entities if one["entity" if by_word else "entity_group"] not in ignored]
         told = {"entities": kept, "exit_layer": said.exit_layer, "uncertainty": said.uncertainty}
@@ -53,7 +52,8 @@ def _spans(said: Prediction) -> list[Entry]:
 
 
 def _words(question: Question, answers: Sequence[Answer], labels: Sequence[str]) -> list[Entry]:
-    tagged = zip(*read_words(question, answers, labels), question.places, strict=True)
+    ((tags, sure),) = read_words([question], answers, labels)
+    tagged = zip(tags, sure, question.places, strict=True)
     return [
         {"entity": tag, "score": score, "word": question.text[start:end], "start": start, "end": end}
         for tag, score, (start, end) in tagged

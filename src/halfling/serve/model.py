@@ -86,8 +86,7 @@ class Served:
 
     def read(self, answered: Answered) -> list[Prediction]:
         """Return what the network says of each text."""
-        pairs = zip(answered.questions, answered.answers, strict=True)
-        return [self.engine.read(question, answers) for question, answers in pairs]
+        return self.engine.read(answered.questions, [one for some in answered.answers for one in some])
 
     async def _prepare(self, texts: Sequence[Any]) -> list[Question]:
         prepare: Callable[[Sequence[Any]], list[Question]] = self.engine.prepare

@@ -3,11 +3,10 @@
 import ctypes
 import os
 from collections.abc import Sequence
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Int32, Int64, UInt8
 
 from halfling.errors import HalflingError
 from halfling.native import address, library
@@ -16,8 +15,8 @@ from halfling.native import address, library
 class NativePieces:
     """Cuts texts into XLM-R's ids. Threads may share one."""
 
-    def __init__(self, tables: Path | UInt8[np.ndarray, " bytes"]) -> None:
-        """Take what `tables.tables` made, or map the file of it.
+    def __init__(self, tables: Path | np.ndarray) -> None:
+        """Take what `tables.tables` made (uint8), or map the file of it.
 
         A walk through tables in memory is faster: large arrays lie in large pages, which a mapped file does not.
 
@@ -40,18 +39,22 @@ class NativePieces:
     def __call__(self, texts: Sequence[str]) -> list[list[int]]:
         """Return XLM-R's ids of each text, without special tokens."""
         encoded = [text.encode() for text in texts]
-        ids, ends = self.cut(b"".join(encoded), np.cumsum([len(text) for text in encoded], dtype=np.int64))
-        found = ids.tolist()
-        return [found[begin:end] for begin, end in pairwise([0, *ends.tolist()])]
+        places = ctypes.c_int64 * len(encoded)
+        ends, id_ends = places(*accumulate(map(len, encoded))), places()
+        found = self._library.halfling_tokenize(self._tokenizer, b"".join(encoded), ends, len(encoded), id_ends)
+        if not found:
+            raise MemoryError
+        try:
+            return [found[begin:end] for begin, end in pairwise([0, *id_ends])]
+        finally:
+            self._library.halfling_free(found)
 
-    def cut(
-        self, text: bytes | int, ends: Int64[np.ndarray, " texts"]
-    ) -> tuple[Int32[np.ndarray, " ids"], Int64[np.ndarray, " texts"]]:
-        """Return the ids of texts, one after the other, and where each text's end.
+    def cut(self, text: bytes | int, ends: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return the ids (int32) of texts, one after the other, and where each text's end (int64).
 
         Args:
             text: UTF-8, one text after the other, or the address of it.
-            ends: The byte at which each text ends.
+            ends: The byte at which each text ends, int64.
         """
         id_ends = np.zeros(len(ends), np.int64)
         found = self._library.halfling_tokenize(self._tokenizer, text, address(ends), len(ends), address(id_ends))

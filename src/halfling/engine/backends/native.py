@@ -4,14 +4,14 @@ import ctypes
 import os
 from collections.abc import Sequence
 from ctypes import Structure, c_char_p, c_int32, c_void_p
-from itertools import count
+from itertools import count, pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from halfling.engine.answer import Answer
 from halfling.engine.exported import Exported
-from halfling.engine.loop import Answer
 from halfling.errors import HalflingError
 from halfling.exits.policy import ExitPolicy
 from halfling.native import address, library
@@ -88,6 +88,11 @@ class NativeLoop:
             raise HalflingError(f"{path}: not the model that the folder speaks of: export the model again")
         self.variant = self._library.halfling_model_variant(self._model).decode()
         self.limits = shape.vocab_size, shape.max_tokens
+        self._told: tuple[ExitPolicy | None, Any, Any] = (
+            None,
+            None,
+            None,
+        )  # the last policy, and as the library reads it
 
     def __del__(self) -> None:
         if getattr(self, "_model", None):
@@ -117,26 +122,21 @@ class NativeLoop:
         layers, unsure = np.empty(len(sequences), np.int32), np.empty(len(sequences), np.float32)
         alone = policy.granularity == "token"
         token_layers = np.empty(len(ids) if alone else 0, np.int32)
-        told, kept = _policy_of(policy)
+        told = self._told
+        if told[0] is not policy:
+            told = self._told = (policy, *_policy_of(policy))
         wrong = self._library.halfling_answer(
             self._model,
-            ctypes.byref(told),
+            ctypes.byref(told[1]),
             ctypes.byref(_Questions(len(sequences), *map(address, (ids, starts, picked, picked_starts, imposed)))),
             ctypes.byref(_Answers(*map(address, (logits, layers, unsure, token_layers)))),
         )
-        del kept
         if wrong:
             vocabulary, longest = self.limits
             raise ValueError(f"{wrong.decode()} (ids 0 to {vocabulary - 1}, at most {longest} tokens)")
-        return [
-            Answer(
-                logits[picked_starts[n] : picked_starts[n + 1]],
-                int(layers[n]),
-                float(unsure[n]),
-                tuple(token_layers[starts[n] : starts[n + 1]].tolist()) if alone else None,
-            )
-            for n in range(len(sequences))
-        ]
+        rows = [logits[begin:end] for begin, end in pairwise(picked_starts.tolist())]
+        each = [tuple(token_layers[begin:end].tolist()) if alone else None for begin, end in pairwise(starts.tolist())]
+        return list(map(Answer, rows, layers.tolist(), unsure.tolist(), each))
 
 
 def variants() -> list[str]:
@@ -162,5 +162,6 @@ def _laid_out(parts: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
     starts = np.zeros(len(parts) + 1, np.int32)
     np.cumsum([len(part) for part in parts], out=starts[1:])
     flat = np.concatenate(parts) if parts else np.empty(0, np.int32)
-    # What 32 bits do not hold must not become a number that is in the vocabulary.
-    return np.clip(flat, -1, 2**31 - 1).astype(np.int32), starts
+    if flat.dtype != np.int32:  # what 32 bits do not hold must not become a number that is in the vocabulary
+        flat = np.clip(flat, -1, 2**31 - 1).astype(np.int32)
+    return flat, starts

@@ -14,9 +14,9 @@ import torch
 from jaxtyping import Float32
 from torch import Tensor
 
+from halfling.engine.answer import Answer
 from halfling.engine.backends.torch_graphs import capture, could_not_record
 from halfling.engine.exported import Exported
-from halfling.engine.loop import Answer
 from halfling.engine.packing import bucket
 from halfling.engine.text import PAD
 from halfling.exits import criteria
