@@ -366,6 +366,18 @@ def test_imposed_exits_are_taken_and_nobody_leaves_at_threshold_zero(loop, seque
     assert {answer.exit_layer for answer in loop("token", threshold=0.0).answer(some)} == {3}
 
 
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("kind", BOTH)
+def test_places_that_nobody_asks_wait_at_exits_and_that_changes_no_bit(kind, threads, loop, sequences):
+    asked = [Encoded(one.ids, np.zeros(1, np.int64)) for one in sequences(kind, num=40)]
+    all_asked = [Encoded(one.ids, np.arange(len(one.ids))) for one in asked]  # at an exit nothing can wait then
+    leave_after = [LAYERS[number % 3] for number in range(len(asked))]
+    network = loop(kind, threads)
+    first = np.array([answer.logits[0] for answer in network.answer(asked, leave_after)])
+    whole = np.array([answer.logits[0] for answer in network.answer(all_asked, leave_after)])
+    np.testing.assert_array_equal(first, whole)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_engine_answers_texts_with_it(kind, folders, texts):
     engine = AdaptiveEngine.from_pretrained(folders[kind])
