@@ -100,7 +100,11 @@ INLINE void tile(const int8_t *weights, const Value *values, size_t ld, int inpu
         const int8_t *at = weights + 4 * column;
         for (int input = 0; input < inputs; input += 4, at += 4 * PANEL) {
             Vector weight[VECTORS];
-            UNROLL for (int v = 0; v < VECTORS; v++) memcpy(&weight[v], at + v * sizeof(Vector), sizeof(Vector));
+            UNROLL for (int v = 0; v < VECTORS; v++) {
+                memcpy(&weight[v], at + v * sizeof(Vector), sizeof(Vector));
+                // The next group's or panel's, which lie behind: they come while this one's are computed.
+                __builtin_prefetch(at + (size_t)PANEL * inputs + v * sizeof(Vector), 0, 2);
+            }
             UNROLL for (int row = 0; row < rows; row++) {
                 int32_t four;
                 memcpy(&four, values + row * ld + input, 4);

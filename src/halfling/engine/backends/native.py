@@ -4,7 +4,7 @@ import ctypes
 import os
 from collections.abc import Sequence
 from ctypes import Structure, c_char_p, c_int32, c_void_p
-from itertools import count, pairwise
+from itertools import accumulate, count, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -159,8 +159,7 @@ def _policy_of(policy: ExitPolicy) -> tuple[_Policy, Any]:
 
 def _laid_out(parts: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
     """Return arrays one after the other, and where each begins."""
-    starts = np.zeros(len(parts) + 1, np.int32)
-    np.cumsum([len(part) for part in parts], out=starts[1:])
+    starts = np.array([0, *accumulate(map(len, parts))], np.int32)
     flat = np.concatenate(parts) if parts else np.empty(0, np.int32)
     if flat.dtype != np.int32:  # what 32 bits do not hold must not become a number that is in the vocabulary
         flat = np.clip(flat, -1, 2**31 - 1).astype(np.int32)
