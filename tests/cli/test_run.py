@@ -1,10 +1,12 @@
 import json
+import re
 from pathlib import Path
 
 import pytest
 
 from halfling.languages import SETS
 
+COLUMNS = ["stage", "shape", "tokens", "steps", "GiB a device", "device-hours", "GB on disk", "state"]
 DEV = [f"dev-{code}" for code in ("en", "ru", "hi", "tr", "sw", "ur")]
 RECIPES = sorted((Path(__file__).parents[2] / "recipes").glob("*.yaml"))
 
@@ -26,10 +28,12 @@ def data(tmp_path):
 def test_every_recipe_dry_runs_and_writes_nothing(recipe, data, halfling, tmp_path):
     said = halfling("run", recipe, *data, "--dry-run", "--runs", tmp_path / "runs")
     assert (said.status, said.err) == (0, "")
-    *lines, summary = [line for line in said.out.splitlines() if not line.startswith("set: ")]
-    assert [int(line.split()[0]) for line in lines] == list(range(1, len(lines) + 1))
-    assert lines[-1].split() == [str(len(lines)), "report", "to", "do"]
-    assert summary == f"{tmp_path}/runs/{recipe.stem}: {len(lines)} to do"
+    head, *lines = said.out.splitlines()
+    assert re.split("  +", head.strip()) == COLUMNS
+    listed = [line for line in lines if re.match(r" *\d+  ", line)]
+    assert [int(line.split()[0]) for line in listed] == list(range(1, len(listed) + 1))
+    assert listed[-1].split() == [str(len(listed)), "report", *["-"] * 6, "to", "do"]
+    assert lines[-1] == f"{tmp_path}/runs/{recipe.stem}: {len(listed)} to do"
     assert not (tmp_path / "runs").exists()
 
 
@@ -40,8 +44,8 @@ def test_a_dry_run_says_what_is_done_and_changed(halfling, tmp_path):
     assert halfling("sample", tmp_path / "demo/sample", *small).status == 0
 
     def states(*more: str) -> dict[str, str]:
-        lines = [line for line in halfling(*run, *more).out.splitlines()[:-1] if not line.startswith("set: ")]
-        return {name: state for _, name, state in (line.split(maxsplit=2) for line in lines)}
+        lines = [line for line in halfling(*run, *more).out.splitlines() if re.match(r" *\d+  ", line)]
+        return {line.split()[1]: line.split(maxsplit=8)[-1] for line in lines}
 
     found = states("sample.train_sentences=20")
     assert (found["sample"], found["corpus"], found["tokenizer"]) == ("done", "to do", "to do")
@@ -52,11 +56,8 @@ def test_a_dry_run_without_its_data_fails_and_names_the_folder(halfling, tmp_pat
     recipe = RECIPES[0].with_name("real.yaml")
     said = halfling("run", recipe, f"data={tmp_path}/nowhere", "--dry-run", "--runs", tmp_path)
     assert said.status == 1
-    assert said.out.splitlines()[0].split(maxsplit=2) == [
-        "1",
-        "corpus",
-        f"missing source at {tmp_path}/nowhere/cc100-mini",
-    ]
+    missing = f"missing source at {tmp_path}/nowhere/cc100-mini"
+    assert said.out.splitlines()[1].split(maxsplit=8) == ["1", "corpus", *["-"] * 6, missing]
     assert said.err == (
         f"error: corpus: missing source at {tmp_path}/nowhere/cc100-mini: mend the path, or make it first\n"
     )
@@ -70,3 +71,24 @@ def test_a_dry_runs_json_holds_the_resolved_settings(halfling, tmp_path):
     assert stages["corpus"]["settings"]["seed"] == 9
     assert stages["teacher"]["state"] == "to do"
     assert stages["sample"]["out"] == str(tmp_path / "demo/sample")
+    assert stages["finetune/teacher-xnli-9"]["estimate"]["tokens"] == 2 * 640 * 64, "at most: the sample is not there"
+
+
+def test_a_dry_run_of_the_thesis_says_what_it_takes(data, halfling, tmp_path):
+    run = ("run", RECIPES[0].with_name("thesis.yaml"), *data, "text=https://data.statmt.org/cc-100/", "--dry-run")
+    said = halfling(*run, "--runs", tmp_path, "estimate.devices=4").out
+    cells = {line.split()[1]: line.split()[2:8] for line in said.splitlines() if re.match(r" *\d+  ", line)}
+    shape, tokens, steps, memory, hours, disk = cells["distill/uniform"]
+    # A step reads 16 x 4 blocks of 512.
+    assert int(tokens.replace(",", "")) == int(steps.replace(",", "")) * 32_768
+    # 278 million weights of 4 bytes, after three epochs.
+    assert (shape, disk) == ("12x768", "3.34")
+    # 4 hours of an H100 a thousand million tokens, as docs/benchmarks.md measured 73,792 a second.
+    assert float(hours) == pytest.approx(int(tokens.replace(",", "")) / 73_792 / 3600, rel=0.06)
+    assert float(memory) == pytest.approx(13.5, abs=0.2)
+    all_hours = float(next(line for line in said.splitlines() if "not done, in all" in line).split()[-2])
+    assert all_hours == pytest.approx(4 * float(hours), rel=0.01)
+    assert "88 stages train" in said
+    assert "; hours without 84 of them;" in said, "the labelled data are empty files here"
+    assert f"on 4 devices {hours} hours" in said
+    assert "device-hours: 10.5% of the 989 TFLOP/s that h100's maker names, the share assumed: 103.8 TFLOP/s" in said

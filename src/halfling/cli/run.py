@@ -4,7 +4,7 @@ import json
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -12,18 +12,25 @@ from halfling.cli.app import WHOLE_RUNS, AsJson, Overrides, app
 from halfling.errors import HalflingError
 from halfling.stage import Stage
 
+if TYPE_CHECKING:  # torch takes seconds
+    from halfling.pipeline.recipe import Recipe
+
 
 @app.command(rich_help_panel=WHOLE_RUNS)
 def run(
     recipe: Annotated[Path, typer.Argument(help="For instance recipes/demo.yaml.")],
     overrides: Overrides = None,
     runs: Annotated[Path, typer.Option(help="The run's folder is RUNS/{name of the recipe}.")] = Path("runs"),
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say of each stage whether it is done, no more.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say of each stage whether it is done and what it will take, no more.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Run a recipe: finished stages are skipped, an interrupted one goes on.
 
     Example: halfling run recipes/real.yaml data=../shared/data teacher.epochs=2
+
+    Hours of a dry run: estimate.chip=h100 estimate.of_peak=0.1, or stages that are done here.
     """
     from rich.console import Console
 
@@ -38,7 +45,7 @@ def run(
     folder = runs / resolved.name
     stages = plan(resolved, folder)
     if dry_run:
-        _list(stages, folder, [] if as_json else changes(resolved, recipe, overrides or ()), as_json=as_json)
+        _list(stages, resolved, folder, [] if as_json else changes(resolved, recipe, overrides or ()), as_json=as_json)
         return
     with LiveView(len(stages)) as view:
         run_stages(stages, view)
@@ -51,15 +58,19 @@ def run(
         typer.echo(f"The page: {(report / 'index.html').resolve()}")
 
 
-def _list(stages: Sequence[Stage], folder: Path, changed: Sequence[str], *, as_json: bool) -> None:
-    """Print what is done of each stage and what is to do, and which settings are not those of the recipe.
+def _list(stages: Sequence[Stage], recipe: "Recipe", folder: Path, changed: Sequence[str], *, as_json: bool) -> None:
+    """Print of each stage what is done and what it will take, and which settings are not those of the recipe.
 
     Raises:
         HalflingError: An input is missing that no stage makes.
     """
+    from halfling.cli.dry_run import ESTIMATES, dry_run_table
+    from halfling.pipeline.estimate import estimates
     from halfling.stage import states
 
     found = states(stages)
+    sentences = recipe.sample.train_sentences if recipe.data == "sample" else None
+    taken, rates = estimates(stages, found, recipe.estimate, sentences)
     if as_json:
         listed = [
             {
@@ -67,17 +78,17 @@ def _list(stages: Sequence[Stage], folder: Path, changed: Sequence[str], *, as_j
                 "state": state,
                 "out": str(stage.out),
                 "settings": stage.settings.model_dump(mode="json"),
+                "estimate": one.model_dump(mode="json"),
             }
-            for stage, state in zip(stages, found, strict=True)
+            for stage, state, one in zip(stages, found, taken, strict=True)
         ]
         typer.echo(json.dumps(listed, indent=1))
     else:
-        width = max(len(stage.name) for stage in stages)
-        for number, (stage, state) in enumerate(zip(stages, found, strict=True), start=1):
-            typer.echo(f"{number:>3}  {stage.name:<{width}}  {state}")
-        numbers = Counter(state.split()[0] if state.startswith("missing") else state for state in found)
+        typer.echo(dry_run_table([stage.name for stage in stages], found, taken, recipe.estimate.devices))
         for line in changed:
             typer.echo(f"set: {line}")
+        typer.echo(f"{ESTIMATES}\ndevice-hours: {rates.said()}")
+        numbers = Counter(state.split()[0] if state.startswith("missing") else state for state in found)
         typer.echo(f"{folder}: {', '.join(f'{number} {state}' for state, number in numbers.items())}")
     for stage, state in zip(stages, found, strict=True):
         if state.startswith("missing"):

@@ -18,6 +18,7 @@ from halfling.evaluate.quality import QualitySettings
 from halfling.export.gate import GateSettings
 from halfling.languages import resolve
 from halfling.models.shapes import SHAPES, Dimensions, Shape
+from halfling.pipeline.estimate import EstimateSettings
 from halfling.records import EncoderShape, Settings
 from halfling.report.build import ReportSettings
 from halfling.sample.write import SampleSettings
@@ -137,6 +138,7 @@ class Recipe(Settings):
     quality: dict[str, QualitySettings] = Field(default_factory=dict)
     costs: dict[str, CostSettings] = Field(default_factory=dict)
     report: ReportSettings = ReportSettings()
+    estimate: EstimateSettings = EstimateSettings()
 
     @model_validator(mode="before")
     @classmethod

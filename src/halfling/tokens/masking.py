@@ -57,11 +57,7 @@ class MaskedBlocks(Dataset[dict[str, Tensor]]):
         for epoch in range(epochs):
             chunk = epoch % len(folders)
             num_blocks = sum(summary.blocks[folders[chunk].name].values())
-            wanted = num_blocks
-            if tokens_per_epoch:
-                wanted = min(wanted, tokens_per_epoch // summary.block_tokens)
-            # Whole steps only: a step never mixes two chunks, and an epoch ends where a step ends.
-            whole = wanted // blocks_per_step * blocks_per_step
+            whole = blocks_read(num_blocks, summary.block_tokens, blocks_per_step, tokens_per_epoch)
             if whole == 0:
                 raise HalflingError(
                     f"{folders[chunk]}: {num_blocks} blocks do not fill one step of {blocks_per_step}: "
@@ -102,6 +98,15 @@ class MaskedBlocks(Dataset[dict[str, Tensor]]):
             mask_id=self.mask_id,
             vocab_size=self.vocab_size,
         )
+
+
+def blocks_read(num_blocks: int, block_tokens: int, blocks_per_step: int, tokens_per_epoch: int | None) -> int:
+    """Return how many of a chunk's blocks an epoch reads.
+
+    Whole steps only: a step never mixes two chunks, and an epoch ends where a step ends.
+    """
+    wanted = min(num_blocks, tokens_per_epoch // block_tokens) if tokens_per_epoch else num_blocks
+    return wanted // blocks_per_step * blocks_per_step
 
 
 def mask_block(

@@ -35,18 +35,9 @@ def masked_training(
         HalflingError: They can share neither evenly; or as `training_arguments`.
     """
     model.get_input_embeddings().weight.requires_grad_(not settings.freeze_embeddings)
-    number, size, batches = processes.number(), settings.batch_size, settings.gradient_accumulation
-    if batches % number == 0:
-        batches //= number
-    elif size % number == 0:
-        size //= number
-    else:
-        raise HalflingError(
-            f"training: {number} processes share neither gradient_accumulation={batches} nor batch_size={size} evenly: "
-            "set one of them to a multiple"
-        )
-    shared = settings.model_copy(update={"batch_size": size})
-    arguments = training_arguments(out, shared, gradient_accumulation_steps=batches, together=True)
+    size, batches = shared(settings, processes.number())
+    own = settings.model_copy(update={"batch_size": size})
+    arguments = training_arguments(out, own, gradient_accumulation_steps=batches, together=True)
     blocks = MaskedBlocks(
         packed,
         epochs=settings.epochs,
@@ -58,3 +49,20 @@ def masked_training(
         seed=settings.seed,
     )
     return arguments, blocks
+
+
+def shared(settings: MaskedTraining, number: int) -> tuple[int, int]:
+    """Return the batch size and the batches a step of each of several processes.
+
+    Raises:
+        HalflingError: They can share neither evenly.
+    """
+    size, batches = settings.batch_size, settings.gradient_accumulation
+    if batches % number == 0:
+        return size, batches // number
+    if size % number == 0:
+        return size // number, batches
+    raise HalflingError(
+        f"training: {number} processes share neither gradient_accumulation={batches} nor batch_size={size} evenly: "
+        "set one of them to a multiple"
+    )

@@ -19,11 +19,12 @@ from transformers import XLMRobertaTokenizer
 from halfling.errors import HalflingError
 from halfling.models.convert.bert import Converted, converted
 from halfling.models.pieces import tokenizer_of
-from halfling.records import Origin
+from halfling.records import EncoderShape, Origin
 
 _MAGIC, _VERSION = b"E5S1", 1
 _BLOCK, _BLOCK_BYTES = 32, 18
 _MOST_LAYERS = 256
+_HEAD_BYTES = 64
 _FLOAT, _FOUR_BIT = 0, 1
 _SPECIALS = ("<s>", "<pad>", "</s>", "<unk>")
 _OUTER = {
@@ -87,6 +88,24 @@ def read_four_bit(path: Path, origin: Origin) -> Converted:
     return converted(found.settings, found.weights, len(found.pieces), origin)
 
 
+def shape_in(path: Path) -> EncoderShape:
+    """Return the shape of the encoder that the file holds, as it is once it is loaded; its first bytes are read.
+
+    Raises:
+        HalflingError: The file is damaged or of another version.
+    """
+    with path.open("rb") as file:
+        reader = _Reader(file.read(_HEAD_BYTES))
+    try:
+        (width, layers, heads, inner, _, positions, _), _ = _said_first(reader)
+        (pieces,) = reader.values("i")
+        return EncoderShape(
+            num_layers=layers, width=width, num_heads=heads, ffn_width=inner, vocab_size=pieces, max_tokens=positions
+        )
+    except (struct.error, ValueError) as error:
+        raise HalflingError(f"{path}: cannot be read ({error}): install its package again") from error
+
+
 def read_contents(path: Path) -> Contents:
     """Return what the file holds, every size checked.
 
@@ -118,18 +137,25 @@ class _Reader:
         return self.content[self.place - number : self.place]
 
 
-def _parse(content: bytes) -> Contents:
-    reader = _Reader(content)
+def _said_first(reader: _Reader) -> tuple[tuple[int, ...], float]:
+    """Return width, layers, heads, inner width, words, positions and types, and the epsilon of norms."""
     if reader.bytes(len(_MAGIC)) != _MAGIC:
         raise ValueError("its first bytes are not E5S1")
     (version,) = reader.values("I")
     if version != _VERSION:
         raise ValueError(f"version {version}, not {_VERSION}")
-    width, layers, heads, inner, words, positions, types, epsilon, block = reader.values("7ifi")
-    if block != _BLOCK or min(width, layers, heads, inner, words, positions, types) < 1 or width % heads:
+    *sizes, epsilon, block = reader.values("7ifi")
+    width, layers, heads, *_ = sizes
+    if block != _BLOCK or min(sizes) < 1 or width % heads:
         raise ValueError("its sizes are no encoder's")
     if layers > _MOST_LAYERS:
         raise ValueError(f"{layers} layers, more than {_MOST_LAYERS}")
+    return tuple(sizes), epsilon
+
+
+def _parse(content: bytes) -> Contents:
+    reader = _Reader(content)
+    (width, layers, heads, inner, words, positions, types), epsilon = _said_first(reader)
     pieces = _pieces(reader)
     if len(pieces) > words:
         raise ValueError(f"{len(pieces)} pieces, {words} word embeddings")

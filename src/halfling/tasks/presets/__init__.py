@@ -21,6 +21,18 @@ def names() -> list[str]:
     return sorted(file.name.removesuffix(".yaml") for file in files if file.name.endswith(".yaml"))
 
 
+def on_hub(id: str) -> dict[str, Any] | None:
+    """Return what a preset says of its data set on the hub, `train_examples` and mean `train_tokens` included."""
+    hubs: list[dict[str, Any]] = [_read(name)["hub"] for name in names()]
+    return next((hub for hub in hubs if hub["id"] == id), None)
+
+
+def _read(name: str) -> dict[str, Any]:
+    file = resources.files(__name__).joinpath(f"{name}.yaml")
+    said: dict[str, Any] = yaml_text.parse(file.read_text(encoding="utf-8"), file.name)
+    return said
+
+
 def preset(name: str, data: str, changes: dict[str, Any] | None = None) -> dict[str, Any]:
     """Return a preset as fields of a `Task`.
 
@@ -31,8 +43,7 @@ def preset(name: str, data: str, changes: dict[str, Any] | None = None) -> dict[
     Raises:
         HalflingError: There is no such preset, or it does not hold a language.
     """
-    file = resources.files(__name__).joinpath(f"{name}.yaml")
-    said = yaml_text.parse(file.read_text(encoding="utf-8"), file.name)
+    said = _read(name)
     hub = said.pop("hub")
     folder = Path(said["dev"].removeprefix("{data}/")).parts[0]
     changes = {key: value for key, value in (changes or {}).items() if value is not None}
