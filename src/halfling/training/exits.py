@@ -16,6 +16,7 @@ from halfling.models import XLMRobertaEarlyExitConfig
 from halfling.models.classifier import EARLY_EXIT, load_classifier, read_checkpoint
 from halfling.models.load import load_model, load_tokenizer
 from halfling.models.shapes import require_room
+from halfling.processes import together
 from halfling.records import Counts, Progress, silent
 from halfling.tasks.encode import IGNORED
 from halfling.tasks.of_model import task_of
@@ -23,7 +24,7 @@ from halfling.tasks.task import Task
 from halfling.training.imitate import require_text, unlabelled_rows
 from halfling.training.labelled import LabelledTraining, train_on_labels
 from halfling.training.losses import exits_loss
-from halfling.training.trainer import BatchMeanTrainer
+from halfling.training.trainer import BatchMeanTrainer, counted_by_all
 
 
 class ExitsSettings(LabelledTraining):
@@ -68,16 +69,17 @@ class _ExitsTrainer(BatchMeanTrainer):
 
     def compute_loss(self, model: Any, inputs: dict[str, Tensor], *_: Any, **__: Any) -> Tensor:
         """Return the loss of a batch."""
+        inner = getattr(model, "module", model)  # several processes wrap it
         if self.how.method == "two_stage":  # no dropout in what must not move
-            model.roberta.eval()
-            model.classifier.eval()
+            inner.roberta.eval()
+            inner.classifier.eval()
         read = {name: tensor for name, tensor in inputs.items() if name != "labels"}
         labels, keep = inputs["labels"], inputs["attention_mask"].bool()
         reached = None
         if self.how.method == "leaving" and 2 * self.state.global_step >= self.state.max_steps:
             # A threshold of its own for every batch: which one calibration will choose is not known yet.
             read["policy"] = ExitPolicy.uniform(
-                tuple(model.config.exit_layers), torch.rand(()).item(), granularity=self.how.granularity
+                tuple(inner.config.exit_layers), torch.rand(()).item(), granularity=self.how.granularity
             ).model_dump(mode="json")
             if labels.dim() == 2 and self.how.granularity == "sentence":
                 read["word_starts"] = labels != IGNORED
@@ -90,7 +92,7 @@ class _ExitsTrainer(BatchMeanTrainer):
             taken = output.exit_layers if output.token_exit_layers is None else output.token_exit_layers
             if labels.dim() > taken.dim():
                 taken = taken[:, None].where(keep, 0)
-            reached = [taken >= layer for layer in model.config.exit_layers]
+            reached = [taken >= layer for layer in inner.config.exit_layers]
         return exits_loss(
             output.exit_logits,
             labels,
@@ -99,9 +101,11 @@ class _ExitsTrainer(BatchMeanTrainer):
             soft_share=self.how.soft_share,
             soft_on=keep if labels.dim() == 2 else None,
             reached=reached,
+            counted=counted_by_all,
         )
 
 
+@together
 def train_exits(
     *,
     settings: ExitsSettings,

@@ -11,6 +11,7 @@ from halfling.errors import HalflingError
 from halfling.models.classifier import PLAIN, load_classifier, read_checkpoint
 from halfling.models.load import load_model, load_tokenizer, origin_of
 from halfling.models.shapes import require_room
+from halfling.processes import together
 from halfling.records import Counts, Progress, silent
 from halfling.tasks.examples import understood
 from halfling.tasks.task import Task
@@ -44,6 +45,7 @@ class FinetuneSettings(LabelledTraining):
         return self
 
 
+@together
 def finetune(
     *,
     settings: FinetuneSettings,

@@ -1,6 +1,6 @@
 """Learning from labels and from a fine-tuned teacher's answers: on the train split, and on text without labels."""
 
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,8 @@ from halfling.tokens.blocks import Block, PackedBlocks, PackedSummary
 from halfling.tokens.tables import SPACE_MARK
 from halfling.training.layer_losses import hidden_state_loss
 from halfling.training.layer_maps import layer_map
-from halfling.training.trainer import BatchMeanTrainer
+from halfling.training.losses import at_least_one
+from halfling.training.trainer import BatchMeanTrainer, counted_by_all
 
 UNLABELLED = -101
 """The label of a word that nobody has labelled: what the teacher says of it is imitated all the same."""
@@ -31,20 +32,21 @@ def imitation_loss(
     teacher: Float[Tensor, "*inputs classes"],
     labels: Int[Tensor, "*inputs"],
     soft_share: float,
+    counted: Callable[[Tensor], Tensor] = at_least_one,
 ) -> Float[Tensor, ""]:
     """Return the mean cross-entropy with the labels, and with the teacher's distribution, in nats.
 
     `soft_share` (0..1) weighs the latter, the rest the former. Where the label is -100 nothing counts, where it is
-    `UNLABELLED` the teacher alone.
+    `UNLABELLED` the teacher alone. `counted`: by what a sum over so many is divided.
 
     Follows Hinton et al. (https://arxiv.org/abs/1503.02531) at temperature 1; text without labels as in XtremeDistil
     (https://arxiv.org/abs/2004.05686), which also imitates hidden states and learns in stages.
     """
-    labelled, counted = labels >= 0, labels != IGNORED
+    labelled, imitated = labels >= 0, labels != IGNORED
     # Sums over at least one: a batch of nothing but text has no labels, and no 0 / 0.
-    hard = F.cross_entropy(student[labelled].float(), labels[labelled], reduction="sum") / labelled.sum().clamp(min=1)
-    answers = teacher[counted].float().softmax(dim=-1)
-    soft = F.cross_entropy(student[counted].float(), answers, reduction="sum") / counted.sum().clamp(min=1)
+    hard = F.cross_entropy(student[labelled].float(), labels[labelled], reduction="sum") / counted(labelled.sum())
+    answers = teacher[imitated].float().softmax(dim=-1)
+    soft = F.cross_entropy(student[imitated].float(), answers, reduction="sum") / counted(imitated.sum())
     return (1 - soft_share) * hard + soft_share * soft
 
 
@@ -152,12 +154,13 @@ class ImitationTrainer(BatchMeanTrainer):
         with torch.no_grad(), self.accelerator.autocast():
             said = self.teacher(**read)
         answered = model(**read)
-        loss = imitation_loss(answered.logits, said.logits[..., self.classes], labels, self.soft_share)
+        loss = imitation_loss(answered.logits, said.logits[..., self.classes], labels, self.soft_share, counted_by_all)
         if self.hidden_weight:
             keep = inputs["attention_mask"].bool()
             gaps = [
                 hidden_state_loss(answered.hidden_states[own], said.hidden_states[theirs], keep)
                 for own, theirs in self.layer_pairs
             ]
-            loss = loss + self.hidden_weight * torch.stack(gaps).mean()
+            kept = keep.sum()
+            loss = loss + self.hidden_weight * torch.stack(gaps).mean() * (kept / counted_by_all(kept))
         return loss

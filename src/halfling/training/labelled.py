@@ -10,7 +10,9 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from halfling import processes
 from halfling.bounds import Count, Rate, Repeats, Seed, Size
+from halfling.errors import HalflingError
 from halfling.records import Counts, Progress
 from halfling.tasks.encode import IGNORED, encode, training_row
 from halfling.tasks.examples import read_examples
@@ -20,6 +22,7 @@ from halfling.training.order import epochs_order
 from halfling.training.trainer import (
     BatchMeanTrainer,
     TrainingSettings,
+    counted_by_all,
     remove_checkpoints,
     train_resumably,
     training_arguments,
@@ -38,6 +41,16 @@ class LabelledTraining(TrainingSettings):
     seed: Seed = Field(0, description="of new weights, dropout and the order of examples")
 
 
+class LabelledTrainer(BatchMeanTrainer):
+    """A Trainer whose loss is the model's own, a mean over all labels that a step reads."""
+
+    def compute_loss(self, model: Any, inputs: dict[str, Tensor], *given: Any, **more: Any) -> Any:
+        """Return the loss of a batch, weighed by this process's share of the labels."""
+        found = super().compute_loss(model, inputs, *given, **more)
+        labels = (inputs["labels"] != IGNORED).sum()
+        return found * (labels / counted_by_all(labels))
+
+
 def train_on_labels(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
@@ -45,29 +58,32 @@ def train_on_labels(
     settings: LabelledTraining,
     out: Path,
     progress: Progress,
-    trainer_class: type[BatchMeanTrainer] = BatchMeanTrainer,
+    trainer_class: type[BatchMeanTrainer] = LabelledTrainer,
     more_rows: Sequence[dict[str, Any]] = (),
     **more: Any,
 ) -> Counts:
     """Train `model` resumably, and write it with its tokenizer and its task into `out`.
 
     A `trainer_class` with a loss of its own is made with `more` besides the arguments of a Trainer, and may learn from
-    `more_rows` than the training split has. `task.labels` are in the model's order.
+    `more_rows` than the training split has. `task.labels` are in the model's order. Several processes share each
+    batch.
 
     Returns:
         `examples` learned from, how many of them were `truncated`, `steps`, and the training `curve`
         (step, loss in nats per label).
 
     Raises:
-        HalflingError: The data cannot be read, or `report_to` cannot be met.
+        HalflingError: The data cannot be read, processes share no batch evenly, or `report_to` cannot be met.
     """
     # Before anything is written: a refused run leaves nothing.
-    arguments = training_arguments(out, settings)
+    arguments = training_arguments(out, settings.model_copy(update={"batch_size": _own_share(settings.batch_size)}))
     split = [read_examples(task, "train", language)[: settings.max_train_examples] for language in task.train]
     for language in task.dev:  # a label that training has not, or a missing file, is said now, not hours later
         read_examples(task, "dev", language)
     # Saved before its first use: encoding leaves its truncation setting in the tokenizer.
-    tokenizer.save_pretrained(out)
+    leads = not processes.follows()
+    if leads:
+        tokenizer.save_pretrained(out)
     rows: list[dict[str, Any]] = []
     truncated = 0
     for examples in split:
@@ -77,6 +93,8 @@ def train_on_labels(
     # A sentence of nothing but unreadable words has no label; a batch of such would have no loss.
     rows = [row for row in rows if row["labels"] != [IGNORED] * len(row["input_ids"])] + [*more_rows]
     lengths = [len(row["input_ids"]) for row in rows]
+    if processes.number() > 1 and len(rows) < settings.batch_size:
+        raise HalflingError(f"training: {len(rows)} examples fill no batch to share: set batch_size lower")
     order = epochs_order(lengths, epochs=settings.epochs, batch_size=settings.batch_size, seed=settings.seed)
     pad_id: int = model.config.pad_token_id
 
@@ -94,8 +112,9 @@ def train_on_labels(
         **more,
     )
     curve = train_resumably(trainer, progress)
-    model.save_pretrained(out)
-    task.write(out)
+    if leads:
+        model.save_pretrained(out)
+        task.write(out)
     remove_checkpoints(out)
     return {
         "examples": len(rows) - len(more_rows),
@@ -103,3 +122,15 @@ def train_on_labels(
         "steps": trainer.state.global_step,
         "curve": [{"step": entry["step"], "loss": round(entry["loss"], 4)} for entry in curve],
     }
+
+
+def _own_share(batch_size: int) -> int:
+    """Return how many examples of a batch each process reads.
+
+    Raises:
+        HalflingError: They cannot share it evenly.
+    """
+    number = processes.number()
+    if batch_size % number:
+        raise HalflingError(f"training: {number} processes share no batch_size={batch_size} evenly: set a multiple")
+    return batch_size // number

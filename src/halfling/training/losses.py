@@ -1,6 +1,6 @@
 """The losses of answers, in distillation and of exits: logits in, a scalar out; what a part weighs is an argument."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -80,6 +80,11 @@ def output_layer_losses(
     return OutputLosses(*(torch.stack(blocks).sum(dim=0) / number))
 
 
+def at_least_one(count: Tensor) -> Tensor:
+    """Return a count, or 1 where it is 0: an exit that nobody reached has nothing to teach, 0 and not 0 / 0."""
+    return count.clamp(min=1)
+
+
 def exits_loss(
     exit_logits: Sequence[Float[Tensor, "*inputs classes"]],
     labels: Int[Tensor, "*inputs"],
@@ -89,6 +94,7 @@ def exits_loss(
     soft_share: float = 0.0,
     soft_on: Bool[Tensor, "*inputs"] | None = None,
     reached: Sequence[Bool[Tensor, "*inputs"]] | None = None,
+    counted: Callable[[Tensor], Tensor] = at_least_one,
 ) -> Float[Tensor, ""]:
     """Return the weighted sum of the exits' losses, in nats.
 
@@ -106,6 +112,7 @@ def exits_loss(
         soft_share: 0: labels alone, 1: imitation alone.
         soft_on: Where there is imitation, labelled or not; where there are labels when absent.
         reached: Who came as far as each exit: nobody learns from an exit that they left before. All when absent.
+        counted: By what a sum over so many inputs is divided.
     """
     labelled = labels >= 0
     labels = labels.where(labelled, -100)
@@ -123,15 +130,19 @@ def exits_loss(
             total = total + weight * (1 - share) * _mean(
                 F.cross_entropy(logits.flatten(0, -2).float(), known.flatten(), reduction="none"),
                 known.flatten() != -100,
+                counted,
             )
         if share > 0:
             known = soft_on if there is None else soft_on & there
             total = total + weight * share * _mean(
-                F.cross_entropy(logits.flatten(0, -2).float(), soft.flatten(0, -2), reduction="none"), known.flatten()
+                F.cross_entropy(logits.flatten(0, -2).float(), soft.flatten(0, -2), reduction="none"),
+                known.flatten(),
+                counted,
             )
     return total
 
 
-def _mean(losses: Float[Tensor, " n"], counted: Bool[Tensor, " n"]) -> Float[Tensor, ""]:
-    # An exit that nobody reached has nothing to teach: 0, not 0 / 0.
-    return torch.where(counted, losses, 0).sum() / counted.sum().clamp(min=1)
+def _mean(
+    losses: Float[Tensor, " n"], known: Bool[Tensor, " n"], counted: Callable[[Tensor], Tensor]
+) -> Float[Tensor, ""]:
+    return torch.where(known, losses, 0).sum() / counted(known.sum())

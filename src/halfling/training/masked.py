@@ -37,7 +37,7 @@ def masked_training(
     model.get_input_embeddings().weight.requires_grad_(not settings.freeze_embeddings)
     size, batches = shared(settings, processes.number())
     own = settings.model_copy(update={"batch_size": size})
-    arguments = training_arguments(out, own, gradient_accumulation_steps=batches, together=True)
+    arguments = training_arguments(out, own, gradient_accumulation_steps=batches)
     blocks = MaskedBlocks(
         packed,
         epochs=settings.epochs,

@@ -71,10 +71,9 @@ def training_arguments(out: Path, settings: TrainingSettings, **more: Any) -> Tr
     Checkpoints go to `out/checkpoints`, the newest two are kept; `more` are transformers' own.
 
     Raises:
-        HalflingError: This process sees several devices, there are several processes for a training that is not theirs
-            together, or `report_to` names what transformers does not know or what is not installed.
+        HalflingError: This process sees several devices, or `report_to` names what transformers does not know or what
+            is not installed.
     """
-    together = more.pop("together", False)
     on_gpu = torch.cuda.is_available()
     has_bf16 = on_gpu and torch.cuda.is_bf16_supported(including_emulation=False)
     arguments = TrainingArguments(
@@ -105,9 +104,21 @@ def training_arguments(out: Path, settings: TrainingSettings, **more: Any) -> Tr
         raise HalflingError(
             "training: one device a process: set CUDA_VISIBLE_DEVICES=0, or start a process for each with torchrun"
         )
-    if arguments.world_size > 1 and not together:
-        raise HalflingError("training: this stage trains in one process so far: start it without torchrun")
     return arguments
+
+
+def counted_by_all(count: Tensor) -> Tensor:
+    """Return what a sum over `count` of this process's items is divided by, at least one item of all.
+
+    It is the mean of all processes' counts. So the mean of their quotients, which is what their gradients become, is
+    the mean over all items, however these are spread; of a process alone it is the count.
+    """
+    number = processes.number()
+    if number == 1:
+        return count.clamp(min=1)
+    whole = count.detach().clone()
+    torch.distributed.all_reduce(whole)
+    return whole.clamp(min=1) / number
 
 
 def _reporter(out: Path, settings: TrainingSettings) -> str:
