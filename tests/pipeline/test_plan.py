@@ -1,3 +1,5 @@
+import re
+import shlex
 from pathlib import Path
 
 import pytest
@@ -245,3 +247,66 @@ def test_a_trimmed_teacher_is_what_everything_after_it_reads(stages, tmp_path):
     # Without languages it is the corpus that tells which pieces are used.
     assert stages(trim={})["trim"].inputs["corpus"] == tmp_path / "run" / "corpus"
     assert "trim" not in stages()
+
+
+def test_a_variant_is_a_student_of_its_own(stages):
+    narrow = {"num_layers": 2, "width": 64, "num_heads": 4}
+    distill = {"layer_maps": ["top"], "learning_rate": 3e-4}
+    distill["variants"] = {"and-exit": {"exit_weight": 0.5}, "narrow": {"student": narrow, "layer_map": "single"}}
+    planned = stages(distill=distill, models={"exits_on": ["narrow"]})
+    found = {
+        name.removeprefix("distill/"): (one.settings.layer_map, one.settings.exit_weight, one.settings.student.width)
+        for name, one in planned.items()
+        if name.startswith("distill/")
+    }
+    assert found == {"top": ("top", 0.0, 128), "and-exit": ("uniform", 0.5, 128), "narrow": ("single", 0.0, 64)}
+    assert {one.settings.learning_rate for name, one in planned.items() if name.startswith("distill/")} == {3e-4}
+    tuned = planned["finetune/student-and-exit-xnli-0"].inputs["encoder"]
+    assert tuned == planned["distill/and-exit"].out / "epoch-5"
+    assert [name for name in planned if name.startswith("exits/")] == [
+        "exits/student-narrow-xnli-0",
+        "exits/student-narrow-wikiann-0",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("variants", "says"),
+    [
+        ({"top": {}}, "variants.top: is a layer map's name"),
+        ({"more": {"epochs": 9}}, "variants.more.epochs is the same for all students: set distill.epochs"),
+        ({"more": {"exit_wieght": 1}}, "exit_weight"),
+        ({"more": {"layer_map": "emd", "relation_weight": 1}}, "the layer map emd has none"),
+        ({"../up": {}}, "pattern"),
+        (
+            {"deep": {"student": {"num_layers": 9, "width": 64, "num_heads": 4}}},
+            "distill.variants.deep.student has 9 layers",
+        ),
+    ],
+)
+def test_a_variant_is_checked_as_a_distillation(stages, variants, says):
+    with pytest.raises(HalflingError, match=says):
+        stages(distill={"variants": variants})
+
+
+def test_each_command_of_the_study_plans():
+    root = RECIPES[0].parents[1]
+    page = (root / "docs/study.md").read_text(encoding="utf-8").replace("\\\n", " ")
+    commands = [shlex.split(line, comments=True) for line in re.findall("^    (halfling run .*)", page, re.MULTILINE)]
+    assert len(commands) == 4
+    found = []
+    for _, _, recipe, *words in commands:
+        said = [word for word in words if not word.startswith("--")]
+        found.append(by_name(plan(read_recipe(root / recipe, said), Path("runs/any"))))
+    whole, second, four = found[1:]
+    assert len([name for name in whole if name.startswith("distill/")]) == 25
+    assert {one.settings.seed for name, one in second.items() if name.startswith("distill/")} == {1}
+    assert {one.settings.seed for name, one in whole.items() if name.startswith("distill/")} == {0}
+    assert [name for name in four if name.startswith("distill/")] == [
+        *("distill/uniform", "distill/all", "distill/and-exit", "distill/start-subclone")
+    ]
+    # What both have is the same, so that it is done once.
+    for name in [name for name in four if name in whole and name.split("/")[0] not in ("report", "costs")]:
+        assert four[name].settings == whole[name].settings, name
+    # Equal tokens.
+    read = {(one.settings.epochs, one.settings.tokens_per_epoch) for name, one in whole.items() if "distill/" in name}
+    assert read == {(5, 400_000)}

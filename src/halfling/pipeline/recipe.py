@@ -4,9 +4,9 @@ import difflib
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, get_args
 
-from pydantic import Field, model_validator
+from pydantic import Field, StringConstraints, model_validator
 
 from halfling.bounds import Repeats, Seed
 from halfling.calibrate.settings import CalibrateSettings
@@ -34,6 +34,9 @@ from halfling.training.layer_maps import LayerMapName
 from halfling.training.pretrain import TeacherSettings
 from halfling.training.trim import TrimSettings
 
+StudentName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]*$", max_length=60)]
+"""Of a layer map or a variant; folders are named after it."""
+
 _SEEDED = ("sample", "corpus", "tokenizer", "teacher", "distill")
 _PER_TASK = ("finetune", "exits", "calibrate", "quality", "costs")
 # What the run itself says in a task's section; a recipe that could say it too would not be heard.
@@ -43,10 +46,16 @@ _SAID_ELSEWHERE = {
 }
 
 
+_SAME_FOR_ALL = ("epochs", "save_epochs", "tokens_per_epoch")
+
+
 class Distillations(DistillSettings):
-    """One distillation for each layer map."""
+    """One distillation for each layer map, and for each variant."""
 
     layer_maps: tuple[LayerMapName, ...] = Field(("uniform",), min_length=1, description="a student for each")
+    variants: dict[StudentName, dict[str, Any]] = Field(
+        default_factory=dict, description="more students by name: what differs for each, for instance {start: random}"
+    )
 
     @model_validator(mode="after")
     def _maps_are_many(self) -> "Distillations":
@@ -54,18 +63,29 @@ class Distillations(DistillSettings):
             raise ValueError(f"layer_map is of a single distillation: write layer_maps: [{self.layer_map}]")
         return self
 
+    @model_validator(mode="after")
+    def _variants_are_understood(self) -> "Distillations":
+        for name, differs in self.variants.items():
+            if name in get_args(LayerMapName):
+                raise ValueError(f"variants.{name}: is a layer map's name: take another")
+            if said := [key for key in _SAME_FOR_ALL if key in differs]:
+                raise ValueError(f"variants.{name}.{said[0]} is the same for all students: set distill.{said[0]}")
+        self.each()
+        return self
+
     @property
     def maps(self) -> tuple[LayerMapName, ...]:
-        """All that a student is distilled with."""
+        """All that a student is distilled with, variants aside."""
         return self.layer_maps
 
     def each(self) -> dict[str, DistillSettings]:
-        """Return the settings of every distillation by the name of its layer map."""
-        shared = self.model_dump(exclude={"layer_maps", "layer_map", "layer_pairs"})
+        """Return the settings of every distillation by the name of its layer map, or the variant's."""
+        shared = self.model_dump(exclude={"layer_maps", "layer_map", "layer_pairs", "variants"})
         pairs = {"custom": self.layer_pairs}
-        return {
+        of_maps = {
             name: DistillSettings(**shared, layer_map=name, layer_pairs=pairs.get(name, ())) for name in self.layer_maps
         }
+        return of_maps | {name: DistillSettings(**{**shared, **differs}) for name, differs in self.variants.items()}
 
 
 class Finetunings(FinetuneSettings):
@@ -95,8 +115,8 @@ class Models(Settings):
     student_epochs: tuple[Repeats, ...] | None = Field(
         None, min_length=1, description="fine-tune students saved after these epochs; the last only"
     )
-    exits_on: tuple[LayerMapName, ...] | None = Field(
-        None, description="give exits to the last students of these layer maps; of all"
+    exits_on: tuple[StudentName, ...] | None = Field(
+        None, description="give exits to the last students of these layer maps or variants; of all"
     )
     seeds: tuple[Seed, ...] = Field((0,), min_length=1, description="fine-tune every model once with each")
     slope_seeds: tuple[Seed, ...] | None = Field(
@@ -204,19 +224,26 @@ class Recipe(Settings):
             yield f"models.student_epochs: epoch {epoch} is not saved (distill.save_epochs {saved})"
         if strange := sorted({*(self.models.slope_seeds or ())} - {*self.models.seeds}):
             yield f"models.slope_seeds: {strange[0]} is not among models.seeds {self.models.seeds}"
-        for name in [name for name in self.models.exits_on or () if name not in distill.layer_maps]:
-            yield f"models.exits_on: {name} is not among distill.layer_maps {distill.layer_maps}"
+        for name in [name for name in self.models.exits_on or () if name not in distill.each()]:
+            also = " or distill.variants" if distill.variants else ""
+            yield f"models.exits_on: {name} is not among distill.layer_maps {distill.layer_maps}{also}"
 
     def _shape_misfits(self) -> Iterator[str]:
+        each = self.distill.each()
+        yield from self._student_misfits("distill.student", self.distill.student)
+        for name in [name for name, differs in self.distill.variants.items() if "student" in differs]:
+            yield from self._student_misfits(f"distill.variants.{name}.student", each[name].student)
+
+    def _student_misfits(self, where: str, shape: Shape) -> Iterator[str]:
         teacher = _known(self.teacher.shape) if self.teacher.source == "scratch" else None
-        student = _known(self.distill.student)
+        student = _known(shape)
         if teacher and student.num_layers > teacher.num_layers:
-            yield f"distill.student has {student.num_layers} layers, more than the teacher's {teacher.num_layers}"
+            yield f"{where} has {student.num_layers} layers, more than the teacher's {teacher.num_layers}"
         room = student.max_tokens
-        for name, shape in {"teacher": teacher, "distill": student}.items():
-            if shape and self.pack.block_tokens > shape.max_tokens:
-                yield f"pack.block_tokens {self.pack.block_tokens}: the {name} reads {shape.max_tokens} tokens"
-            room = min(room, shape.max_tokens if shape else room)
+        for name, known in {"teacher": teacher, where.removesuffix(".student"): student}.items():
+            if known and self.pack.block_tokens > known.max_tokens:
+                yield f"pack.block_tokens {self.pack.block_tokens}: the {name} reads {known.max_tokens} tokens"
+            room = min(room, known.max_tokens if known else room)
         for section in _PER_TASK:
             for task, settings in getattr(self, section).items():
                 if getattr(settings, "max_tokens", 0) > room:
