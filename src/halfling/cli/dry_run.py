@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 
 from halfling.cli.columns import in_columns
-from halfling.pipeline.foreseen import Estimate
+from halfling.pipeline.trainings import Estimate
 
 ESTIMATES = (
     "All of it is estimated, but for tokens of what is packed: tokens by bytes of text, memory and disk by shapes, at "

@@ -7,7 +7,8 @@ from pydantic import Field, model_validator
 
 from halfling.bounds import Processes
 from halfling.fingerprint import manifest_of
-from halfling.pipeline.foreseen import Estimate, Foreseen, kind_of
+from halfling.pipeline.foreseen import Foreseen, kind_of
+from halfling.pipeline.trainings import Estimate
 from halfling.records import Settings
 from halfling.stage import Stage
 

@@ -4,53 +4,29 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
-from pydantic import Field
-
 from halfling.corpus.build import CorpusSettings
 from halfling.corpus.plan import plan_corpus
-from halfling.cost.training import (
-    FORWARD,
-    LEARNING,
-    checkpoint_bytes,
-    device_bytes,
-    language_model_head,
-    parameters,
-    pass_flops,
-    weight_bytes,
-)
+from halfling.cost.training import FORWARD, language_model_head, parameters
 from halfling.errors import HalflingError
 from halfling.export.write import ExportSettings
 from halfling.models.convert.four_bit import shape_in
 from halfling.models.shapes import SHAPES, resolve_shape, shape_at
-from halfling.records import EncoderShape, Record, Settings
+from halfling.pipeline.trainings import Estimate, named, on_blocks, on_labels, written
+from halfling.records import EncoderShape, Settings
 from halfling.stage import Stage
 from halfling.tasks.extent import Extent, train_extent
 from halfling.tasks.task import Task
 from halfling.tokens.blocks import PackedSummary
-from halfling.tokens.masking import blocks_read
 from halfling.tokens.pack import PackSettings
 from halfling.tokens.tokenizer import TokenizerSettings
 from halfling.training.distill import DistillSettings
 from halfling.training.exits import ExitsSettings
 from halfling.training.finetune import FinetuneSettings
-from halfling.training.masked import MaskedTraining, shared
+from halfling.training.masked import MaskedTraining
 from halfling.training.pretrain import TeacherSettings
 from halfling.training.trim import TrimSettings
 
 _S = TypeVar("_S", bound=Settings)
-
-
-class Estimate(Record):
-    """What one stage takes; None: nobody knows yet, or it takes next to nothing. All but what is done is estimated."""
-
-    shape: str | None = Field(None, description="layers x width of the model that learns or is written")
-    tokens: int | None = Field(None, description="that a training reads, or a corpus has")
-    steps: int | None = None
-    flops: float | None = Field(None, description="operations of all passes of a training")
-    device_bytes: int | None = Field(None, description="peak memory of one device")
-    device_hours: float | None = Field(None, description="of all devices together")
-    disk_bytes: int | None = Field(None, description="what stays")
-    checkpoint_bytes: int | None = Field(None, description="beside that, while it trains")
 
 
 def kind_of(stage: Stage) -> str:
@@ -131,8 +107,8 @@ class Foreseen:
         if shape is None:
             return Estimate()
         self.shapes[stage.out] = shape
-        known = _written(shape, parameters(shape) + language_model_head(shape))
-        return self._masked(known, stage, settings, shape, outputs=(shape,)) if settings.epochs else known
+        known = written(shape, parameters(shape) + language_model_head(shape))
+        return self._on_blocks(known, stage, settings, shape, outputs=(shape,)) if settings.epochs else known
 
     def _trim(self, stage: Stage, done: bool) -> Estimate:
         settings, shape = _said(TrimSettings, stage), self._shape(stage, "model")
@@ -143,7 +119,7 @@ class Foreseen:
         if shape is None:
             return Estimate()
         self.shapes[stage.out], self.vocabularies[stage.out] = shape, shape.vocab_size
-        return _written(shape, parameters(shape))
+        return written(shape, parameters(shape))
 
     def _distill(self, stage: Stage, _: bool) -> Estimate:
         settings, teacher = _said(DistillSettings, stage), self._shape(stage, "teacher")
@@ -153,10 +129,10 @@ class Foreseen:
         terms = settings.weights
         outputs = (shape,) * ("kl" in terms or "mlm" in terms) + (teacher,) * ("kl" in terms)
         saved = {*settings.save_epochs, settings.epochs} & {*range(1, settings.epochs + 1)}
-        known = _written(shape, parameters(shape) + (language_model_head(shape) if outputs else 0), len(saved))
-        return self._masked(known, stage, settings, shape, teacher, outputs)
+        known = written(shape, parameters(shape) + (language_model_head(shape) if outputs else 0), len(saved))
+        return self._on_blocks(known, stage, settings, shape, teacher, outputs)
 
-    def _masked(
+    def _on_blocks(
         self,
         known: Estimate,
         stage: Stage,
@@ -165,108 +141,34 @@ class Foreseen:
         teacher: EncoderShape | None = None,
         outputs: tuple[EncoderShape, ...] = (),
     ) -> Estimate:
-        """Return what a training on packed blocks takes besides what is known.
-
-        `outputs`: the models that answer over the whole vocabulary where tokens are masked, the one that learns first.
-        """
         packed = _folder(stage, "packed")
-        block = self.blocks[packed]
-        frozen = shape.vocab_size * shape.width if settings.freeze_embeddings else 0
-        learned = parameters(shape) + (language_model_head(shape) if outputs else 0) - frozen
-        beside = parameters(teacher) + sum(map(language_model_head, outputs[1:])) if teacher else 0
-        known = known.model_copy(
-            update={
-                "checkpoint_bytes": checkpoint_bytes(learned, frozen),
-                "device_bytes": self._memory(settings, learned, frozen + beside, shape, block, outputs),
-            }
-        )
-        steps = self._steps(settings, packed)
-        if not steps:
-            return known
-        tokens = steps * settings.batch_size * settings.gradient_accumulation * block
-        answers = [round(settings.mask_share * tokens)] * len(outputs) + [0, 0]
-        # As if one sequence filled a block: at most.
-        flops = LEARNING * pass_flops(shape, tokens, block, answers[0])
-        if teacher:
-            flops += FORWARD * pass_flops(teacher, tokens, block, answers[1])
-        return known.model_copy(update={"tokens": tokens, "steps": steps, "flops": float(flops)})
-
-    def _memory(
-        self,
-        settings: MaskedTraining,
-        learned: int,
-        frozen: int,
-        shape: EncoderShape,
-        block: int,
-        outputs: tuple[EncoderShape, ...],
-    ) -> int | None:
-        """Return the memory of a device; None where so many cannot share a step."""
-        try:
-            size, _ = shared(settings, self.devices)
-        except HalflingError:
-            return None
-        widths = tuple(one.width for one in outputs)
-        bfloat16 = settings.precision != "float32"
-        return device_bytes(learned, frozen, shape, size * block, output_widths=widths, bfloat16=bfloat16)
-
-    def _steps(self, settings: MaskedTraining, packed: Path) -> int | None:
-        """Return the steps of a training on packed blocks; where nobody knows the chunks, at most."""
-        block, a_step = self.blocks[packed], settings.batch_size * settings.gradient_accumulation
-        limit = settings.tokens_per_epoch
-        chunks = self.chunks.get(packed) or ([limit] if limit else [])
-        if not chunks:
-            return None
-        read = (chunks[epoch % len(chunks)] for epoch in range(settings.epochs))
-        return sum(blocks_read(tokens // block, block, a_step, limit) // a_step for tokens in read)
+        chunks = self.chunks.get(packed, [])
+        return on_blocks(known, settings, shape, self.blocks[packed], chunks, self.devices, teacher, outputs)
 
     def _finetune(self, stage: Stage, _: bool) -> Estimate:
         settings, shape = _said(FinetuneSettings, stage), self._shape(stage, "encoder")
         task = stage.inputs["task"]
         assert isinstance(task, Task)
         self.tasks[stage.out] = task
-        frozen = shape.vocab_size * shape.width if shape and settings.freeze_embeddings else 0
-        return self._labelled(stage, settings, shape, self._shape(stage, "teacher"), frozen)
+        if shape is None:
+            return Estimate()
+        self.shapes[stage.out] = shape
+        frozen = shape.vocab_size * shape.width if settings.freeze_embeddings else 0
+        imitated, extent = self._shape(stage, "teacher"), self._extent(stage, settings)
+        return on_labels(settings, shape, extent, self.devices, imitated=imitated, frozen=frozen)
 
     def _exits(self, stage: Stage, _: bool) -> Estimate:
         settings, shape = _said(ExitsSettings, stage), self._shape(stage, "finetuned")
         self.tasks[stage.out] = self.tasks[_folder(stage, "finetuned")]
-        if settings.method == "two_stage":
-            return self._labelled(stage, settings, shape, None, parameters(shape) if shape else 0, FORWARD)
-        frozen = shape.vocab_size * shape.width if shape and settings.freeze_embeddings else 0
-        return self._labelled(stage, settings, shape, shape if settings.soft_share else None, frozen)
-
-    def _labelled(
-        self,
-        stage: Stage,
-        settings: FinetuneSettings | ExitsSettings,
-        shape: EncoderShape | None,
-        imitated: EncoderShape | None,
-        frozen: int,
-        times: int = LEARNING,
-    ) -> Estimate:
-        """Return what a training on labels takes; classifiers are left out."""
         if shape is None:
             return Estimate()
         self.shapes[stage.out] = shape
-        learned = parameters(shape) - frozen
-        beside = parameters(imitated) if imitated else 0
-        at_once = -(-settings.batch_size // self.devices) * settings.max_tokens  # at most
-        found = _written(shape, parameters(shape)).model_copy(
-            update={
-                "checkpoint_bytes": checkpoint_bytes(learned, frozen),
-                "device_bytes": device_bytes(
-                    learned, frozen + beside, shape, at_once, bfloat16=settings.precision != "float32"
-                ),
-            }
-        )
         extent = self._extent(stage, settings)
-        if extent is None or not extent.examples:
-            return found
-        tokens, length = settings.epochs * extent.tokens, max(1, extent.tokens // extent.examples)
-        flops = times * pass_flops(shape, tokens, length)
-        flops += FORWARD * pass_flops(imitated, tokens, length) if imitated else 0
-        steps = settings.epochs * max(1, extent.examples // settings.batch_size)
-        return found.model_copy(update={"tokens": tokens, "steps": steps, "flops": float(flops)})
+        if settings.method == "two_stage":
+            return on_labels(settings, shape, extent, self.devices, frozen=parameters(shape), times=FORWARD)
+        frozen = shape.vocab_size * shape.width if settings.freeze_embeddings else 0
+        before = shape if settings.soft_share else None
+        return on_labels(settings, shape, extent, self.devices, imitated=before, frozen=frozen)
 
     def _extent(self, stage: Stage, settings: FinetuneSettings | ExitsSettings) -> Extent | None:
         """Return what an epoch on labels reads."""
@@ -288,7 +190,7 @@ class Foreseen:
         if shape is None:
             return Estimate()
         each = 1 if settings.precision == "int8" else 4
-        return Estimate(shape=_name(shape), disk_bytes=each * parameters(shape) * len(settings.backends))
+        return Estimate(shape=named(shape), disk_bytes=each * parameters(shape) * len(settings.backends))
 
     def _shape(self, stage: Stage, role: str) -> EncoderShape | None:
         """Return the shape of the model that a stage reads; a student lies in its distillation's folder."""
@@ -305,14 +207,6 @@ def _folder(stage: Stage, role: str) -> Path:
 def _said(kind: type[_S], stage: Stage) -> _S:
     assert isinstance(stage.settings, kind)
     return stage.settings
-
-
-def _written(shape: EncoderShape, weights: int, times: int = 1) -> Estimate:
-    return Estimate(shape=_name(shape), disk_bytes=times * weight_bytes(weights))
-
-
-def _name(shape: EncoderShape) -> str:
-    return f"{shape.num_layers}x{shape.width}"
 
 
 def _shape_of_source(stage: Stage, source: str) -> EncoderShape | None:
