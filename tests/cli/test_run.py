@@ -63,6 +63,15 @@ def test_a_dry_run_without_its_data_fails_and_names_the_folder(halfling, tmp_pat
     )
 
 
+def test_of_several_processes_one_says_what_a_run_takes(halfling, tmp_path, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    run = ("run", RECIPES[0].with_name("demo.yaml"), "--dry-run", "--runs", tmp_path)
+    for rank in ("0", "1"):
+        monkeypatch.setenv("RANK", rank)
+        said = halfling(*run)
+        assert (said.status, said.err, bool(said.out)) == (0, "", rank == "0")
+
+
 def test_a_dry_runs_json_holds_the_resolved_settings(halfling, tmp_path):
     recipe = RECIPES[0].with_name("demo.yaml")
     said = halfling("run", recipe, "teacher.epochs=2", "seed=9", "--dry-run", "--json", "--runs", tmp_path)

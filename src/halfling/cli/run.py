@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from halfling import processes
 from halfling.cli.app import WHOLE_RUNS, AsJson, Overrides, app
 from halfling.errors import HalflingError
 from halfling.stage import Stage
@@ -45,10 +46,14 @@ def run(
     folder = runs / resolved.name
     stages = plan(resolved, folder)
     if dry_run:
+        if processes.follows():  # one of them says it
+            return
         _list(stages, resolved, folder, [] if as_json else changes(resolved, recipe, overrides or ()), as_json=as_json)
         return
     with LiveView(len(stages)) as view:
         run_stages(stages, view)
+    if processes.follows():
+        return
     report = stages[-1].out
     rows = (report / "results.jsonl").read_text(encoding="utf-8").splitlines()
     if as_json:
