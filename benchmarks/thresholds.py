@@ -20,12 +20,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from halfling.calibrate.agreement import CONFIDENCE, as_answered, p_value
+from halfling.calibrate.agreement import as_answered
 from halfling.calibrate.search import Options, search, taken
 from halfling.calibrate.text import read_text
 from halfling.cost.flops import Head, flops
 from halfling.engine import AdaptiveEngine
 from halfling.engine.exported import EXPORTED
+from halfling.exits.bound import CONFIDENCE, p_value
 from halfling.exits.criteria import PER_ANSWER, Doubt, pool_tokens
 from halfling.exits.policy import ExitPolicy, most_cautious
 from halfling.export.write import ExportSettings, export

@@ -4,12 +4,13 @@ import numpy as np
 import pytest
 
 from halfling.calibrate import unlabelled
-from halfling.calibrate.agreement import as_answered, disagreements, fewest, p_value, upper_bound
+from halfling.calibrate.agreement import as_answered, disagreements
 from halfling.calibrate.search import taken
 from halfling.calibrate.settings import Wish
 from halfling.calibrate.simulate import Trial
 from halfling.calibrate.unlabelled import of_text
 from halfling.errors import HalflingError
+from halfling.exits.bound import fewest, lower_bound, p_value, upper_bound
 from halfling.exits.policy import ExitPolicy
 from halfling.tasks import Task
 from halfling.tasks.encode import Encoded
@@ -26,6 +27,13 @@ LIKE = ExitPolicy(layers=(3,), thresholds=())
 )
 def test_a_share_of_labels_is_bounded_as_clopper_and_pearson_do(losses, expected):
     assert upper_bound(np.array(losses, float)) == pytest.approx(expected, abs=2e-4)
+
+
+def test_the_lower_bound_is_the_upper_one_of_what_agrees():
+    # Clopper and Pearson's again: 0.05 ** (1 / 100), and the 5 % quantile of Beta(3, 98).
+    assert lower_bound(np.ones(100)) == pytest.approx(0.05 ** (1 / 100), abs=2e-4)
+    assert lower_bound(np.array([1.0] * 3 + [0.0] * 97)) == pytest.approx(0.0082, abs=2e-4)
+    assert lower_bound(np.zeros(100)) == lower_bound(np.array([])) == 0
 
 
 def test_what_is_neither_0_nor_1_is_bounded_by_hoeffding_and_bentkus():

@@ -113,6 +113,61 @@ def folders(
     return _MADE
 
 
+_WITH_SETS: dict[str, Path] = {}
+
+
+@pytest.fixture
+def with_sets(
+    write_tagger: Callable[..., Path],
+    write_classifier: Callable[..., Path],
+    tiny_tasks: dict[str, Any],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> dict[str, Path]:
+    """A tagger and a classifier with thresholds of their own for Swahili (from text) and English, exported once.
+
+    By default nobody exits before layer 2; in Swahili everybody exits after layer 1, which promised 3 points.
+    """
+    if not _WITH_SETS:
+        from halfling.exits.policy import Calibration, ExitPolicy, OfLanguage, TradeOff
+        from halfling.export.write import ExportSettings, export
+
+        place = tmp_path_factory.mktemp("sets")
+        models = {
+            "tags": (write_tagger(place / "tagger"), 2),
+            "moods": (write_classifier(place / "classifier", tiny_tasks["intents"], [1, 2]), 3),
+        }
+        for name, (model, last) in models.items():
+            found = {
+                code: OfLanguage(
+                    policy=ExitPolicy(layers=(1, last), thresholds=(threshold,)),
+                    from_labels=code == "en",
+                    point=TradeOff(
+                        layers=(1, last),
+                        thresholds=(threshold,),
+                        quality=0.98,
+                        drop=2.0,
+                        drop_bound=3.0,
+                        flops_share=0.4,
+                        mean_exit_layer=1.1,
+                    ),
+                    num_texts=900,
+                    confidence=0.95,
+                )
+                for code, threshold in (("en", 0.7), ("sw", 1.0))
+            }
+            every = [one.point for one in found.values()]
+            default = ExitPolicy.uniform((2, last) if last > 2 else (last,), 0.7)
+            (place / f"policy-{name}").mkdir()
+            Calibration(
+                task="any", metric="accuracy", policy=default, languages=found, max_disagreement=5.0, curve=every
+            ).write(place / f"policy-{name}" / "exit_policy.json")
+            (place / name).mkdir()
+            settings = ExportSettings(max_int8_drop=None)
+            export(settings=settings, model=model, out=place / name, policy=place / f"policy-{name}")
+            _WITH_SETS[name] = place / name
+    return _WITH_SETS
+
+
 _STARTED: list[Any] = []
 
 

@@ -2,14 +2,16 @@
 
 import asyncio
 import ctypes
+import logging
 import threading
+import time
 
 import numpy as np
 import pytest
 
 from halfling.engine import Answer, Encoded
 from halfling.exits.policy import ExitPolicy
-from halfling.serve.batching import Batcher
+from halfling.serve.batching import _MOST_SPARE_TOKENS, Batcher
 from halfling.serve.meter import Meter
 from halfling.serve.refusal import Refusal
 from halfling.serve.settings import ServeSettings
@@ -235,3 +237,73 @@ def test_requests_of_different_policies_are_computed_apart():
 def test_no_sequences_are_no_work():
     queue, _ = batcher(Engine())
     assert run(lambda: queue.ask([])).answers == {}
+
+
+def test_spare_work_is_done_in_steps_and_whoever_comes_is_answered_first():
+    engine = Engine()
+    engine.gate.clear()
+    queue, _ = batcher(engine)
+    seen = []
+
+    async def work():
+        loop, arrived = asyncio.get_running_loop(), []
+
+        def steps():
+            for number in range(3):
+                seen.append(number)
+                if number == 1:  # somebody comes while a step is done
+                    arrived.append(asyncio.run_coroutine_threadsafe(queue.ask([sequence(5, 8)]), loop))
+                    while not queue._waiting:
+                        time.sleep(0.001)
+                yield
+            seen.append("done")
+
+        queue.start()
+        first = asyncio.create_task(queue.ask([sequence(2, 7)]))
+        await begun(engine)
+        second = asyncio.create_task(queue.ask([sequence(3, 7)]))
+        await asyncio.sleep(0)
+        assert queue.later(steps(), 9)
+        await asyncio.sleep(0.05)
+        assert seen == []  # somebody is computed for, and somebody waits
+        engine.gate.set()
+        answer = engine.answer
+        queue._answer = lambda *given: seen.append(len(given[0][0].ids)) or answer(*given)
+        await asyncio.gather(first, second)
+        while not arrived:
+            await asyncio.sleep(0.001)
+        assert said(await asyncio.wrap_future(arrived[0])) == [8]
+        while seen[-1] != "done":
+            await asyncio.sleep(0.001)
+        queue.stop()
+
+    run(work)
+    assert seen == [3, 0, 1, 5, 2, "done"]
+
+
+def test_spare_work_is_bounded_and_a_failing_one_harms_nobody(caplog):
+    queue, _ = batcher(Engine())
+    done = []
+
+    def breaks():
+        raise ValueError("Anna lives in Rome")
+        yield
+
+    def works():
+        yield done.append(1)
+
+    async def work():
+        assert queue.later(breaks(), _MOST_SPARE_TOKENS - 5)
+        assert not queue.later(works(), 6)
+        assert queue.later(works(), 5)
+        queue.start()
+        while not done or queue._spare:
+            await asyncio.sleep(0.001)
+        assert queue.later(works(), _MOST_SPARE_TOKENS)
+        assert said(await queue.ask([sequence(2, 4)])) == [4]
+        queue.stop()
+
+    with caplog.at_level(logging.ERROR, "halfling.serve"):
+        run(work)
+    assert [record.getMessage() for record in caplog.records] == ["spare work failed"]
+    assert "Anna" not in str(caplog.records[0].__dict__)

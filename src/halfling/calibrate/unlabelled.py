@@ -1,11 +1,12 @@
 """Exits and thresholds for a language from its text alone: how far may answers be from those of full depth?"""
 
-from halfling.calibrate.agreement import CONFIDENCE, disagreements, fewest, upper_bound
+from halfling.calibrate.agreement import disagreements
 from halfling.calibrate.curve import Drawing, scaled
 from halfling.calibrate.settings import Wish
 from halfling.calibrate.simulate import Trial
 from halfling.calibrate.timing import Clock
 from halfling.errors import HalflingError
+from halfling.exits.bound import CONFIDENCE, fewest, upper_bound
 from halfling.exits.policy import OfLanguage, TradeOff
 from halfling.tasks.score import Tally
 

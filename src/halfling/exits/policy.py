@@ -131,6 +131,17 @@ class Calibration(Record):
         """The sets by language, the default left out."""
         return {code: one.policy for code, one in self.languages.items()}
 
+    def promised(self, language: str | None) -> float | None:
+        """Return how many points (0..100) of disagreement with full depth a language's set was bound to.
+
+        None: the default's, which lets nobody leave earlier than any set does, and is held to what was asked of all.
+        Nothing was promised of a set that was chosen by labels: they bound the loss of score.
+        """
+        if language is None:
+            return self.max_disagreement
+        found = self.languages.get(language)
+        return None if found is None or found.from_labels else found.point.drop_bound
+
     @property
     def chosen(self) -> TradeOff | None:
         """The point of the curve that was chosen by labels."""

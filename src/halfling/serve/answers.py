@@ -22,7 +22,8 @@ def labels_of(
         scores = prediction.scores or {}
         if raw:
             scores = dict(zip(served.exported.labels, answer.logits[0].tolist(), strict=True))
-        more: Entry = {"exit_layer": answer.exit_layer, "uncertainty": answer.uncertainty} if exits else {}
+        left: Entry = {"exit_layer": answer.exit_layer, "uncertainty": answer.uncertainty, "policy": answered.policy}
+        more = left if exits else {}
         ranked = sorted(scores.items(), key=lambda one: -one[1])[: asked.top_k if asked else None]
         found.append([{"score": score, "label": label, **more} for label, score in ranked])
     return found
@@ -39,7 +40,8 @@ def entities_of(served: Served, answered: Answered, *, exits: bool, asked: Token
     for question, answers, said in zip(answered.questions, answered.answers, served.read(answered), strict=True):
         entities = _words(question, answers, labels) if by_word else _spans(said)
         kept = [one for one in entities if one["entity" if by_word else "entity_group"] not in ignored]
-        told = {"entities": kept, "exit_layer": said.exit_layer, "uncertainty": said.uncertainty}
+        left = {"exit_layer": said.exit_layer, "uncertainty": said.uncertainty, "policy": answered.policy}
+        told = {"entities": kept, **left}
         found.append(told if exits else kept)
     return found
 

@@ -10,6 +10,7 @@ from uuid import uuid4
 from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from prometheus_client import CONTENT_TYPE_LATEST
+from starlette.background import BackgroundTask
 from starlette.exceptions import HTTPException
 
 from halfling import __version__
@@ -122,10 +123,10 @@ def _router(models: Mapping[str, Served], settings: ServeSettings, root: str) ->
         texts = [one if isinstance(one, str) else one[0] if len(one) == 1 else tuple(one) for one in given]
         _require_few(texts, settings)
         truncate = settings.auto_truncate if body.truncate is None else body.truncate
-        answered = await served.ask(texts, truncate=truncate, flops_share=body.flops_share)
+        answered = await served.ask(texts, truncate=truncate, language=_language(body), flops_share=body.flops_share)
         _require_text(answered)
         found = labels_of(served, answered, raw=body.raw_scores, exits=body.return_exits, asked=body.parameters)
-        return _told(request, found if is_batch or body.parameters is not None else found[0], answered)
+        return _told(request, found if is_batch or body.parameters is not None else found[0], served, answered)
 
     @router.post("/predict_tokens", response_model=TokensResponse, responses=_REFUSALS)
     async def predict_tokens(request: Request, body: TokensRequest) -> Response:
@@ -133,21 +134,21 @@ def _router(models: Mapping[str, Served], settings: ServeSettings, root: str) ->
         served = chosen(request, body.model, True)
         texts = [body.inputs] if isinstance(body.inputs, str) else body.inputs
         _require_few(texts, settings)
-        answered = await served.ask(texts, truncate=False, flops_share=body.flops_share)
+        answered = await served.ask(texts, truncate=False, language=_language(body), flops_share=body.flops_share)
         found = entities_of(served, answered, exits=body.return_exits, asked=body.parameters)
-        return _told(request, found[0] if isinstance(body.inputs, str) else found, answered)
+        return _told(request, found[0] if isinstance(body.inputs, str) else found, served, answered)
 
     @router.post("/classify", response_model=Classified, responses=_OPENAI_REFUSALS)
     async def classify(request: Request, body: ClassifyRequest) -> Response:
         """Return each text's labels in Infinity's form."""
         served = chosen(request, body.model, False)
-        answered = await served.ask(body.input, truncate=True)
+        answered = await served.ask(body.input, truncate=True, language=body.language)
         _require_text(answered)
         labels = labels_of(served, answered, raw=body.raw_scores, exits=body.return_exits)
         tokens = answered.num_tokens
         usage = {"prompt_tokens": tokens, "total_tokens": tokens}
         found = {"object": "classify", "data": labels, "model": served.name, "usage": usage}
-        return _told(request, {**found, "id": f"halfling-{uuid4()}", "created": int(time.time())}, answered)
+        return _told(request, {**found, "id": f"halfling-{uuid4()}", "created": int(time.time())}, served, answered)
 
     # What a client that knows nothing but an address asks.
     router.post(root, include_in_schema=False, response_model=None)(predict_tokens if first.is_tagger else predict)
@@ -164,8 +165,16 @@ def _require_text(answered: Answered) -> None:
         raise Refusal("Empty", "inputs cannot be empty")
 
 
-def _told(request: Request, found: Any, answered: Answered) -> Response:
-    """Return an answer with Text Embeddings Inference's headers: what was read, and milliseconds."""
+def _language(body: PredictRequest | TokensRequest) -> str | None:
+    """Return the language that a request names, at either of its places."""
+    return body.language if body.language is not None or body.parameters is None else body.parameters.language
+
+
+def _told(request: Request, found: Any, served: Served, answered: Answered) -> Response:
+    """Return an answer with Text Embeddings Inference's headers: what was read, and milliseconds.
+
+    Once it is sent a share of the texts is compared with full depth.
+    """
     job = answered.job
     total = time.perf_counter() - job.began + answered.prepare_seconds
     request.state.told |= {"texts": len(answered.questions), "tokens": answered.num_tokens}
@@ -179,4 +188,5 @@ def _told(request: Request, found: Any, answered: Answered) -> Response:
         "x-compute-time": f"{1000 * total:.0f}",
     }
     body = json.dumps(found, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
-    return Response(body, media_type="application/json", headers=headers)
+    later = BackgroundTask(served.watch, answered) if served.settings.watch_share else None
+    return Response(body, media_type="application/json", headers=headers, background=later)

@@ -7,7 +7,7 @@ import math
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from halfling.engine import Answer, Encoded
@@ -19,6 +19,9 @@ from halfling.serve.settings import ServeSettings
 log = logging.getLogger("halfling.serve")
 
 _LONGEST_RETRY = 60
+
+_MOST_SPARE_TOKENS = 16_384
+"""Of work that waits until nobody else does."""
 
 
 @dataclass(eq=False)
@@ -48,7 +51,8 @@ class Batcher:
     """Takes jobs from the event loop and answers them in batches.
 
     A batch holds what waits, oldest first, under one policy, up to `max_batch_tokens`; a job may be spread over
-    several. While one is computed the next gathers: nobody waits for a batch to become full.
+    several. While one is computed the next gathers: nobody waits for a batch to become full. What nobody waits for is
+    done step by step while there is no job: a job that arrives waits for one step at most.
     """
 
     def __init__(
@@ -63,6 +67,8 @@ class Batcher:
         self._changed = threading.Condition()
         self._waiting: deque[Part] = deque()
         self._batch: list[Part] = []  # under way
+        self._spare: deque[tuple[Iterator[None], int]] = deque()  # with its tokens
+        self._spare_tokens = 0
         self._tokens = 0  # of what waits
         self._rate = 10_000.0  # tokens a second, as seen lately
         self._stopping = False
@@ -105,6 +111,19 @@ class Batcher:
             self._changed.notify()
         return await job.done
 
+    def later(self, work: Iterator[None], tokens: int) -> bool:
+        """Have work done, step by step, when nobody waits for anything; return False where there is no room for it.
+
+        A stop does not wait for it.
+        """
+        with self._changed:
+            has_room = self._spare_tokens + tokens <= _MOST_SPARE_TOKENS
+            if has_room:
+                self._spare.append((work, tokens))
+                self._spare_tokens += tokens
+                self._changed.notify()
+        return has_room
+
     def _require_room(self, tokens: int) -> None:
         if tokens > self.max_queue_tokens:
             most = self.max_queue_tokens
@@ -119,7 +138,10 @@ class Batcher:
         """Compute batch after batch; whoever dies of one refuses it and leaves a successor."""
         try:
             while self._take():
-                self._compute(self._batch)
+                if self._batch:
+                    self._compute(self._batch)
+                else:
+                    self._do_spare()
         except BaseException as error:
             log.error("worker died", extra={"model": self.name, "error": type(error).__name__})
             self._meter.deaths.labels(self.name).inc()
@@ -129,17 +151,36 @@ class Batcher:
             self.start()
 
     def _take(self) -> bool:
-        """Take what is computed together next; return False when all is done and no more will come."""
+        """Take what is computed together next; return False when all is done and no more will come.
+
+        The batch is empty where nobody waits, and there is spare work.
+        """
         with self._changed:
             self._batch = []
             while not self._batch:
                 while not self._waiting:
                     if self._stopping:
                         return False
+                    if self._spare:
+                        return True
                     self._changed.wait()
                 self._gather()
             self._gauge.set(self._tokens)
         return True
+
+    def _do_spare(self) -> None:
+        """Do a step of what nobody waits for."""
+        work, tokens = self._spare[0]
+        try:
+            next(work)
+            return
+        except StopIteration:
+            pass
+        except Exception as error:
+            log.error("spare work failed", extra={"model": self.name, "error": type(error).__name__})
+        with self._changed:
+            self._spare.popleft()
+            self._spare_tokens -= tokens
 
     def _gather(self) -> None:
         tokens = 0

@@ -14,8 +14,10 @@ from halfling.engine import AdaptiveEngine, Answer, Prediction
 from halfling.engine.backends.native import NativeLoop
 from halfling.engine.questions import Question
 from halfling.errors import HalflingError
-from halfling.exits.policy import CALIBRATED, Calibration, ExitPolicy, TradeOff
+from halfling.exits.policy import CALIBRATED, Calibration, ExitPolicy, OfLanguage, TradeOff
+from halfling.languages import CC100
 from halfling.serve.batching import Batcher, Job
+from halfling.serve.drift import Drift
 from halfling.serve.meter import Meter
 from halfling.serve.refusal import Refusal
 from halfling.serve.settings import ServeSettings
@@ -29,12 +31,19 @@ _LONG = 8192
 
 @dataclass(frozen=True)
 class Answered:
-    """What the network says of the texts of a request, and how long it took."""
+    """What the network says of the texts of a request, and how long it took.
+
+    Attributes:
+        policy: The language whose exits and thresholds held; None: the default's, or those of the request's constraint.
+        is_by_set: Whether it was answered by a language's set or the default's.
+    """
 
     questions: list[Question]
     answers: list[list[Answer]]
     job: Job
     prepare_seconds: float
+    policy: str | None = None
+    is_by_set: bool = True
 
     @property
     def num_tokens(self) -> int:
@@ -49,29 +58,40 @@ class Served:
         self.name, self.settings = name, settings
         self.engine = AdaptiveEngine.from_pretrained(folder, backend, settings.threads)
         self.exported, self.task = self.engine.exported, read_task(folder)
-        # Only the native engine takes another policy than its own for one call.
-        calibrated = isinstance(self.engine.loop, NativeLoop) and CALIBRATED in self.exported.files
-        self.calibration = Calibration.read(folder / CALIBRATED) if calibrated else None
+        self.calibration = Calibration.read(folder / CALIBRATED) if CALIBRATED in self.exported.files else None
+        # Only the native engine takes a policy for one call that is none of its folder's.
+        takes_any = isinstance(self.engine.loop, NativeLoop)
+        self.curve = self.calibration.curve if self.calibration and takes_any else ()
         self.batcher = Batcher(
             name, lambda sequences, policy: self.engine.answer(sequences, policy=policy), settings, meter
         )
         self._long = ThreadPoolExecutor(1, thread_name_prefix=f"cut {name}")
-        meter.announce(name, self.exported.policy)
+        self._meter = meter
+        self.drift = Drift(name, self.engine, self.calibration, settings.watch_share, meter)
+        meter.announce(name, self.exported.policy, self.exported.policies)
 
     @property
     def is_tagger(self) -> bool:
         """Whether it answers with entities and not with a label."""
         return self.exported.kind == "token"
 
-    async def ask(self, texts: Sequence[Any], *, truncate: bool, flops_share: float | None = None) -> Answered:
-        """Return the network's answers to texts, by a policy that takes at most so much of the arithmetic.
+    async def ask(
+        self, texts: Sequence[Any], *, truncate: bool, language: str | None = None, flops_share: float | None = None
+    ) -> Answered:
+        """Return the network's answers to texts.
+
+        They exit by the set of their language, of an unknown one by the cautious default's; or by a policy that takes
+        at most so much of the arithmetic.
 
         Raises:
-            Refusal: A text holds what is no character, or is longer than the model reads and may not be cut; or there
-                is too much to do.
+            Refusal: A text holds what is no character, or is longer than the model reads and may not be cut; both a
+                language and a share are named; or there is too much to do.
         """
         begun = time.perf_counter()
-        policy = None if flops_share is None else self._within(flops_share)
+        if language is not None and flops_share is not None:
+            raise Refusal("Validation", "language and flops_share both say where to exit: send one of them")
+        whose = language if language in self.exported.policies else None
+        policy = self.engine.policy(whose) if whose else None if flops_share is None else self._within(flops_share)
         try:
             questions = await self._prepare(texts)
         except HalflingError as error:
@@ -82,7 +102,19 @@ class Served:
         prepared = time.perf_counter() - begun
         job = await self.batcher.ask([part for one in questions for part in one.sequences], policy)
         found = iter(job.answers[number] for number in range(len(job.sequences)))
-        return Answered(questions, [[next(found) for _ in one.sequences] for one in questions], job, prepared)
+        answers = [[next(found) for _ in one.sequences] for one in questions]
+        return Answered(questions, answers, job, prepared, whose, flops_share is None)
+
+    async def watch(self, answered: Answered) -> None:
+        """Have a share of a request's texts compared with full depth, when nobody waits.
+
+        What exits by a constraint of its own is not watched: no set is its.
+        """
+        for question, answers in zip(answered.questions, answered.answers, strict=True):
+            if answered.is_by_set and question.sequences and self.drift.draws():
+                step = self.drift.compare(question, answers, answered.policy)
+                if not self.batcher.later(step, question.num_tokens):
+                    self._meter.unwatched.labels(self.name).inc()
 
     def read(self, answered: Answered) -> list[Prediction]:
         """Return what the network says of each text."""
@@ -97,11 +129,11 @@ class Served:
 
     def _within(self, flops_share: float) -> ExitPolicy:
         """Return the best policy of the curve that takes at most so much of the arithmetic."""
-        if self.calibration is None:
+        if self.calibration is None or not self.curve:
             raise Refusal("Validation", f"flops_share: {self.name} was exported without a curve to choose from")
-        points = [one for one in self.calibration.curve if one.flops_share <= flops_share]
+        points = [one for one in self.curve if one.flops_share <= flops_share]
         if not points:
-            least = min((one.flops_share for one in self.calibration.curve), default=1.0)
+            least = min(one.flops_share for one in self.curve)
             raise Refusal("Validation", f"flops_share: the curve of {self.name} begins at {least:.3f}")
         return self.calibration.policy_of(max(points, key=lambda one: (one.quality, -one.flops_share)))
 
@@ -133,10 +165,24 @@ class Served:
             "exit_layers": policy.layers,
             "exit_thresholds": policy.thresholds,
             "exit_criterion": policy.criterion,
-            "curve": [_shown(one) for one in self.calibration.curve] if self.calibration else [],
+            "curve": [_shown(one) for one in self.curve],
+            "languages": self._sets(),
             "flops_share": chosen.flops_share if chosen else None,
             "metric": self.calibration.metric if self.calibration else None,
             "pairs": self.task is not None and self.task.kind == "pair_classification",
+        }
+
+    def _sets(self) -> dict[str, Any]:
+        """Return each language's own exits and thresholds, and what calibration found of them."""
+        known = self.calibration.languages if self.calibration else {}
+        return {
+            code: {
+                "name": CC100[code].name if code in CC100 else code,
+                "exit_layers": policy.layers,
+                "exit_thresholds": policy.thresholds,
+                **(_found(known[code]) if code in known else {}),
+            }
+            for code, policy in self.exported.policies.items()
         }
 
 
@@ -160,6 +206,12 @@ def load_models(folders: Sequence[str], backend: str, settings: ServeSettings, m
             raise HalflingError(f"{given}: two models are named {name}: say NAME={folder}")
         found[name] = Served(name, folder, backend, settings, meter)
     return found
+
+
+def _found(one: OfLanguage) -> dict[str, Any]:
+    """Return what a language's set takes and loses; points from labels are of score, else of disagreement."""
+    said = one.point.model_dump(include={"flops_share", "drop", "drop_bound", "time_share", "mean_exit_layer"})
+    return {"from_labels": one.from_labels, **said}
 
 
 def _shown(point: TradeOff) -> dict[str, Any]:

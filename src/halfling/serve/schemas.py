@@ -21,6 +21,7 @@ class TextParameters(Asked):
 
     function_to_apply: Literal["softmax", "none"] | None = Field(None, description="none: raw scores")
     top_k: int | None = Field(None, ge=1, le=65_536, description="labels to answer with; all")
+    language: str | None = Field(None, max_length=64, description="as beside `inputs`")
 
 
 class PredictRequest(Asked):
@@ -32,7 +33,10 @@ class PredictRequest(Asked):
     truncate: bool | None = Field(None, description="cut what is longer than the model reads; else it is refused")
     truncation_direction: Literal["Right", "right"] = Field("Right", description="the end is cut")
     raw_scores: bool = Field(False, description="logits instead of probabilities")
-    return_exits: bool = Field(False, description="say of each label the layer and the uncertainty of its answer")
+    return_exits: bool = Field(False, description="say of each label exit_layer, uncertainty and policy")
+    language: str | None = Field(
+        None, max_length=64, description="of the texts: exit by its own set; one without a set exits by the default"
+    )
     flops_share: float | None = Field(
         None, ge=0, le=1, description="exit by the best policy of the calibration's curve that takes at most so much"
     )
@@ -50,6 +54,7 @@ class TokenParameters(Asked):
     )
     ignore_labels: list[str] | None = Field(None, description="labels to leave out; O")
     stride: Literal[0] | None = Field(None, description="long texts are read in windows that do not overlap")
+    language: str | None = Field(None, max_length=64, description="as beside `inputs`")
 
 
 class TokensRequest(Asked):
@@ -57,7 +62,10 @@ class TokensRequest(Asked):
 
     inputs: str | Annotated[list[str], Field(min_length=1)] = Field(description="a text, or several")
     return_exits: bool = Field(
-        False, description="answer each text with {entities, exit_layer, uncertainty} instead of its entities"
+        False, description="answer each text with {entities, exit_layer, uncertainty, policy} instead of its entities"
+    )
+    language: str | None = Field(
+        None, max_length=64, description="of the texts: exit by its own set; one without a set exits by the default"
     )
     flops_share: float | None = Field(
         None, ge=0, le=1, description="exit by the best policy of the calibration's curve that takes at most so much"
@@ -72,7 +80,10 @@ class ClassifyRequest(Asked):
     input: Annotated[list[str], Field(min_length=1, max_length=2048)] = Field(description="texts; what is long is cut")
     model: str = Field("default/not-specified", description="which of the models; the first classifier")
     raw_scores: bool = Field(False, description="logits instead of probabilities")
-    return_exits: bool = Field(False, description="say of each label the layer and the uncertainty of its answer")
+    return_exits: bool = Field(False, description="say of each label exit_layer, uncertainty and policy")
+    language: str | None = Field(
+        None, max_length=64, description="of the texts: exit by its own set; one without a set exits by the default"
+    )
 
 
 class Label(BaseModel):
@@ -82,6 +93,7 @@ class Label(BaseModel):
     label: str
     exit_layer: int | None = Field(None, description="the layer after which the answer was taken; where asked for")
     uncertainty: float | None = Field(None, description="0..1 at that exit; where asked for")
+    policy: str | None = Field(None, description="the language whose set held; null: the default's, or flops_share's")
 
 
 class Entity(BaseModel):
@@ -101,6 +113,7 @@ class Tagged(BaseModel):
     entities: list[Entity]
     exit_layer: int = Field(description="after which the answer was taken; 0: there was nothing to compute")
     uncertainty: float = Field(description="0..1 at that exit")
+    policy: str | None = Field(description="the language whose set held; null: the default's, or flops_share's")
 
 
 class Usage(BaseModel):

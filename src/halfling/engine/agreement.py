@@ -1,0 +1,41 @@
+"""How far an answer is from the one at full depth."""
+
+from collections.abc import Iterator, Sequence
+
+from halfling.engine.adaptive import AdaptiveEngine
+from halfling.engine.loop import Answer
+from halfling.engine.prediction import Prediction
+from halfling.engine.questions import Question
+from halfling.tasks.tags import OUTSIDE, is_prefixed, spans
+
+
+def disagreement(early: Prediction, full: Prediction, labels: Sequence[str]) -> float | None:
+    """Return by how much an answer to a text differs from that at full depth, 0..1; None where there is nothing to say.
+
+    Of a label 0 or 1; of a tagger one minus the F1 of both sets of spans, None where neither has a span; of tags that
+    are no spans the share of words with another tag. As calibration counts it (`calibrate/agreement.py`).
+
+    Args:
+        early: The answer by a policy.
+        full: That to the same text, by nobody exiting early.
+        labels: The model's.
+    """
+    if early.tags is None or full.tags is None:
+        return None if full.label is None else float(early.label != full.label)
+    prefixed = is_prefixed(labels)
+    if not prefixed and OUTSIDE not in labels:
+        differ = [one != other for one, other in zip(early.tags, full.tags, strict=True)]
+        return sum(differ) / len(differ) if differ else None
+    one, other = ({*spans([tag or OUTSIDE for tag in each.tags or ()], prefixed=prefixed)} for each in (early, full))
+    return 1 - 2 * len(one & other) / (len(one) + len(other)) if one or other else None
+
+
+def at_full_depth(engine: AdaptiveEngine, question: Question, answers: Sequence[Answer]) -> Iterator[Answer]:
+    """Yield the answer at full depth to each of a question's sequences, given those by a policy.
+
+    They are computed one by one, as they are asked for; those from which nothing exited early are at full depth.
+    """
+    last = engine.exported.shape.num_layers
+    for sequence, answer in zip(question.sequences, answers, strict=True):
+        is_early = min(answer.token_layers or (answer.exit_layer,)) < last
+        yield engine.answer([sequence], leave_after=[last])[0] if is_early else answer
