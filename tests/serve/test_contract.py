@@ -117,7 +117,7 @@ def test_health_metrics_and_headers(service):
 
     assert {*exits(after)} == {1, 2, 3}
     assert sum(exits(after).values()) - sum(exits(before).values()) == 3
-    assert 'halfling_exit_threshold{layer="1",model="nli"} 0.7' in after
+    assert 'halfling_exit_threshold{layer="1",model="nli",policy="default"} 0.7' in after
     assert 'halfling_queue_tokens{model="nli"} 0.0' in after
     assert re.search(r'halfling_queue_seconds_count\{model="nli"\} [1-9]', after)
     assert re.search(r'halfling_requests_total\{endpoint="/predict",status="200"\} [1-9]', after)

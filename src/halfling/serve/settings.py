@@ -19,7 +19,7 @@ class ServeSettings(Settings):
     max_body_bytes: Amount = Field(2_000_000, ge=1, description="of a request; what is more gets 413")
     patience_seconds: float = Field(30, gt=0, le=86_400, description="for a request to arrive or an answer to be read")
     stop_seconds: int = Field(30, ge=0, le=86_400, description="for answering what was accepted before a stop")
-    watch_share: Share = Field(0, description="of texts that are answered at full depth too, to report the agreement")
+    watch_share: Share = Field(0.0, description="of texts that are answered at full depth too, to report the agreement")
     auto_truncate: bool = Field(
         False, description="cut texts that are longer than the model reads, unless asked not to"
     )
