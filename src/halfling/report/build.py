@@ -17,6 +17,7 @@ from halfling.report.gather import Findings, gather, join
 from halfling.report.headline import Headline, headline
 from halfling.report.int8 import int8_table
 from halfling.report.page import Plot, Section, render_page
+from halfling.report.sets import sets_table
 from halfling.report.tables import Table
 
 
@@ -102,6 +103,7 @@ def _section(
         tables.thesis_table(rows, focus),
         tables.saving_table(summary.savings(rows, costs, settings.exit_suffix, order), rows[0].metric),
         tables.language_table(rows, order),
+        sets_table(calibrations, order),
         int8_table([drop for drop in found.int8_drops if drop.task == task], order),
     ]
     name = re.sub(r"[^\w.-]+", "-", task)  # a task is named by its user, and files are named by it

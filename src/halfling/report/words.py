@@ -38,6 +38,11 @@ WORDS = {
     "realisation in 32": "The same for a batch of 32 texts.",
     "score change": "Points of score: with exits less without, same model, same form.",
     "layers in 16 bits": "Layers whose activations have 16 bits, as int8 alone costs more than was allowed.",
+    "chosen by": "Labels of the language's dev split, or text without labels and the agreement with full depth.",
+    "thresholds": "Layer: uncertainty (0..1) below which an input exits after it. The last layer takes who remains.",
+    "loss": "Points that exits cost in calibration ≤ what this does not exceed: of score where labels chose, else of "
+    "disagreement with full depth.",
+    "texts": "That the bound of the loss is of: thresholds were not fitted to them.",
     "against plain": "Points of score: with exits less the plain student, which was trained without exits.",
 }
 COLUMNS = {name: f"{field.description}." for name, field in Result.model_fields.items()}
