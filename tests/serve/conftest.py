@@ -155,11 +155,16 @@ def with_sets(
                 )
                 for code, threshold in (("en", 0.7), ("sw", 1.0))
             }
-            every = [one.point for one in found.values()]
+            plain = TradeOff(layers=(last,), thresholds=(), quality=0.99, flops_share=1.0, mean_exit_layer=last)
             default = ExitPolicy.uniform((2, last) if last > 2 else (last,), 0.7)
             (place / f"policy-{name}").mkdir()
             Calibration(
-                task="any", metric="accuracy", policy=default, languages=found, max_disagreement=5.0, curve=every
+                task="any",
+                metric="accuracy",
+                policy=default,
+                languages=found,
+                max_disagreement=5.0,
+                curve=(plain, found["en"].point),
             ).write(place / f"policy-{name}" / "exit_policy.json")
             (place / name).mkdir()
             settings = ExportSettings(max_int8_drop=None)

@@ -24,22 +24,29 @@ def browser():
 
 
 @pytest.fixture
-def opened(browser, service):
-    """A function that opens the page. At the end its console said nothing bad, and nobody else was asked."""
-    wrong, hosts = [], set()
+def visit(browser):
+    """A function that opens a service's page. At the end its console said nothing bad, and nobody else was asked."""
+    wrong, hosts, own = [], set(), {""}
 
-    def visit(width=1280, scheme="light"):
+    def open_page(address, width=1280, scheme="light"):
+        own.add(urlsplit(address).netloc)
         page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
         page.on("console", lambda said: wrong.append(said.text) if said.type in ("error", "warning") else None)
         page.on("pageerror", lambda error: wrong.append(str(error)))
         page.on("request", lambda request: hosts.add(urlsplit(request.url).netloc))
-        page.goto(service.address)
+        page.goto(address)
         page.locator("#facts", has_text="layers").wait_for()
         return page
 
-    yield visit
+    yield open_page
     assert wrong == []
-    assert hosts <= {urlsplit(service.address).netloc, ""}
+    assert hosts <= own
+
+
+@pytest.fixture
+def opened(visit, service):
+    """The same of the service that tests share."""
+    return lambda *how: visit(service.address, *how)
 
 
 def answered(page, text=" ms, there and back"):
@@ -166,3 +173,55 @@ def test_markup_in_a_text_is_text(opened):
         ".text", "one => { for (const type of one.querySelectorAll('bdi')) type.remove(); return one.textContent; }"
     )
     assert typed == "<img src=x onerror=alert(1)> Anna"
+
+
+@pytest.fixture
+def with_languages(start, with_sets):
+    """The service of models that have sets by language."""
+    return start(*(f"{name}={folder}" for name, folder in with_sets.items()))
+
+
+@pytest.mark.parametrize("width", [360, 1280])
+def test_a_language_is_chosen_and_each_answer_says_whose_thresholds_held(width, visit, with_languages):
+    page = visit(with_languages.address, width)
+    page.get_by_label("Model").select_option("moods")
+    chosen = page.get_by_label("Thresholds")
+    assert chosen.evaluate("one => [...one.options].map(each => each.text)") == [
+        "of no language: the most cautious",
+        "of English",
+        "of Swahili",
+        "by arithmetic",
+    ]
+    assert chosen.evaluate("one => one.options[one.selectedIndex].value") == ""
+    ask(page, "Anna lives in Rome.")
+    assert "the most cautious thresholds" in page.locator(".where").inner_text()
+    assert "exited after layer 1 of 3" not in page.locator(".where").inner_text()
+    chosen.focus()
+    page.keyboard.press("End")  # by the keyboard alone: the last is by arithmetic, before it Swahili
+    page.keyboard.press("ArrowUp")
+    page.locator(".where", has_text="thresholds of Swahili").wait_for()
+    assert "exited after layer 1 of 3" in page.locator(".where").inner_text()
+    told = page.locator("#promised").inner_text()
+    assert told == (
+        "exits after layer 1 below 1.0; 40 % of the arithmetic; "
+        "at most 3.0 points of answers other than at full depth, in calibration"
+    )
+    assert page.locator("#price").is_hidden()
+    assert overflow(page) <= 0
+    # An example brings its language; one without a set the default.
+    page.get_by_role("button", name="English").click()
+    page.locator(".where", has_text="thresholds of English").first.wait_for()
+    assert "at most 3.0 points of score lost" in page.locator("#promised").inner_text()
+    page.get_by_role("button", name="Türkçe").click()
+    page.locator(".where", has_text="the most cautious thresholds").first.wait_for()
+    assert overflow(page) <= 0
+
+
+def test_by_arithmetic_the_slider_is_there_and_no_set_is_named(visit, with_languages):
+    page = visit(with_languages.address)
+    page.get_by_label("Model").select_option("moods")
+    page.get_by_label("Thresholds").select_option("by arithmetic")
+    assert page.get_by_label("Arithmetic").is_visible()
+    assert page.locator("#promised").is_hidden()
+    ask(page, "Anna lives in Rome.")
+    assert "thresholds" not in page.locator(".where").inner_text()
