@@ -25,6 +25,7 @@ COMMANDS = [
     "publish",
     "predict",
     "serve",
+    "watch",
     "flops",
     "tasks show",
 ]

@@ -61,8 +61,8 @@ def _call() -> None:
     from halfling.cli.app import app
 
     # An answer waits for no command but its own.
-    alone = sys.argv[1] if sys.argv[1:2] in (["predict"], ["serve"]) else None
-    for name in [alone] if alone else ["corpus", "flops", "predict", "run", "serve", "stages", "tasks"]:
+    alone = sys.argv[1] if sys.argv[1:2] in (["predict"], ["serve"], ["watch"]) else None
+    for name in [alone] if alone else ["corpus", "flops", "predict", "run", "serve", "stages", "tasks", "watch"]:
         import_module(f"halfling.cli.{name}")
 
     try:

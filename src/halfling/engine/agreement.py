@@ -1,6 +1,10 @@
 """How far an answer is from the one at full depth."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
 
 from halfling.engine.adaptive import AdaptiveEngine
 from halfling.engine.loop import Answer
@@ -39,3 +43,19 @@ def at_full_depth(engine: AdaptiveEngine, question: Question, answers: Sequence[
     for sequence, answer in zip(question.sequences, answers, strict=True):
         is_early = min(answer.token_layers or (answer.exit_layer,)) < last
         yield engine.answer([sequence], leave_after=[last])[0] if is_early else answer
+
+
+def disagreements(engine: AdaptiveEngine, texts: Iterable[Any], language: str | None) -> Float[np.ndarray, " counted"]:
+    """Return what each text's answer by a language's set differs by from that at full depth, 0..1.
+
+    Texts are as `AdaptiveEngine.predict` takes them; those of which there is nothing to say are left out.
+    """
+    questions, policy = engine.prepare(texts), engine.policy(language)
+    given = iter(engine.answer([part for one in questions for part in one.sequences], policy=policy))
+    found = []
+    for question in questions:
+        answers = [next(given) for _ in question.sequences]
+        full = [*at_full_depth(engine, question, answers)]
+        early, late = engine.read(question, answers), engine.read(question, full)
+        found.append(disagreement(early, late, engine.exported.labels))
+    return np.array([one for one in found if one is not None], np.float64)
