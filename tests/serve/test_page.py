@@ -207,6 +207,15 @@ def test_a_language_is_chosen_and_each_answer_says_whose_thresholds_held(width, 
         "at most 3.0 points of answers other than at full depth, in calibration"
     )
     assert page.locator("#price").is_hidden()
+    page.get_by_text("All languages", exact=True).click()
+    cells = page.locator("#table tr").evaluate_all(
+        "all => all.map(row => [...row.cells].map(cell => cell.textContent))"
+    )
+    assert [[cell.replace("\u00a0", " ") for cell in row] for row in cells] == [
+        ["English", "1: 0.70", "40 %", "2.00*", "3.00"],
+        ["Swahili", "1: 1.0", "40 %", "2.00", "3.00"],
+        ["any other", "2: 0.70", "–", "–", "–"],
+    ]
     assert overflow(page) <= 0
     # An example brings its language; one without a set the default.
     page.get_by_role("button", name="English").click()

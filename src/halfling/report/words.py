@@ -40,8 +40,8 @@ WORDS = {
     "layers in 16 bits": "Layers whose activations have 16 bits, as int8 alone costs more than was allowed.",
     "chosen by": "Labels of the language's dev split, or text without labels and the agreement with full depth.",
     "thresholds": "Layer: uncertainty (0..1) below which an input exits after it. The last layer takes who remains.",
-    "loss": "Points that exits cost in calibration ≤ what this does not exceed: of score where labels chose, else of "
-    "disagreement with full depth.",
+    "loss": "Points that exits cost in calibration: of score where labels chose, else of disagreement with full depth.",
+    "bound": "What the loss does not exceed with 95 % confidence.",
     "texts": "That the bound of the loss is of: thresholds were not fitted to them.",
     "against plain": "Points of score: with exits less the plain student, which was trained without exits.",
 }
