@@ -9,10 +9,10 @@ from halfling.report.words import language_name
 _ANY_OTHER = "any other"
 
 _NOTE = (
-    "As calibrated, not as measured on dev. Thresholds: layer: uncertainty below which an input exits there. Loss: points "
-    "of score where labels chose, of all dev; else points of disagreement with full depth. Bound: what it does not exceed "
-    "with 95 % confidence, by texts that thresholds were not fitted to. Any other language exits by the most cautious of "
-    "all sets."
+    "As calibrated, not as measured on dev. Thresholds: layer: uncertainty below which an input exits there. "
+    "Loss: points of score where labels chose, of all dev; else points of disagreement with full depth. "
+    "Bound: what it does not exceed with 95 % confidence, by texts that thresholds were not fitted to. "
+    "Any other language exits by the most cautious of all sets."
 )
 
 
