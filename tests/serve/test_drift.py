@@ -72,7 +72,7 @@ def test_the_service_watches_and_tells_metrics_and_its_log_without_any_text(star
     for name, language in (("moods", "sw"), ("moods", None), ("tags", "sw")):
         engine = engines[name]
         last, questions = engine.exported.shape.num_layers, engine.prepare(some)
-        full = [engine.read(one, engine.answer(one.sequences, [last] * len(one.sequences))) for one in questions]
+        full = [engine.read([one], engine.answer(one.sequences, [last] * len(one.sequences)))[0] for one in questions]
         losses = [
             disagreement(*pair, engine.exported.labels)
             for pair in zip(engine.predict(some, language), full, strict=True)

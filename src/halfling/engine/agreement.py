@@ -7,9 +7,9 @@ import numpy as np
 from jaxtyping import Float
 
 from halfling.engine.adaptive import AdaptiveEngine
-from halfling.engine.loop import Answer
+from halfling.engine.answer import Answer
 from halfling.engine.prediction import Prediction
-from halfling.engine.questions import Question
+from halfling.tasks.encode import Encoded
 from halfling.tasks.tags import OUTSIDE, is_prefixed, spans
 
 
@@ -34,13 +34,13 @@ def disagreement(early: Prediction, full: Prediction, labels: Sequence[str]) -> 
     return 1 - 2 * len(one & other) / (len(one) + len(other)) if one or other else None
 
 
-def at_full_depth(engine: AdaptiveEngine, question: Question, answers: Sequence[Answer]) -> Iterator[Answer]:
-    """Yield the answer at full depth to each of a question's sequences, given those by a policy.
+def at_full_depth(engine: AdaptiveEngine, sequences: Sequence[Encoded], answers: Sequence[Answer]) -> Iterator[Answer]:
+    """Yield the answer at full depth to each sequence, given those by a policy.
 
     They are computed one by one, as they are asked for; those from which nothing exited early are at full depth.
     """
     last = engine.exported.shape.num_layers
-    for sequence, answer in zip(question.sequences, answers, strict=True):
+    for sequence, answer in zip(sequences, answers, strict=True):
         is_early = min(answer.token_layers or (answer.exit_layer,)) < last
         yield engine.answer([sequence], leave_after=[last])[0] if is_early else answer
 
@@ -51,11 +51,9 @@ def disagreements(engine: AdaptiveEngine, texts: Iterable[Any], language: str | 
     Texts are as `AdaptiveEngine.predict` takes them; those of which there is nothing to say are left out.
     """
     questions, policy = engine.prepare(texts), engine.policy(language)
-    given = iter(engine.answer([part for one in questions for part in one.sequences], policy=policy))
-    found = []
-    for question in questions:
-        answers = [next(given) for _ in question.sequences]
-        full = [*at_full_depth(engine, question, answers)]
-        early, late = engine.read(question, answers), engine.read(question, full)
-        found.append(disagreement(early, late, engine.exported.labels))
+    sequences = [part for one in questions for part in one.sequences]
+    answers = engine.answer(sequences, policy=policy)
+    full = [*at_full_depth(engine, sequences, answers)]
+    pairs = zip(engine.read(questions, answers), engine.read(questions, full), strict=True)
+    found = [disagreement(early, late, engine.exported.labels) for early, late in pairs]
     return np.array([one for one in found if one is not None], np.float64)

@@ -54,11 +54,11 @@ class Drift:
             policy: The language whose set held; None: the default.
         """
         full = []
-        for each in at_full_depth(self.engine, question, answers):
+        for each in at_full_depth(self.engine, question.sequences, answers):
             full.append(each)
             yield
-        read = self.engine.read
-        loss = disagreement(read(question, answers), read(question, full), self.engine.exported.labels)
+        (early,), (late,) = (self.engine.read([question], each) for each in (answers, full))
+        loss = disagreement(early, late, self.engine.exported.labels)
         if loss is not None:
             self._count(policy, loss)
 
