@@ -18,6 +18,7 @@ from halfling.errors import HalflingError
 from halfling.serve import page, problems
 from halfling.serve.answers import entities_of, labels_of
 from halfling.serve.door import Door
+from halfling.serve.info import info_of
 from halfling.serve.meter import Meter
 from halfling.serve.model import Answered, Served
 from halfling.serve.refusal import Refusal
@@ -87,7 +88,7 @@ def create_app(models: Mapping[str, Served], settings: ServeSettings, meter: Met
         """List the models, as Infinity does."""
         return {
             "object": "list",
-            "data": [{"id": name, "object": "model", **one.info()} for name, one in models.items()],
+            "data": [{"id": name, "object": "model", **info_of(one)} for name, one in models.items()],
         }
 
     return app
@@ -112,7 +113,7 @@ def _router(models: Mapping[str, Served], settings: ServeSettings, root: str) ->
     @router.get("/info")
     async def info() -> dict[str, Any]:
         """Say what is served: of several models the first."""
-        return first.info()
+        return info_of(first)
 
     @router.post("/predict", response_model=PredictResponse, responses=_REFUSALS)
     async def predict(request: Request, body: PredictRequest) -> Response:

@@ -1,4 +1,4 @@
-"""A model that is served: its name, its engine, its queue, and what `/info` says of it."""
+"""A model that is served: its name, its engine, its queue, and whose thresholds a request exits by."""
 
 import asyncio
 import re
@@ -9,13 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from halfling import __version__
 from halfling.engine import AdaptiveEngine, Answer, Prediction
 from halfling.engine.backends.native import NativeLoop
 from halfling.engine.questions import Question
 from halfling.errors import HalflingError
-from halfling.exits.policy import CALIBRATED, Calibration, ExitPolicy, OfLanguage, TradeOff
-from halfling.languages import CC100
+from halfling.exits.policy import CALIBRATED, Calibration, ExitPolicy
 from halfling.serve.batching import Batcher, Job
 from halfling.serve.drift import Drift
 from halfling.serve.meter import Meter
@@ -137,54 +135,6 @@ class Served:
             raise Refusal("Validation", f"flops_share: the curve of {self.name} begins at {least:.3f}")
         return self.calibration.policy_of(max(points, key=lambda one: (one.quality, -one.flops_share)))
 
-    def info(self) -> dict[str, Any]:
-        """Return what Text Embeddings Inference says of a model, and where inputs exit."""
-        said, settings, policy = self.exported, self.settings, self.exported.policy
-        chosen = self.calibration.chosen if self.calibration else None
-        labels = {
-            "id2label": {str(number): name for number, name in enumerate(said.labels)},
-            "label2id": {name: number for number, name in enumerate(said.labels)},
-        }
-        return {
-            "model_id": self.name,
-            "model_sha": said.checksum,
-            "model_dtype": said.precision,
-            "served_model_name": self.name,
-            "model_type": {"token_classifier" if self.is_tagger else "classifier": labels},
-            "max_concurrent_requests": settings.max_concurrent_requests,
-            "max_input_length": said.shape.max_tokens,
-            "max_batch_tokens": settings.max_batch_tokens,
-            "max_batch_requests": None,
-            "max_client_batch_size": settings.max_client_batch_size,
-            "auto_truncate": settings.auto_truncate,
-            "tokenization_workers": 1,
-            "version": __version__,
-            "sha": None,
-            "docker_label": None,
-            "num_layers": said.shape.num_layers,
-            "exit_layers": policy.layers,
-            "exit_thresholds": policy.thresholds,
-            "exit_criterion": policy.criterion,
-            "curve": [_shown(one) for one in self.curve],
-            "languages": self._sets(),
-            "flops_share": chosen.flops_share if chosen else None,
-            "metric": self.calibration.metric if self.calibration else None,
-            "pairs": self.task is not None and self.task.kind == "pair_classification",
-        }
-
-    def _sets(self) -> dict[str, Any]:
-        """Return each language's own exits and thresholds, and what calibration found of them."""
-        known = self.calibration.languages if self.calibration else {}
-        return {
-            code: {
-                "name": CC100[code].name if code in CC100 else code,
-                "exit_layers": policy.layers,
-                "exit_thresholds": policy.thresholds,
-                **(_found(known[code]) if code in known else {}),
-            }
-            for code, policy in self.exported.policies.items()
-        }
-
 
 def load_models(folders: Sequence[str], backend: str, settings: ServeSettings, meter: Meter) -> dict[str, Served]:
     """Return the models of exported folders by their names, in the order given; NAME=FOLDER names one.
@@ -206,13 +156,3 @@ def load_models(folders: Sequence[str], backend: str, settings: ServeSettings, m
             raise HalflingError(f"{given}: two models are named {name}: say NAME={folder}")
         found[name] = Served(name, folder, backend, settings, meter)
     return found
-
-
-def _found(one: OfLanguage) -> dict[str, Any]:
-    """Return what a language's set takes and loses; points from labels are of score, else of disagreement."""
-    said = one.point.model_dump(include={"flops_share", "drop", "drop_bound", "time_share", "mean_exit_layer"})
-    return {"from_labels": one.from_labels, **said}
-
-
-def _shown(point: TradeOff) -> dict[str, Any]:
-    return point.model_dump(include={"flops_share", "quality", "drop", "time_share", "mean_exit_layer"})
