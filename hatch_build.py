@@ -19,8 +19,9 @@ class NativeBuildHook(BuildHookInterface):
         native = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(native)
         target = native.this_target()
-        if version != "editable" or native.is_stale():  # in a checkout it may be in use
-            native.build(target=target)
-        build_data["artifacts"].append(native.LIBRARY.relative_to(self.root).as_posix())
+        for library, wanted in ((native.LIBRARY, target), (native.WASM, native.BROWSERS)):
+            if version != "editable" or native.is_stale(library):  # in a checkout it may be in use
+                native.build(library, wanted)
+            build_data["artifacts"].append(library.relative_to(self.root).as_posix())
         build_data["pure_python"] = False
         build_data["tag"] = f"py3-none-{native.platform_tag(target)}"

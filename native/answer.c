@@ -405,11 +405,11 @@ const char *halfling_answer(Model *model, const Policy *policy, const Questions 
     return call.failed ? "no memory" : NULL;
 }
 
-Model *halfling_open(const char *path, int32_t threads, const char *variant, const char **wrong) {
+Model *halfling_over(const void *file, int64_t bytes, int32_t threads, const char *variant, const char **wrong) {
     Model *model = calloc(1, sizeof *model);
     if (!model) return *wrong = "no memory", NULL;
     const Kernels *kernels = halfling_kernels(variant);
-    *wrong = kernels ? weights_open(&model->weights, path, kernels) : "this processor does not run that variant";
+    *wrong = kernels ? weights_over(&model->weights, file, (size_t)bytes, kernels) : "this processor does not run that variant";
     if (!*wrong) {
         model->pool = pool_new(threads);
         model->rooms = calloc((size_t)(threads > 1 ? threads : 1), sizeof *model->rooms);
@@ -417,6 +417,17 @@ Model *halfling_open(const char *path, int32_t threads, const char *variant, con
     }
     begin_in_process(model);
     if (*wrong) return halfling_close(model), NULL;
+    return model;
+}
+
+Model *halfling_open(const char *path, int32_t threads, const char *variant, const char **wrong) {
+    const void *file;
+    size_t bytes;
+    *wrong = map_file(path, &file, &bytes);
+    if (*wrong) return NULL;
+    Model *model = halfling_over(file, (int64_t)bytes, threads, variant, wrong);
+    if (model) model->weights.lent = 0;
+    else unmap_file(file, bytes);
     return model;
 }
 

@@ -1,6 +1,6 @@
 """Builds the library by the compiler of the package `ziglang`: nothing of the system is needed.
 
-python native/build.py [target]      for instance aarch64-linux-gnu.2.17; this machine's when absent
+python native/build.py [target]      for instance aarch64-linux-gnu.2.17, or wasm32-wasi; this machine's when absent
 """
 
 import importlib.util
@@ -15,8 +15,11 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 LIBRARY = HERE.parent / "src" / "halfling" / "libhalfling.so.1"
+BROWSERS = "wasm32-wasi"
+WASM = LIBRARY.with_name("halfling.wasm")
+"""The same for browsers: a module that imports nothing."""
 
-_COMMON = ("variants.c", "folder.c", "pool.c", "encoder.c", "exits.c", "answer.c", "tokenizer.c")
+_COMMON = ("variants.c", "folder.c", "encoder.c", "exits.c", "answer.c", "tokenizer.c")
 _VARIANTS = {
     "x86_64": {
         "halfling_avx512": "x86_64_v4+avx512vnni",
@@ -25,6 +28,7 @@ _VARIANTS = {
         "halfling_plain": "x86_64",
     },
     "aarch64": {"halfling_dot": "generic+dotprod", "halfling_plain": "generic"},
+    "wasm32": {"halfling_plain": "generic+simd128"},
 }
 """Processor -> table of kernels -> what it is compiled for. `variants.c` knows the same tables."""
 
@@ -41,6 +45,13 @@ _FLAGS = (
     "-ffp-contract=off",
     "-fno-sanitize=all",
     "-mprefer-vector-width=512",
+)
+_WASM_FLAGS = tuple(f"-D_WASI_EMULATED_{name}" for name in ("MMAN", "GETPID"))
+"""Declare what `halfling_open` and forks need. The module is left neither, as nothing that it exports does."""
+_WASM_EXPORTS = (
+    "aligned_alloc",
+    *("halfling_over", "halfling_answer"),
+    *("halfling_tokenizer_over", "halfling_tokenize", "halfling_free"),
 )
 
 
@@ -78,6 +89,10 @@ def build(
     if importlib.util.find_spec("ziglang") is None:
         raise RuntimeError("the compiler is missing: pip install ziglang")
     target = target or this_target()
+    machine = target.split("-")[0]
+    browsers = machine == "wasm32"
+    if browsers:
+        flags += _WASM_FLAGS
     with tempfile.TemporaryDirectory() as scratch:
         objects = []
 
@@ -86,14 +101,18 @@ def build(
             wanted = (*_FLAGS, f"-I{HERE}", *flags, *more)
             _compiler(scratch, "-target", target, *wanted, "-c", str(source), "-o", objects[-1])
 
-        for source in (*(HERE / name for name in _COMMON), *([program] if program else [])):
+        common = (*_COMMON, "alone.c" if browsers else "pool.c")
+        for source in (*(HERE / name for name in common), *([program] if program else [])):
             compiled(source, source.name)
-        machine = target.split("-")[0]
         for table, processor in _VARIANTS.get(machine, {"halfling_plain": "baseline"}).items():
             compiled(HERE / "kernels.c", table, f"-mcpu={processor}", f"-DTABLE={table}")
         made = Path(scratch, library.name)
         kind = () if program else ("-shared",)
-        _compiler(scratch, "-target", target, *kind, *flags, *objects, "-lm", "-lpthread", "-o", str(made))
+        libraries: tuple[str, ...] = ("-lm", "-lpthread")
+        if browsers:
+            kind = ("-mexec-model=reactor", "-Wl,--strip-all", *(f"-Wl,--export={name}" for name in _WASM_EXPORTS))
+            libraries = ("-lm", "-lwasi-emulated-mman", "-lwasi-emulated-getpid")
+        _compiler(scratch, "-target", target, *kind, *flags, *objects, *libraries, "-o", str(made))
         # Whole or absent, for those who load it meanwhile.
         partial = library.with_name(f"{library.name}.{os.getpid()}")
         shutil.copy(made, partial)
@@ -111,4 +130,5 @@ def _compiler(scratch: str, *arguments: str) -> None:
 
 
 if __name__ == "__main__":
-    build(target=sys.argv[1] if sys.argv[1:] else None)
+    wanted = sys.argv[1] if sys.argv[1:] else None
+    build(WASM if wanted == BROWSERS else LIBRARY, wanted)

@@ -135,13 +135,9 @@ const char *map_file(const char *path, const void **mapping, size_t *bytes) {
 
 void unmap_file(const void *mapping, size_t bytes) { munmap((void *)mapping, bytes); }
 
-const char *weights_open(Weights *weights, const char *path, const Kernels *kernels) {
-    *weights = (Weights){.kernels = kernels};
-    const void *mapping;
-    const char *wrong = map_file(path, &mapping, &weights->mapped);
-    if (wrong) return wrong;
-    weights->header = mapping;
-    wrong = check(weights);
+const char *weights_over(Weights *weights, const void *file, size_t bytes, const Kernels *kernels) {
+    *weights = (Weights){.kernels = kernels, .header = file, .mapped = bytes, .lent = 1};
+    const char *wrong = check(weights);
     if (wrong) weights_close(weights);
     return wrong;
 }
@@ -149,6 +145,6 @@ const char *weights_open(Weights *weights, const char *path, const Kernels *kern
 void weights_close(Weights *weights) {
     free(weights->layers);
     free(weights->heads);
-    if (weights->header) unmap_file(weights->header, weights->mapped);
+    if (weights->header && !weights->lent) unmap_file(weights->header, weights->mapped);
     *weights = (Weights){0};
 }

@@ -8,7 +8,7 @@
 
 enum { MOST_LAYERS = 256, MOST_CLASSES = 65536 };
 
-// The file begins with this; sections follow in the order of `weights_open`. Little-endian.
+// The file begins with this; sections follow in the order of `read_sections`. Little-endian.
 typedef struct {
     char magic[8];  // "HALFLING"
     uint32_t version, checksum;  // CRC-32 of the header and the table of sections while this field is 0
@@ -52,14 +52,15 @@ typedef struct {
     int32_t numbers;  // most that stand for an activation
     const Kernels *kernels;  // what computes with them
     size_t mapped;
+    int lent;  // the file is the caller's
 } Weights;
 
 // Maps a file, read-only. Returns NULL, or what is wrong with it.
 const char *map_file(const char *path, const void **mapping, size_t *bytes);
 void unmap_file(const void *mapping, size_t bytes);
 
-// Maps a file and checks every size and offset. Returns NULL, or what is wrong with it.
-const char *weights_open(Weights *weights, const char *path, const Kernels *kernels);
+// Checks every size and offset of a file in memory, which is the caller's. Returns NULL, or what is wrong with it.
+const char *weights_over(Weights *weights, const void *file, size_t bytes, const Kernels *kernels);
 void weights_close(Weights *weights);
 
 // How the states after so many layers are quantised: as the next one reads them.

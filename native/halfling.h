@@ -46,6 +46,8 @@ API int32_t halfling_abi(void);
 API const char *halfling_variant(int32_t number);
 // Returns a model, or NULL with the reason in `*wrong`. `variant` may be NULL: the fastest.
 API Model *halfling_open(const char *path, int32_t threads, const char *variant, const char **wrong);
+// The same over a file in memory, on a multiple of 64 bytes, which must outlive it.
+API Model *halfling_over(const void *file, int64_t bytes, int32_t threads, const char *variant, const char **wrong);
 API void halfling_close(Model *model);
 API void halfling_sizes(const Model *model, Sizes *sizes);
 API const char *halfling_model_variant(const Model *model);

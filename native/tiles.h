@@ -44,34 +44,13 @@ enum { VECTORS = 4 };  // 4 x 4 outputs of 6 rows fill 24 of the 32 registers
 #elif defined(__AVX2__)
 #include <immintrin.h>
 #define VARIANT_NAME "avx2"
-#define OFFSET 0
-typedef int16_t Value;
+#define PAIRS(value, weight) (Vector)_mm256_madd_epi16((__m256i)(value), (__m256i)(weight))
+enum { OUTPUTS = 8 };
 
-// Products of 8 bits would be added in 16, where two of them do not fit: so both are widened to 16 bits, the weights
-// as they are read. An accumulator holds 4 outputs, each as two sums.
-INLINE void tile(const int8_t *weights, const Value *values, size_t ld, int inputs, const int rows, int32_t *sums) {
-    for (int column = 0; column < PANEL; column += 8) {
-        __m256i sum[TILE_ROWS][2];
-        UNROLL for (int row = 0; row < rows; row++) sum[row][0] = sum[row][1] = _mm256_setzero_si256();
-        const int8_t *at = weights + 4 * column;
-        for (int input = 0; input < inputs; input += 4, at += 4 * PANEL) {
-            __m256i left = _mm256_cvtepi8_epi16(_mm_loadu_si128((const __m128i *)at));
-            __m256i right = _mm256_cvtepi8_epi16(_mm_loadu_si128((const __m128i *)(at + 16)));
-            UNROLL for (int row = 0; row < rows; row++) {
-                int64_t four;
-                memcpy(&four, values + row * ld + input, 8);
-                __m256i value = _mm256_set1_epi64x(four);
-                sum[row][0] = _mm256_add_epi32(sum[row][0], _mm256_madd_epi16(value, left));
-                sum[row][1] = _mm256_add_epi32(sum[row][1], _mm256_madd_epi16(value, right));
-            }
-        }
-        UNROLL for (int row = 0; row < rows; row++) {
-            __m256i pairs = _mm256_hadd_epi32(sum[row][0], sum[row][1]);
-            pairs = _mm256_permute4x64_epi64(pairs, 0xd8);
-            _mm256_storeu_si256((__m256i *)(sums + row * PANEL + column), pairs);
-        }
-    }
-}
+#elif defined(__wasm_simd128__)
+#define VARIANT_NAME "wasm"
+#define PAIRS __builtin_wasm_dot_s_i32x4_i16x8
+enum { OUTPUTS = 4 };
 
 #else
 #define VARIANT_NAME "plain"
@@ -114,6 +93,41 @@ INLINE void tile(const int8_t *weights, const Value *values, size_t ld, int inpu
         }
         UNROLL for (int row = 0; row < rows; row++) UNROLL for (int v = 0; v < VECTORS; v++)
             memcpy(sums + row * PANEL + column + v * outputs, &sum[row][v], sizeof(Vector));
+    }
+}
+#endif
+
+#if defined(PAIRS)
+#define OFFSET 0
+typedef int16_t Value;
+typedef int8_t Narrow __attribute__((ext_vector_type(2 * OUTPUTS)));
+typedef int16_t Wide __attribute__((ext_vector_type(2 * OUTPUTS)));
+typedef int32_t Vector __attribute__((ext_vector_type(OUTPUTS)));
+typedef int32_t Sums __attribute__((ext_vector_type(OUTPUTS / 2)));
+typedef int64_t Fours __attribute__((ext_vector_type(OUTPUTS / 2)));
+
+// Products of 8 bits would be added in 16, where two of them do not fit: so both are widened to 16 bits, the weights
+// as they are read. Two accumulators hold 8 (or 4) outputs, each as two sums.
+INLINE void tile(const int8_t *weights, const Value *values, size_t ld, int inputs, const int rows, int32_t *sums) {
+    for (int column = 0; column < PANEL; column += OUTPUTS) {
+        Vector sum[TILE_ROWS][2] = {};
+        const int8_t *at = weights + 4 * column;
+        for (int input = 0; input < inputs; input += 4, at += 4 * PANEL) {
+            Narrow weight[2];
+            memcpy(weight, at, sizeof weight);
+            Wide left = __builtin_convertvector(weight[0], Wide), right = __builtin_convertvector(weight[1], Wide);
+            UNROLL for (int row = 0; row < rows; row++) {
+                int64_t four;
+                memcpy(&four, values + row * ld + input, 8);
+                Wide value = (Wide)(Fours)four;
+                sum[row][0] += PAIRS(value, left);
+                sum[row][1] += PAIRS(value, right);
+            }
+        }
+        UNROLL for (int row = 0; row < rows; row++) UNROLL for (int half = 0; half < 2; half++) {
+            Sums pairs = sum[row][half].even + sum[row][half].odd;
+            memcpy(sums + row * PANEL + column + half * OUTPUTS / 2, &pairs, sizeof pairs);
+        }
     }
 }
 #endif

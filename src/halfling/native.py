@@ -14,6 +14,8 @@ from halfling.errors import HalflingError
 
 # No module of Python, which a name that ends in .so would say.
 LIBRARY = Path(__file__).with_name("libhalfling.so.1")
+WASM = Path(__file__).with_name("halfling.wasm")
+"""The same for browsers."""
 _ABI = 1
 _FUNCTIONS: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "halfling_open": (c_void_p, (c_char_p, c_int32, c_char_p, POINTER(c_char_p))),
@@ -38,7 +40,7 @@ def library() -> Any:
     Raises:
         HalflingError: It is not there and cannot be built.
     """
-    _build_where_stale()
+    _build_where_stale(LIBRARY)
     try:
         found = ctypes.CDLL(str(LIBRARY))
     except OSError as error:
@@ -51,12 +53,25 @@ def library() -> Any:
     return found
 
 
+def wasm_module() -> bytes:
+    """Return the library as a WebAssembly module, which imports nothing.
+
+    Raises:
+        HalflingError: It is not there and cannot be built.
+    """
+    _build_where_stale(WASM, "wasm32-wasi")
+    try:
+        return WASM.read_bytes()
+    except OSError as error:
+        raise HalflingError(f"{WASM}: cannot be read ({error.strerror}): install halfling-nlp again") from error
+
+
 def address(array: np.ndarray | None) -> int | None:
     """Return where an array's numbers lie, for the library; it must live as long as they are read."""
     return None if array is None else array.ctypes.data
 
 
-def _build_where_stale() -> None:
+def _build_where_stale(library: Path, target: str | None = None) -> None:
     script = Path(__file__).parents[2] / "native" / "build.py"
     if not script.is_file():
         return  # installed: the library came along
@@ -65,12 +80,12 @@ def _build_where_stale() -> None:
         return
     builder = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(builder)
-    if not builder.is_stale(LIBRARY):
+    if not builder.is_stale(library):
         return
-    with LIBRARY.with_suffix(".lock").open("w") as lock:
+    with library.with_suffix(".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # processes that begin together build once
-        if builder.is_stale(LIBRARY):
+        if builder.is_stale(library):
             try:
-                builder.build(LIBRARY)
+                builder.build(library, target)
             except RuntimeError as error:
                 raise HalflingError(f"{script.parent}: the library cannot be built: {error}") from error
