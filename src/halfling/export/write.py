@@ -5,7 +5,7 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -23,6 +23,7 @@ from halfling.export.pieces import write_tokenizer
 from halfling.export.probes import Probes
 from halfling.export.sentences import sentences
 from halfling.export.trained import Trained, load_trained
+from halfling.export.web import write_web
 from halfling.export.widen import passed
 from halfling.files import TASK_SOURCES, sha256
 from halfling.models.classifier import read_checkpoint
@@ -38,7 +39,9 @@ _ROUNDING = 1e-2
 class ExportSettings(GateSettings):
     """Who shall run the model, and how exactly."""
 
-    backends: tuple[BackendName, ...] = Field(("native",), min_length=1, description="native, torch or onnx")
+    backends: tuple[BackendName | Literal["web"], ...] = Field(
+        ("native",), min_length=1, description="native, torch or onnx; web: native, and a folder for browsers"
+    )
     precision: Precision = Field("int8", description="of the linear layers; unsaid, int8 for native, else float32")
 
     languages: str | tuple[str, ...] | None = Field(
@@ -49,7 +52,12 @@ class ExportSettings(GateSettings):
     @model_validator(mode="before")
     @classmethod
     def _float32_where_there_is_a_choice(cls, raw: Any) -> Any:
-        if isinstance(raw, dict) and "precision" not in raw and "native" not in raw.get("backends", ("native",)):
+        int8 = ("native", "web")
+        if (
+            isinstance(raw, dict)
+            and "precision" not in raw
+            and not any(map(raw.get("backends", int8).__contains__, int8))
+        ):
             return {**raw, "precision": "float32"}
         return raw
 
@@ -57,8 +65,9 @@ class ExportSettings(GateSettings):
     def _backends_run_it(self) -> "ExportSettings":
         if self.precision == "int8" and "torch" in self.backends:
             raise ValueError("torch: runs float32 and bfloat16: export int8 for native or onnx")
-        if self.precision == "float32" and "native" in self.backends:
-            raise ValueError("native: runs int8 only: export float32 for torch or onnx")
+        for name in ("native", "web"):
+            if self.precision == "float32" and name in self.backends:
+                raise ValueError(f"{name}: runs int8 only: export float32 for torch or onnx")
         if self.precision == "bfloat16" and self.backends != ("torch",):
             raise ValueError("bfloat16: only torch runs it: set backends=torch")
         return self
@@ -87,7 +96,8 @@ def export(
     Returns:
         Of int8 what it costs in each language, a line each (`says`). Else how each backend's answers to the task's dev
         texts compare with the model's own, exits off: the largest difference of any logit, the share of equal labels
-        (of words, for a tagger), and how many texts that is. With `languages`, what `trim` returns besides.
+        (of words, for a tagger), and how many texts that is. With `languages`, what `trim` returns besides. With `web`,
+        the bytes of the folder for browsers.
 
     Raises:
         HalflingError: Something cannot be read, float32 does not say what torch says, int8 costs too much, or the
@@ -114,7 +124,8 @@ def export(
 def _write(
     settings: ExportSettings, model: Path, trained: Trained, out: Path, task: Task | None, progress: Progress
 ) -> Counts:
-    chosen = [name for name in MODULES if name in settings.backends]
+    wanted = {"native" if name == "web" else name for name in settings.backends}
+    chosen = [name for name in MODULES if name in wanted]
     act = trained.network.config.hidden_act
     if act != "gelu" and chosen != ["torch"]:
         raise HalflingError(f"hidden_act {act}: native and onnx compute gelu only: export for torch")
@@ -122,6 +133,10 @@ def _write(
     examples = sentences(trained, whole)
     probes = Probes(trained.tokenizer, trained.kind, trained.shape.max_tokens, examples.texts)
     tokenizer = write_tokenizer(trained.tokenizer, model, out, probes)
+    if tokenizer != "native" and "web" in settings.backends:
+        raise HalflingError(
+            f"{model}: its tokenizer is another than XLM-R's, and browsers have XLM-R's alone: export it for native"
+        )
     weights = {name: weight.numpy() for name, weight in trained.network.state_dict().items()}
     embeddings = "roberta.embeddings."
     positions = weights[f"{embeddings}position_embeddings.weight"][trained.network.config.pad_token_id + 1 :]
@@ -181,9 +196,10 @@ def _write(
             raise HalflingError(
                 f"{one.backend}: logits differ by {off:.2g} from the trained model's: nothing was written"
             )
+    web: Counts = {"web_bytes": write_web(out)} if "web" in settings.backends else {}
     if exported.int8 and settings.max_int8_drop is not None:  # the labels of 64 texts say less
-        return summary(exported.int8, exported.wide_layers, settings.max_int8_drop)
-    counts = {
+        return web | summary(exported.int8, exported.wide_layers, settings.max_int8_drop)
+    counts = web | {
         f"{one.backend}_{name}": value
         for one in agreements
         for name, value in one.model_dump(exclude={"backend"}).items()
