@@ -36,6 +36,28 @@ def test_the_library_is_compiled_for_arm_too(native_build, tmp_path):
         assert name in content
 
 
+@pytest.mark.slow
+def test_the_library_is_compiled_for_browsers_which_it_asks_for_nothing(native_build, tmp_path):
+    native_build.build(tmp_path / "module", native_build.BROWSERS)
+    content = (tmp_path / "module").read_bytes()
+    assert content[:8] == b"\0asm\1\0\0\0"
+    assert len(content) < 200_000
+    sections, at = set(), 8
+    while at < len(content):
+        number, size, shift = content[at], 0, 0
+        while True:  # LEB128
+            at += 1
+            size |= (content[at] & 0x7F) << shift
+            shift += 7
+            if content[at] < 0x80:
+                break
+        sections.add(number)
+        at += 1 + size
+    assert at == len(content)
+    assert 7 in sections  # exports
+    assert 2 not in sections  # imports
+
+
 def test_a_compiler_that_refuses_is_one_error_with_its_words(native_build, tmp_path):
     with pytest.raises(RuntimeError, match="ziglang: "):
         native_build.build(tmp_path / "lib", flags=("-fno-such-flag",))

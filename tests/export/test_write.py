@@ -1,3 +1,4 @@
+import gzip
 import json
 import shutil
 
@@ -66,6 +67,44 @@ def test_a_model_is_cut_where_inputs_may_leave(threshold, segments, write_tagger
     assert {name for name in found.files if name.startswith("onnx/")} == {
         f"onnx/layers-{first}-{last}.onnx{more}" for first, last in segments for more in ("", ".data")
     }
+
+
+def test_a_folder_for_browsers_holds_what_they_need_and_not_where_it_was_made(write_tagger, tmp_path):
+    model = write_tagger(tmp_path / "model")
+    for name in ("out", "again"):
+        (tmp_path / name).mkdir()
+        counts = write.export(
+            settings=ExportSettings(backends=("web",), max_int8_drop=None), model=model, out=tmp_path / name
+        )
+    web = tmp_path / "out" / "web"
+    assert files_of(web) == {
+        *("index.html", "page.js", "halfling.js", "halfling.wasm"),
+        *("engine.json", "native.weights.gz", "native.tokenizer.gz"),
+    }
+    assert counts["web_bytes"] == sum(path.stat().st_size for path in web.iterdir())
+    assert counts["native_num_sentences"] == 64
+    for path in web.iterdir():
+        assert path.read_bytes() == (tmp_path / "again" / "web" / path.name).read_bytes()
+        assert str(tmp_path).encode() not in path.read_bytes()
+    for name in ("native.weights", "native.tokenizer"):
+        assert gzip.decompress((web / f"{name}.gz").read_bytes()) == (tmp_path / "out" / name).read_bytes()
+    assert read_exported(tmp_path / "out").backends == ("native",)  # and runs there as ever
+    shutil.rmtree(web)
+    assert AdaptiveEngine.from_pretrained(tmp_path / "out").predict(["Anna lives"])
+
+
+def test_browsers_run_int8_and_xlm_rs_tokenizer_alone(write_tagger, tmp_path):
+    assert ExportSettings(backends=("web",)).precision == "int8"
+    with pytest.raises(ValidationError, match="web: runs int8 only"):
+        ExportSettings(backends=("web",), precision="float32")
+    model = write_tagger(tmp_path / "model")
+    path = model / "tokenizer.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"normalizer": {"type": "Lowercase"}}))
+    config = model / "tokenizer_config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"tokenizer_class": "TokenizersBackend"}))
+    with pytest.raises(HalflingError, match="another than XLM-R's"):
+        exported(model, tmp_path / "out", backends=("web",), max_int8_drop=None)
+    assert files_of(tmp_path / "out") == set()
 
 
 def test_what_a_killed_export_left_is_no_part_of_the_next(write_tagger, tmp_path):

@@ -52,12 +52,9 @@ class ExportSettings(GateSettings):
     @model_validator(mode="before")
     @classmethod
     def _float32_where_there_is_a_choice(cls, raw: Any) -> Any:
-        int8 = ("native", "web")
-        if (
-            isinstance(raw, dict)
-            and "precision" not in raw
-            and not any(map(raw.get("backends", int8).__contains__, int8))
-        ):
+        if not isinstance(raw, dict) or "precision" in raw:
+            return raw
+        if not {"native", "web"} & {*raw.get("backends", ("native",))}:
             return {**raw, "precision": "float32"}
         return raw
 

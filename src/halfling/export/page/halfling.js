@@ -26,7 +26,7 @@ export async function load(folder = new URL(".", import.meta.url)) {
 }
 
 async function bytesOf(url) {
-  const said = await fetch(url);
+  const said = await fetch(url, { cache: "no-cache" }); // else old weights may meet a new engine.json
   if (!said.ok) throw new Error(`${url}: ${said.status} ${said.statusText}`);
   const bytes = new Uint8Array(await said.arrayBuffer());
   if (bytes[0] !== 0x1f || bytes[1] !== 0x8b) return bytes; // also where the host has said gzip, and the browser undone it
