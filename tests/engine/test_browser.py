@@ -189,6 +189,7 @@ def test_a_taggers_answers_are_the_engines(policy, loaded, texts):
 def test_a_classifiers_answers_are_the_engines(policy, loaded, texts):
     page, engine = loaded("sequence", **policy)
     given = [*texts["sequence"], *(one for one, _ in texts["sequence"]), *ODD, ("x y " * 30, "z"), ("z", "x y " * 30)]
+    given += [("x y " * 30, "x y z " * 30), ("x y z " * 30, "x y " * 12)]
     answers = engine.predict(given)
     assert len({one.exit_layer for one in answers}) > 2
     assert {one.truncated for one in answers} == {False, True}
@@ -249,15 +250,23 @@ def test_the_librarys_memory_does_not_grow_with_answers(loaded):
     assert page.evaluate(BYTES_AFTER, 1) == page.evaluate(BYTES_AFTER, 20_000)
 
 
-def test_a_damaged_folder_is_refused_with_a_reason(visit, folder, tmp_path):
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        # Not compressed: so a host may have sent it.
+        ("native.weights.gz", b"HALFLINGfoot", "native.weights: no weights of halfling: export the model again"),
+        ("native.tokenizer.gz", b"", "native.tokenizer: no tokenizer of halfling: export the model again"),
+        ("engine.json", b'{"format": 2}', "engine.json: of another version of halfling: export the model again"),
+        ("halfling.wasm", None, "halfling.wasm: 404 File not found"),
+    ],
+)
+def test_a_damaged_folder_is_refused_with_a_reason(name, content, said, browser, host, folder, tmp_path):
     place = shutil.copytree(folder("token") / "web", tmp_path / "web")
-    page = visit(place)
-    load = "name => import('./halfling.js').then(own => own.load('./')).then(() => 'loaded', error => error.message)"
-    (place / "native.weights.gz").write_bytes(b"HALFLINGfoot")  # not compressed: so a host may have sent it
-    assert page.evaluate(load) == "native.weights: no weights of halfling: export the model again"
-    about = place / "engine.json"
-    about.write_text(json.dumps(json.loads(about.read_text()) | {"format": 2}))
-    assert page.evaluate(load) == "engine.json: of another version of halfling: export the model again"
+    (place / name).unlink() if content is None else (place / name).write_bytes(content)
+    page = browser.new_page()
+    page.goto(host(place))
+    page.wait_for_selector("#status.bad")
+    assert page.get_by_role("status").inner_text().removeprefix("No answer: ").endswith(said)
 
 
 @pytest.mark.skipif(shutil.which("node") is None, reason="no Node on this system")
