@@ -409,7 +409,8 @@ Model *halfling_over(const void *file, int64_t bytes, int32_t threads, const cha
     Model *model = calloc(1, sizeof *model);
     if (!model) return *wrong = "no memory", NULL;
     const Kernels *kernels = halfling_kernels(variant);
-    *wrong = kernels ? weights_over(&model->weights, file, (size_t)bytes, kernels) : "this processor does not run that variant";
+    *wrong = !kernels ? "this processor does not run that variant"
+                      : weights_over(&model->weights, file, (size_t)bytes, kernels);
     if (!*wrong) {
         model->pool = pool_new(threads);
         model->rooms = calloc((size_t)(threads > 1 ? threads : 1), sizeof *model->rooms);
