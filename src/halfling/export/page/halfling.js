@@ -2,7 +2,7 @@
 //
 //     import { load } from "./halfling.js";
 //     const model = await load("./");
-//     model.predict("Amina anaishi Mombasa.").spans;  // [{label: "PER", start: 0, end: 5, text: "Amina", score: 0.77}, ...]
+//     model.predict("Amina anaishi Mombasa.").spans;  // [{label: "PER", start: 0, end: 5, text: "Amina", score: 0.785}, ...]
 //
 // It does what halfling/engine does in Python, around the same library in C. One thing differs: `start` and `end`
 // count UTF-16 units, so that text.slice(start, end) is the entity. Python's count characters.
