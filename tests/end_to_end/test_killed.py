@@ -10,7 +10,8 @@ import time
 
 import pytest
 
-pytestmark = pytest.mark.slow
+# Whole runs: beside other work each takes minutes.
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
 MEASURED = {"latency_ms_b1", "latency_ms_b32", "peak_bytes"}
 NAME = "student-uniform-wikiann-0"

@@ -53,6 +53,7 @@ def test_each_target_of_make_is_there(command):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)
 def test_every_command_works_in_its_order(halfling, workplace):
     for command in COMMANDS:
         # The page trains until the labels are learned; here a command is to work.

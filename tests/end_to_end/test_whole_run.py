@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = pytest.mark.slow
+# Whole runs: beside other work each takes minutes.
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
 COLUMNS = (
     "model,task,language,runtime,precision,exits,seed,trained_on,num_examples,metric,score,accuracy,f1,mean_exit_layer,"
