@@ -24,7 +24,13 @@ from typing import Any
 from halfling.cost.memory import peak_bytes, peak_bytes_of_this_process
 
 THREADS = 2
-LIMITS = {"whole, MB": 160.0, "kept, MB": 60.0, "cold start, s": 0.35, "installed without numpy, MB": 5.0}
+LIMITS = {
+    "whole, MB": 160.0,
+    "kept, MB": 60.0,
+    "whole: cold start, s": 0.35,
+    "kept: cold start, s": 0.35,
+    "installed without numpy, MB": 5.0,
+}
 Answer = Callable[[Any], Any]
 
 
@@ -158,7 +164,7 @@ def measure(model: Path, policy: Path | None, language: str, kept: str, *, peers
 def report(found: Any) -> str:
     """Return the figures beside their limits, in Markdown."""
     ours = {f"{name}, MB": found["peak_bytes"][name] / 1e6 for name in found["cold_start_seconds"]}
-    ours["cold start, s"] = found["cold_start_seconds"]["whole"]
+    ours |= {f"{name}: cold start, s": seconds for name, seconds in found["cold_start_seconds"].items()}
     sizes = found["installed_bytes"]
     ours["installed without numpy, MB"] = sum(size for name, size in sizes.items() if name != "numpy") / 1e6
     lines = ["| halfling | | limit | |", "|---|---:|---:|---|"]
