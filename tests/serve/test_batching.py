@@ -307,3 +307,25 @@ def test_spare_work_is_bounded_and_a_failing_one_harms_nobody(caplog):
         run(work)
     assert [record.getMessage() for record in caplog.records] == ["spare work failed"]
     assert "Anna" not in str(caplog.records[0].__dict__)
+
+
+def test_what_a_request_is_expected_to_take_follows_what_was_computed():
+    engine = Engine()
+    engine.gate.clear()
+    queue, _ = batcher(engine)
+
+    async def work():
+        queue.start()
+        first = asyncio.create_task(queue.ask([sequence(100)]))
+        await begun(engine)
+        second = asyncio.create_task(queue.ask([sequence(50)]))
+        await asyncio.sleep(0.1)
+        assert queue.expected(30) == pytest.approx((150 / 10_000, 30 / 10_000))  # under way, and what waits
+        engine.gate.set()
+        await asyncio.gather(first, second)
+        while queue.expected(30)[0]:
+            await asyncio.sleep(0.001)
+        assert queue.expected(30)[1] > 1.05 * 30 / 10_000  # the first batch took a tenth of a second
+        queue.stop()
+
+    run(work)

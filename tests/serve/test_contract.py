@@ -197,6 +197,22 @@ def test_a_request_may_ask_for_less_arithmetic(service, alone, folders):
     assert (refused.status_code, refused.json()["error"]) == (422, "flops_share: the curve of nli begins at 0.500")
 
 
+def test_a_request_may_name_the_milliseconds_within_which_it_is_expected(service):
+    body = {"inputs": "Anna lives in Rome", "return_exits": True}
+
+    def asked(milliseconds):
+        return service.post("/models/intents/predict", body | {"max_latency_ms": milliseconds})
+
+    assert asked(60_000).json()[0]["exit_layer"] == 3  # time for the best policy, which has no exits
+    refused = asked(1e-6)
+    assert refused.status_code == 422
+    assert re.fullmatch(
+        r"max_latency_ms: [\d.]+ ms are expected at full depth; the curve of intents begins at 0.500 of it",
+        refused.json()["error"],
+    )
+    assert [asked(wrong).status_code for wrong in (0, -1, "5", 1e9)] == [422] * 4
+
+
 def test_exits_are_said_where_they_are_asked_for(service, alone):
     texts = ["Anna lives in Rome", "no", ""]
     tagged = service.post("/predict_tokens", {"inputs": texts, "return_exits": True}).json()

@@ -54,6 +54,8 @@ def test_a_language_beside_a_share_and_one_that_is_no_word_are_refused(service):
         422,
         "language and flops_share both say where to exit: send one of them",
     )
+    three = {"inputs": "a", "flops_share": 0.5, "max_latency_ms": 5}
+    assert service.post("/predict", three).json()["error"].startswith("flops_share and max_latency_ms both say")
     for wrong in (5, "x" * 65, ["sw"]):
         assert service.post("/predict", {"inputs": "a", "language": wrong}).status_code == 422
 

@@ -124,7 +124,7 @@ def _router(models: Mapping[str, Served], settings: ServeSettings, root: str) ->
         texts = [one if isinstance(one, str) else one[0] if len(one) == 1 else tuple(one) for one in given]
         _require_few(texts, settings)
         truncate = settings.auto_truncate if body.truncate is None else body.truncate
-        answered = await served.ask(texts, truncate=truncate, language=_language(body), flops_share=body.flops_share)
+        answered = await served.ask(texts, truncate=truncate, **_constraint(body))
         _require_text(answered)
         found = labels_of(served, answered, raw=body.raw_scores, exits=body.return_exits, asked=body.parameters)
         return _told(request, found if is_batch or body.parameters is not None else found[0], served, answered)
@@ -135,7 +135,7 @@ def _router(models: Mapping[str, Served], settings: ServeSettings, root: str) ->
         served = chosen(request, body.model, True)
         texts = [body.inputs] if isinstance(body.inputs, str) else body.inputs
         _require_few(texts, settings)
-        answered = await served.ask(texts, truncate=False, language=_language(body), flops_share=body.flops_share)
+        answered = await served.ask(texts, truncate=False, **_constraint(body))
         found = entities_of(served, answered, exits=body.return_exits, asked=body.parameters)
         return _told(request, found[0] if isinstance(body.inputs, str) else found, served, answered)
 
@@ -166,9 +166,11 @@ def _require_text(answered: Answered) -> None:
         raise Refusal("Empty", "inputs cannot be empty")
 
 
-def _language(body: PredictRequest | TokensRequest) -> str | None:
-    """Return the language that a request names, at either of its places."""
-    return body.language if body.language is not None or body.parameters is None else body.parameters.language
+def _constraint(body: PredictRequest | TokensRequest) -> dict[str, Any]:
+    """Return what a request says of where to exit; its language may stand at either of two places."""
+    elsewhere = body.parameters.language if body.parameters is not None else None
+    language = body.language if body.language is not None else elsewhere
+    return {"language": language, "flops_share": body.flops_share, "max_latency_ms": body.max_latency_ms}
 
 
 def _told(request: Request, found: Any, served: Served, answered: Answered) -> Response:

@@ -61,8 +61,9 @@ class Batcher:
         answer: Callable[[Sequence[Encoded], ExitPolicy | None], list[Answer]],
         settings: ServeSettings,
         meter: Meter,
+        num_layers: int = 1,
     ) -> None:
-        self.name, self._answer, self._meter = name, answer, meter
+        self.name, self._answer, self._meter, self._num_layers = name, answer, meter, num_layers
         self.max_batch_tokens, self.max_queue_tokens = settings.max_batch_tokens, settings.max_queue_tokens
         self._changed = threading.Condition()
         self._waiting: deque[Part] = deque()
@@ -70,7 +71,8 @@ class Batcher:
         self._spare: deque[tuple[Iterator[None], int]] = deque()  # with its tokens
         self._spare_tokens = 0
         self._tokens = 0  # of what waits
-        self._rate = 10_000.0  # tokens a second, as seen lately
+        # Seconds of computing lately, tokens that were read in them, and those if all had gone through all layers.
+        self._seconds, self._read, self._full = 0.1, 1000.0, 1000.0
         self._stopping = False
         self._thread: threading.Thread | None = None
         self._gauge = meter.queue_tokens.labels(name)
@@ -111,6 +113,15 @@ class Batcher:
             self._changed.notify()
         return await job.done
 
+    def expected(self, tokens: int) -> tuple[float, float]:
+        """Return what a request of so many tokens is expected to wait, and to take at full depth, in seconds.
+
+        By what was seen lately; nobody has promised it.
+        """
+        with self._changed:
+            before = self._tokens + sum(len(job.sequences[number].ids) for job, number in self._batch)
+        return before * self._seconds / self._read, tokens * self._seconds / self._full
+
     def later(self, work: Iterator[None], tokens: int) -> bool:
         """Have work done, step by step, when nobody waits for anything; return False where there is no room for it.
 
@@ -131,7 +142,7 @@ class Batcher:
         if self._stopping:
             raise Refusal("Overloaded", "the service is stopping", retry_after=1)
         if self._tokens + tokens > self.max_queue_tokens:
-            after = min(_LONGEST_RETRY, math.ceil(self._tokens / self._rate))
+            after = min(_LONGEST_RETRY, math.ceil(self._tokens * self._seconds / self._read))
             raise Refusal("Overloaded", f"{self.name} is overloaded", retry_after=max(1, after))
 
     def _work(self) -> None:
@@ -215,7 +226,12 @@ class Batcher:
             return
         seconds = time.perf_counter() - begun
         tokens = sum(len(job.sequences[number].ids) for job, number in batch)
-        self._rate += 0.1 * (tokens / max(seconds, 1e-6) - self._rate)
+        computed = sum(
+            len(job.sequences[number].ids) * answer.exit_layer / self._num_layers
+            for (job, number), answer in zip(batch, answers, strict=True)
+        )
+        self._seconds = 0.9 * self._seconds + seconds
+        self._read, self._full = 0.9 * self._read + tokens, 0.9 * self._full + computed
         self._meter.computed(self.name, seconds, tokens, answers)
         for (job, number), answer in zip(batch, answers, strict=True):
             job.answers[number] = answer

@@ -1,6 +1,7 @@
 """A model that is served: its name, its engine, its queue, and whose thresholds a request exits by."""
 
 import asyncio
+import math
 import re
 import time
 from collections.abc import Callable, Sequence
@@ -61,7 +62,11 @@ class Served:
         takes_any = isinstance(self.engine.loop, NativeLoop)
         self.curve = self.calibration.curve if self.calibration and takes_any else ()
         self.batcher = Batcher(
-            name, lambda sequences, policy: self.engine.answer(sequences, policy=policy), settings, meter
+            name,
+            lambda sequences, policy: self.engine.answer(sequences, policy=policy),
+            settings,
+            meter,
+            self.exported.shape.num_layers,
         )
         self._long = ThreadPoolExecutor(1, thread_name_prefix=f"cut {name}")
         self._meter = meter
@@ -74,22 +79,29 @@ class Served:
         return self.exported.kind == "token"
 
     async def ask(
-        self, texts: Sequence[Any], *, truncate: bool, language: str | None = None, flops_share: float | None = None
+        self,
+        texts: Sequence[Any],
+        *,
+        truncate: bool,
+        language: str | None = None,
+        flops_share: float | None = None,
+        max_latency_ms: float | None = None,
     ) -> Answered:
         """Return the network's answers to texts.
 
         They exit by the set of their language, of an unknown one by the cautious default's; or by a policy that takes
-        at most so much of the arithmetic.
+        at most so much of the arithmetic, or by which answers are expected within so many milliseconds.
 
         Raises:
-            Refusal: A text holds what is no character, or is longer than the model reads and may not be cut; both a
-                language and a share are named; or there is too much to do.
+            Refusal: A text holds what is no character, or is longer than the model reads and may not be cut; more than
+                one of language, share and latency is named; no policy keeps to them; or there is too much to do.
         """
         begun = time.perf_counter()
-        if language is not None and flops_share is not None:
-            raise Refusal("Validation", "language and flops_share both say where to exit: send one of them")
+        asked = {"language": language, "flops_share": flops_share, "max_latency_ms": max_latency_ms}
+        named = [name for name, value in asked.items() if value is not None]
+        if len(named) > 1:
+            raise Refusal("Validation", f"{' and '.join(named[:2])} both say where to exit: send one of them")
         whose = language if language in self.exported.policies else None
-        policy = self.engine.policy(whose) if whose else None if flops_share is None else self._within(flops_share)
         try:
             questions = await self._prepare(texts)
         except HalflingError as error:
@@ -97,11 +109,16 @@ class Served:
         if not truncate and any(one.truncated for one in questions):
             longest = self.exported.shape.max_tokens
             raise Refusal("Validation", f"inputs: more than {longest} tokens: set truncate, or send less")
+        policy = self.engine.policy(whose) if whose else None
+        if flops_share is not None:
+            policy = self._within("flops_share", flops_share, "the curve of {name} begins at {least:.3f}")
+        elif max_latency_ms is not None:
+            policy = self._in_time(max_latency_ms / 1000, sum(one.num_tokens for one in questions))
         prepared = time.perf_counter() - begun
         job = await self.batcher.ask([part for one in questions for part in one.sequences], policy)
         found = iter(job.answers[number] for number in range(len(job.sequences)))
         answers = [[next(found) for _ in one.sequences] for one in questions]
-        return Answered(questions, answers, job, prepared, whose, flops_share is None)
+        return Answered(questions, answers, job, prepared, whose, flops_share is None and max_latency_ms is None)
 
     async def watch(self, answered: Answered) -> None:
         """Have a share of a request's texts compared with full depth, when nobody waits.
@@ -125,15 +142,26 @@ class Served:
             return prepare(texts)
         return await asyncio.get_running_loop().run_in_executor(self._long, prepare, texts)
 
-    def _within(self, flops_share: float) -> ExitPolicy:
+    def _within(self, field: str, flops_share: float, otherwise: str) -> ExitPolicy:
         """Return the best policy of the curve that takes at most so much of the arithmetic."""
         if self.calibration is None or not self.curve:
-            raise Refusal("Validation", f"flops_share: {self.name} was exported without a curve to choose from")
+            raise Refusal("Validation", f"{field}: {self.name} was exported without a curve to choose from")
         points = [one for one in self.curve if one.flops_share <= flops_share]
         if not points:
             least = min(one.flops_share for one in self.curve)
-            raise Refusal("Validation", f"flops_share: the curve of {self.name} begins at {least:.3f}")
+            raise Refusal("Validation", f"{field}: {otherwise.format(name=self.name, least=least)}")
         return self.calibration.policy_of(max(points, key=lambda one: (one.quality, -one.flops_share)))
+
+    def _in_time(self, seconds: float, tokens: int) -> ExitPolicy:
+        """Return the best policy of the curve by which so many tokens are expected to be answered in time."""
+        wait, full = self.batcher.expected(tokens)
+        if wait >= seconds:
+            after = max(1, math.ceil(wait - seconds))
+            raise Refusal("Overloaded", f"max_latency_ms: {1000 * wait:.0f} ms of work wait", retry_after=after)
+        otherwise = (
+            f"{1000 * full:.1f} ms are expected at full depth; the curve of {{name}} begins at {{least:.3f}} of it"
+        )
+        return self._within("max_latency_ms", (seconds - wait) / max(full, 1e-9), otherwise)
 
 
 def load_models(folders: Sequence[str], backend: str, settings: ServeSettings, meter: Meter) -> dict[str, Served]:

@@ -40,6 +40,9 @@ class PredictRequest(Asked):
     flops_share: float | None = Field(
         None, ge=0, le=1, description="exit by the best policy of the calibration's curve that takes at most so much"
     )
+    max_latency_ms: float | None = Field(
+        None, gt=0, le=3_600_000, description="likewise, by which the answer is expected within so many milliseconds"
+    )
     model: str | None = Field(None, description="which of the models; the first classifier")
     parameters: TextParameters | None = Field(
         None, description="where a client of Hugging Face sends it, the answer has its form: a list for each text"
@@ -69,6 +72,9 @@ class TokensRequest(Asked):
     )
     flops_share: float | None = Field(
         None, ge=0, le=1, description="exit by the best policy of the calibration's curve that takes at most so much"
+    )
+    max_latency_ms: float | None = Field(
+        None, gt=0, le=3_600_000, description="likewise, by which the answer is expected within so many milliseconds"
     )
     model: str | None = Field(None, description="which of the models; the first tagger")
     parameters: TokenParameters | None = None
