@@ -88,11 +88,8 @@ class NativeLoop:
             raise HalflingError(f"{path}: not the model that the folder speaks of: export the model again")
         self.variant = self._library.halfling_model_variant(self._model).decode()
         self.limits = shape.vocab_size, shape.max_tokens
-        self._told: tuple[ExitPolicy | None, Any, Any] = (
-            None,
-            None,
-            None,
-        )  # the last policy, and as the library reads it
+        # The last policy, as the library reads it, and what must live as long.
+        self._told: tuple[ExitPolicy | None, Any, Any] = (None, None, None)
 
     def __del__(self) -> None:
         if getattr(self, "_model", None):
