@@ -3,7 +3,6 @@
 import importlib.util
 import shutil
 import subprocess
-from functools import partial
 from pathlib import Path
 
 import pytest
@@ -35,7 +34,10 @@ def program(tmp_path_factory):
 def folder(write_export):
     """A model with layers of 16 bits before and after one of 8."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("halfling.export.write.write_native", partial(write_native, wide_layers=(1, 3)))
+        patch.setattr(
+            "halfling.export.write.write_native",
+            lambda *given, **named: write_native(*given, **named | {"wide_layers": (1, 3)}),
+        )
         return write_export("token", 0.75, backends=("native",), precision="int8")
 
 
