@@ -204,12 +204,7 @@ def test_a_request_may_name_the_milliseconds_within_which_it_is_expected(service
         return service.post("/models/intents/predict", body | {"max_latency_ms": milliseconds})
 
     assert asked(60_000).json()[0]["exit_layer"] == 3  # time for the best policy, which has no exits
-    refused = asked(1e-6)
-    assert refused.status_code == 422
-    assert re.fullmatch(
-        r"max_latency_ms: [\d.]+ ms are expected at full depth; the curve of intents begins at 0.500 of it",
-        refused.json()["error"],
-    )
+    assert asked(1e-6).json()[0]["exit_layer"] == 1  # nothing is so fast: the cheapest
     assert [asked(wrong).status_code for wrong in (0, -1, "5", 1e9)] == [422] * 4
 
 

@@ -71,8 +71,8 @@ class Batcher:
         self._spare: deque[tuple[Iterator[None], int]] = deque()  # with its tokens
         self._spare_tokens = 0
         self._tokens = 0  # of what waits
-        # Seconds of computing lately, tokens that were read in them, and those if all had gone through all layers.
-        self._seconds, self._read, self._full = 0.1, 1000.0, 1000.0
+        # Seconds a token, as seen lately: as they exited, and if all had gone through all layers.
+        self._pace = self._full_pace = 1e-4
         self._stopping = False
         self._thread: threading.Thread | None = None
         self._gauge = meter.queue_tokens.labels(name)
@@ -120,7 +120,7 @@ class Batcher:
         """
         with self._changed:
             before = self._tokens + sum(len(job.sequences[number].ids) for job, number in self._batch)
-        return before * self._seconds / self._read, tokens * self._seconds / self._full
+        return before * self._pace, tokens * self._full_pace
 
     def later(self, work: Iterator[None], tokens: int) -> bool:
         """Have work done, step by step, when nobody waits for anything; return False where there is no room for it.
@@ -142,7 +142,7 @@ class Batcher:
         if self._stopping:
             raise Refusal("Overloaded", "the service is stopping", retry_after=1)
         if self._tokens + tokens > self.max_queue_tokens:
-            after = min(_LONGEST_RETRY, math.ceil(self._tokens * self._seconds / self._read))
+            after = min(_LONGEST_RETRY, math.ceil(self._tokens * self._pace))
             raise Refusal("Overloaded", f"{self.name} is overloaded", retry_after=max(1, after))
 
     def _work(self) -> None:
@@ -230,8 +230,8 @@ class Batcher:
             len(job.sequences[number].ids) * answer.exit_layer / self._num_layers
             for (job, number), answer in zip(batch, answers, strict=True)
         )
-        self._seconds = 0.9 * self._seconds + seconds
-        self._read, self._full = 0.9 * self._read + tokens, 0.9 * self._full + computed
+        self._pace += 0.1 * (seconds / tokens - self._pace)
+        self._full_pace += 0.1 * (seconds / computed - self._full_pace)
         self._meter.computed(self.name, seconds, tokens, answers)
         for (job, number), answer in zip(batch, answers, strict=True):
             job.answers[number] = answer

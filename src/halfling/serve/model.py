@@ -94,7 +94,7 @@ class Served:
 
         Raises:
             Refusal: A text holds what is no character, or is longer than the model reads and may not be cut; more than
-                one of language, share and latency is named; no policy keeps to them; or there is too much to do.
+                one of language, share and latency is named; no policy takes so little; or there is too much to do.
         """
         begun = time.perf_counter()
         asked = {"language": language, "flops_share": flops_share, "max_latency_ms": max_latency_ms}
@@ -111,7 +111,7 @@ class Served:
             raise Refusal("Validation", f"inputs: more than {longest} tokens: set truncate, or send less")
         policy = self.engine.policy(whose) if whose else None
         if flops_share is not None:
-            policy = self._within("flops_share", flops_share, "the curve of {name} begins at {least:.3f}")
+            policy = self._within("flops_share", flops_share)
         elif max_latency_ms is not None:
             policy = self._in_time(max_latency_ms / 1000, sum(one.num_tokens for one in questions))
         prepared = time.perf_counter() - begun
@@ -142,26 +142,24 @@ class Served:
             return prepare(texts)
         return await asyncio.get_running_loop().run_in_executor(self._long, prepare, texts)
 
-    def _within(self, field: str, flops_share: float, otherwise: str) -> ExitPolicy:
+    def _within(self, field: str, flops_share: float) -> ExitPolicy:
         """Return the best policy of the curve that takes at most so much of the arithmetic."""
         if self.calibration is None or not self.curve:
             raise Refusal("Validation", f"{field}: {self.name} was exported without a curve to choose from")
         points = [one for one in self.curve if one.flops_share <= flops_share]
         if not points:
             least = min(one.flops_share for one in self.curve)
-            raise Refusal("Validation", f"{field}: {otherwise.format(name=self.name, least=least)}")
+            raise Refusal("Validation", f"{field}: the curve of {self.name} begins at {least:.3f}")
         return self.calibration.policy_of(max(points, key=lambda one: (one.quality, -one.flops_share)))
 
     def _in_time(self, seconds: float, tokens: int) -> ExitPolicy:
-        """Return the best policy of the curve by which so many tokens are expected to be answered in time."""
+        """Return the best policy of the curve by which so many tokens are expected in time, or else the cheapest."""
         wait, full = self.batcher.expected(tokens)
         if wait >= seconds:
             after = max(1, math.ceil(wait - seconds))
             raise Refusal("Overloaded", f"max_latency_ms: {1000 * wait:.0f} ms of work wait", retry_after=after)
-        otherwise = (
-            f"{1000 * full:.1f} ms are expected at full depth; the curve of {{name}} begins at {{least:.3f}} of it"
-        )
-        return self._within("max_latency_ms", (seconds - wait) / max(full, 1e-9), otherwise)
+        least = min((one.flops_share for one in self.curve), default=1.0)
+        return self._within("max_latency_ms", max(least, (seconds - wait) / max(full, 1e-9)))
 
 
 def load_models(folders: Sequence[str], backend: str, settings: ServeSettings, meter: Meter) -> dict[str, Served]:
