@@ -53,7 +53,9 @@ def create_app(models: Mapping[str, Served], settings: ServeSettings, meter: Met
             one.batcher.stop()
 
     # Its own pages of documentation load scripts from elsewhere.
-    app = FastAPI(title="halfling", version=__version__, docs_url=None, redoc_url=None, lifespan=computing)
+    # A redirection would lead to whatever host the request names.
+    options: Any = {"docs_url": None, "redoc_url": None, "redirect_slashes": False}
+    app = FastAPI(title="halfling", version=__version__, lifespan=computing, **options)
     app.add_middleware(Door, settings=settings, meter=meter)
     for kind, handler in {
         Refusal: problems.refused,

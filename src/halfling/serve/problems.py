@@ -28,6 +28,8 @@ async def misunderstood(request: Request, error: RequestValidationError) -> JSON
 
 async def failed(request: Request, error: HTTPException) -> JSONResponse:
     """Answer what the framework refuses: an unknown address, another method, a body that is too large."""
+    if error.status_code == 400:  # the framework's word for bytes, depths and numbers that Python's JSON does not read
+        return _problem(request, 422, "body: not JSON", "Validation")
     return _problem(
         request, error.status_code, str(error.detail), type_of(error.status_code), {**(error.headers or {})}
     )
