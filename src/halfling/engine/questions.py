@@ -61,19 +61,19 @@ def classifier_questions(texts: Sequence[Any], pieces: Pieces, max_tokens: int) 
 
 def read_labels(questions: Sequence[Question], answers: Sequence[Answer], labels: Sequence[str]) -> list[Prediction]:
     """Return what a classifier's answers say of each text."""
-    shares, left = _shares(answers), iter(answers)
-    bests, rows = shares.argmax(axis=-1).tolist(), iter(shares.tolist())
-    best = iter(bests)
+    shares = _shares(answers)
+    said = zip(answers, shares.tolist(), shares.argmax(axis=-1).tolist(), strict=True)
     found = []
     for question in questions:
         if not question.sequences:
             found.append(Prediction(None, None, None, None, 0, 0.0, False))
             continue
-        answer = next(left)
-        layer, computed = answer.exit_layer, ((question.num_tokens, answer.exit_layer),)
-        scores = dict(zip(labels, next(rows), strict=True))
-        label, cut = labels[next(best)], question.truncated
-        found.append(Prediction(label, scores, None, None, layer, answer.uncertainty, cut, computed))
+        answer, row, best = next(said)
+        layer, scores = answer.exit_layer, dict(zip(labels, row, strict=True))
+        computed = ((question.num_tokens, layer),)
+        found.append(
+            Prediction(labels[best], scores, None, None, layer, answer.uncertainty, question.truncated, computed)
+        )
     return found
 
 
