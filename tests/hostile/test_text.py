@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from halfling.cli.predict import _texts
+from halfling.cli.texts import read_texts
 from halfling.corpus.build import CorpusSettings, build_corpus
 from halfling.corpus.filters.unicode import mend
 from halfling.corpus.partition import open_files
@@ -348,7 +348,7 @@ import resource
 resource.setrlimit(resource.RLIMIT_NOFILE, (70, 70))
 from pathlib import Path
 from halfling.corpus import ingest
-from halfling.cli.predict import _texts
+from halfling.cli.texts import read_texts
 from halfling.corpus.build import CorpusSettings, build_corpus
 ingest.RUN_BYTES, ingest._BATCH_CHARACTERS, ingest._MIN_PARTS = 60, 60, 4  # as many runs as a large corpus has
 folder = Path({str(tmp_path)!r})
@@ -362,4 +362,4 @@ build_corpus(settings=CorpusSettings(chunks=14, workers=1), source=folder, out=f
 
 def test_a_mark_on_standard_input_is_no_part_of_a_text(monkeypatch):
     monkeypatch.setattr("sys.stdin", io.StringIO(f"{MARK}Anna lives in Rome\nBo\n"))
-    assert _texts(None, [], pairs=False) == ["Anna lives in Rome", "Bo"]
+    assert read_texts(None, [], pairs=False) == ["Anna lives in Rome", "Bo"]
