@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import compress, islice
+from math import isfinite
 from typing import Any
 
 import numpy as np
@@ -52,7 +53,7 @@ def classifier_questions(texts: Sequence[Any], pieces: Pieces, max_tokens: int) 
     pairs = [_parts(text, number) for number, text in enumerate(texts)]
     # Nothing is said of a text without characters.
     there = [all(part.strip() for part in pair) for pair in pairs]
-    ids = iter(pieces([part for pair in compress(pairs, there) for part in pair]))
+    ids = iter(_cut(texts, pieces, [part for pair in compress(pairs, there) for part in pair]))
     return [
         _joined(text, next(ids), next(ids) if len(pair) == 2 else None, max_tokens) if is_there else Question(text, ())
         for text, pair, is_there in zip(texts, pairs, there, strict=True)
@@ -61,7 +62,8 @@ def classifier_questions(texts: Sequence[Any], pieces: Pieces, max_tokens: int) 
 
 def read_labels(questions: Sequence[Question], answers: Sequence[Answer], labels: Sequence[str]) -> list[Prediction]:
     """Return what a classifier's answers say of each text."""
-    shares = _shares(answers)
+    powers, sums = _powers(answers)
+    shares = powers / sums
     said = zip(answers, shares.tolist(), shares.argmax(axis=-1).tolist(), strict=True)
     found = []
     for question in questions:
@@ -84,7 +86,7 @@ def tagger_questions(texts: Sequence[Any], pieces: Pieces, max_tokens: int) -> l
         HalflingError: Something is neither.
     """
     sentences = [_words(text, number) for number, text in enumerate(texts)]
-    ids = iter(pieces([word for words, _ in sentences for word in words]))
+    ids = iter(_cut(texts, pieces, [word for words, _ in sentences for word in words]))
     found = []
     for text, (words, places) in zip(texts, sentences, strict=True):
         cut = [next(ids) for _ in words]
@@ -101,8 +103,9 @@ def read_words(
     A word that the tokenizer turned into nothing stays outside; without O among the labels it has no tag.
     """
     outside = OUTSIDE if OUTSIDE in labels else None  # as parts of speech have none
-    shares = _shares(answers)
-    said = zip(shares.argmax(axis=-1).tolist(), shares.max(axis=-1).tolist(), strict=True)
+    powers, sums = _powers(answers)
+    # The likeliest has the largest power: 1.
+    said = zip(powers.argmax(axis=-1).tolist(), (1 / sums[:, 0]).tolist(), strict=True)
     found = []
     for question in questions:
         tags, sure = [outside] * len(question.places), [1.0] * len(question.places)
@@ -138,6 +141,17 @@ def read_tags(questions: Sequence[Question], answers: Sequence[Answer], labels: 
     return found
 
 
+def _cut(texts: Sequence[Any], pieces: Pieces, parts: Sequence[str]) -> list[list[int]]:
+    """Return the ids of parts of texts."""
+    try:
+        return pieces(parts)
+    except UnicodeEncodeError:
+        for number, text in enumerate(texts):
+            for part in (text,) if isinstance(text, str) else text:
+                require_characters(part, number)
+        raise
+
+
 def _joined(text: Any, first: list[int], second: list[int] | None, max_tokens: int) -> Question:
     ids, cut = join(first, second, max_tokens)
     return Question(text, (Encoded(np.array(ids, np.int32), _FIRST),), cut)
@@ -152,29 +166,24 @@ def _parts(text: Any, number: int) -> list[str]:
             parts = [*text]
         case _:
             raise HalflingError(f"text {number}: expected a text or a pair of texts, got {type(text).__name__}")
-    for part in parts:
-        require_characters(part, number)
     return parts
 
 
 def _words(text: Any, number: int) -> tuple[list[str], list[tuple[int, int]]]:
     """Return a tagger's words and where each stands."""
     if isinstance(text, str):
-        require_characters(text, number)
         places = split_words(text)
         return [text[start:end] for start, end in places], places
     if not isinstance(text, Sequence) or not all(isinstance(word, str) for word in text):
         raise HalflingError(f"text {number}: expected a text or a list of words")
-    for word in text:
-        require_characters(word, number)
     return list(text), [(place, place + 1) for place in range(len(text))]
 
 
-def _shares(answers: Sequence[Answer]) -> np.ndarray:
-    """Return the probabilities [picked, classes] of all answers, one after the other."""
+def _powers(answers: Sequence[Answer]) -> tuple[np.ndarray, np.ndarray]:
+    """Return powers of e [picked, classes] of all answers, of which the largest is 1, and their sums [picked, 1]."""
     logits = np.concatenate([one.logits for one in answers]) if answers else np.zeros((0, 1), np.float32)
-    if not np.isfinite(logits).all():
-        raise HalflingError("predict: the model answers with what is no number: train it again, or export another")
     powers = np.exp(logits - logits.max(axis=-1, keepdims=True))
-    shares: np.ndarray = powers / powers.sum(axis=-1, keepdims=True)
-    return shares
+    sums: np.ndarray = powers.sum(axis=-1, keepdims=True)
+    if not isfinite(sums.sum()):
+        raise HalflingError("predict: the model answers with what is no number: train it again, or export another")
+    return powers, sums

@@ -1,6 +1,7 @@
 """Tags of words: the schemes they are written in, and the spans they mean."""
 
 from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache
 from typing import Literal, NamedTuple
 
 OUTSIDE = "O"
@@ -120,6 +121,7 @@ def _has_prefix(tag: str) -> bool:
     return tag[1:2] == "-" and tag[0] in _PREFIXES
 
 
+@lru_cache(maxsize=1024)
 def _parts(tag: str, prefixed: bool) -> tuple[str, str]:
     """Return a tag's prefix and type, both empty for O."""
     if tag == OUTSIDE:

@@ -112,28 +112,34 @@ class NativeLoop:
             ValueError: An id is none of the vocabulary, or a sequence is empty or too long.
         """
         policy = policy or self.policy
-        ids, starts = _laid_out([one.ids for one in sequences])
-        picked, picked_starts = _laid_out([one.picked for one in sequences])
-        imposed = None if leave_after is None else np.asarray(leave_after, np.int32)
-        logits = np.empty((len(picked), self.classes), np.float32)
-        layers, unsure = np.empty(len(sequences), np.int32), np.empty(len(sequences), np.float32)
-        alone = policy.granularity == "token"
-        token_layers = np.empty(len(ids) if alone else 0, np.int32)
-        told = self._told
-        if told[0] is not policy:
-            told = self._told = (policy, *_policy_of(policy))
+        by_token = policy.granularity == "token"
+        starts = [0, *accumulate(len(one.ids) for one in sequences)]
+        picked_starts = [0, *accumulate(len(one.picked) for one in sequences)]
+        count, tokens, picked = len(sequences), starts[-1], picked_starts[-1]
+        sizes = (tokens, count + 1, picked, count + 1, 0 if leave_after is None else count)
+        parts, where = _room((*sizes, picked * self.classes, count, count, tokens if by_token else 0))
+        _lay_out(parts[0], [one.ids for one in sequences])
+        _lay_out(parts[2], [one.picked for one in sequences])
+        parts[1][:], parts[3][:] = starts, picked_starts
+        if leave_after is not None:
+            parts[4][:] = leave_after
+        known = self._told
+        if known[0] is not policy:
+            known = self._told = (policy, *_policy_of(policy))
         wrong = self._library.halfling_answer(
             self._model,
-            ctypes.byref(told[1]),
-            ctypes.byref(_Questions(len(sequences), *map(address, (ids, starts, picked, picked_starts, imposed)))),
-            ctypes.byref(_Answers(*map(address, (logits, layers, unsure, token_layers)))),
+            ctypes.byref(known[1]),
+            ctypes.byref(_Questions(count, *where[:4], None if leave_after is None else where[4])),
+            ctypes.byref(_Answers(*where[5:])),
         )
         if wrong:
             vocabulary, longest = self.limits
             raise ValueError(f"{wrong.decode()} (ids 0 to {vocabulary - 1}, at most {longest} tokens)")
-        rows = [logits[begin:end] for begin, end in pairwise(picked_starts.tolist())]
-        each = [tuple(token_layers[begin:end].tolist()) if alone else None for begin, end in pairwise(starts.tolist())]
-        return list(map(Answer, rows, layers.tolist(), unsure.tolist(), each))
+        logits = parts[5].view(np.float32).reshape(picked, self.classes)
+        rows = [logits[begin:end] for begin, end in pairwise(picked_starts)]
+        alone = parts[8].tolist()
+        each = [tuple(alone[begin:end]) if by_token else None for begin, end in pairwise(starts)]
+        return list(map(Answer, rows, parts[6].tolist(), parts[7].view(np.float32).tolist(), each))
 
 
 def variants() -> list[str]:
@@ -154,10 +160,21 @@ def _policy_of(policy: ExitPolicy) -> tuple[_Policy, Any]:
     return _Policy(len(layers), address(layers), address(thresholds), *numbers), (layers, thresholds)
 
 
-def _laid_out(parts: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    """Return arrays one after the other, and where each begins."""
-    starts = np.array([0, *accumulate(map(len, parts))], np.int32)
-    flat = np.concatenate(parts) if parts else np.empty(0, np.int32)
-    if flat.dtype != np.int32:  # what 32 bits do not hold must not become a number that is in the vocabulary
-        flat = np.clip(flat, -1, 2**31 - 1).astype(np.int32)
-    return flat, starts
+def _room(sizes: Sequence[int]) -> tuple[list[np.ndarray], list[int]]:
+    """Return arrays of 32-bit numbers, as many as there are sizes, and where they lie.
+
+    They are parts of one array: asking where an array lies takes longer than making one.
+    """
+    ends = [0, *accumulate(sizes)]
+    whole = np.empty(ends[-1], np.int32)
+    first = address(whole) or 0
+    return [whole[begin:end] for begin, end in pairwise(ends)], [first + 4 * begin for begin in ends[:-1]]
+
+
+def _lay_out(to: np.ndarray, parts: Sequence[np.ndarray]) -> None:
+    """Write arrays one after the other."""
+    if not parts:
+        return
+    flat = np.concatenate(parts)
+    # What 32 bits do not hold must not become a number that is in the vocabulary.
+    to[:] = flat if flat.dtype == np.int32 else np.clip(flat, -1, 2**31 - 1)
