@@ -1,5 +1,6 @@
-"""The live view of stages: bars in a terminal, a line for each stage elsewhere."""
+"""The live view of stages: bars in a terminal, elsewhere a line for each stage and one a minute of it."""
 
+import time
 from collections.abc import Sequence
 from typing import Literal
 
@@ -20,6 +21,9 @@ from halfling.stage import Stage, View
 
 console = Console(stderr=True, highlight=False)
 """Progress and errors go to stderr; stdout is for results."""
+
+SECONDS_BETWEEN_LINES = 60.0
+"""Where there is no terminal."""
 
 
 class LiveView(View):
@@ -50,9 +54,17 @@ class LiveView(View):
         """Show that a stage begins."""
         self.number += 1
         task = self.current = self.bars.add_task(self._title(stage), total=None, note="")
+        began = said = time.monotonic()
 
         def progress(done: int, total: int, note: str = "") -> None:
+            nonlocal said
             self.bars.update(task, completed=done, total=total, note=note)
+            now = time.monotonic()
+            if self.bars.disable and done < total and now - said >= SECONDS_BETWEEN_LINES:
+                said = now
+                console.print(
+                    f"{self._title(stage)}  {done:,} of {total:,} in {now - began:.0f} s  {note}", markup=False
+                )
 
         return progress
 
