@@ -33,7 +33,7 @@ typedef struct {
     int32_t *numbers;  // of its sequences among all
     int32_t *ids, *rows;
     uint8_t *flags;  // of its tokens
-    int waits;       // tokens that nobody wants wait for what the exit says
+    int more;        // of the exit's layer, now that who stays is known
 } Part;
 
 typedef struct {
@@ -209,15 +209,15 @@ static int32_t ask(Part *part, int with, int without) {
 // What thread `index` of those that wait at `barrier` does of a part.
 static void compute_part(const Call *call, Part *part, Room *room, int32_t index, Barrier *barrier) {
     Work work = {&call->model->weights, &part->batch, room, index, barrier->count, barrier};
-    int32_t exit = 0, layers = header_of(call)->layers, there = call->policy->by_token ? THERE : 0;
+    int32_t exit = 0, layers = header_of(call)->layers, there = call->policy->by_token ? THERE : 0, waits = 0;
     embed(&work, part->ids);
     for (int32_t layer = 1, fresh = 1; part->batch.sequences; layer++) {
         int exits = layer == call->policy->layers[exit];
         if (!index && (fresh || exits)) {
             // The last layer computes what is wanted alone. At an exit that comes first: who leaves needs no more.
             int32_t wanted = exits ? ask(part, WANTED | there, 0) : 0;
-            part->waits = exits && layer < layers && !there && part->batch.tokens - wanted >= WORTH_WAITING;
-            if (layer < layers && !part->waits) ask(part, there, 0);
+            waits = exits && layer < layers && !there && part->batch.tokens - wanted >= WORTH_WAITING;
+            if (layer < layers && !waits) ask(part, there, 0);
         }
         if (fresh || exits) barrier_wait(barrier);
         compute_layer(&work, layer - 1, 0);
@@ -226,11 +226,11 @@ static void compute_part(const Call *call, Part *part, Room *room, int32_t index
         exit++;
         if (!index) {
             judge(call, part, room, exit - 1);
-            part->waits = part->waits && ask(part, 0, WANTED | DONE);
-            if (!part->waits) compact(call, part, room);
+            part->more = waits && ask(part, 0, WANTED | DONE);
+            if (!part->more) compact(call, part, room);
         }
         barrier_wait(barrier);
-        if (!part->waits) continue;
+        if (!part->more) continue;
         compute_layer(&work, layer - 1, 1);
         if (!index) compact(call, part, room);
         barrier_wait(barrier);

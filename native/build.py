@@ -43,7 +43,6 @@ _FLAGS = (
     "-Werror",
     # Products are fused where the source says so, and nowhere else: every variant rounds alike.
     "-ffp-contract=off",
-    "-fno-sanitize=all",
     "-mprefer-vector-width=512",
 )
 _WASM_FLAGS = tuple(f"-D_WASI_EMULATED_{name}" for name in ("MMAN", "GETPID"))
@@ -91,6 +90,8 @@ def build(
     target = target or this_target()
     machine = target.split("-")[0]
     browsers = machine == "wasm32"
+    # After a sanitizer's flag it would take it back.
+    unchecked = () if any(flag.startswith("-fsanitize") for flag in flags) else ("-fno-sanitize=all",)
     if browsers:
         flags += _WASM_FLAGS
     with tempfile.TemporaryDirectory() as scratch:
@@ -98,7 +99,7 @@ def build(
 
         def compiled(source: Path, name: str, *more: str) -> None:
             objects.append(str(Path(scratch, f"{name}.o")))
-            wanted = (*_FLAGS, f"-I{HERE}", *flags, *more)
+            wanted = (*_FLAGS, *unchecked, f"-I{HERE}", *flags, *more)
             _compiler(scratch, "-target", target, *wanted, "-c", str(source), "-o", objects[-1])
 
         common = (*_COMMON, "alone.c" if browsers else "pool.c")

@@ -96,6 +96,7 @@ static unsigned ask(Model *model) {
 }
 
 int main(int count, char **given) {
+    if (count == 2) return 0x7fffffff + count > 0;  // undefined: does a sanitizer look?
     if (count != 7) return 2;
     File weights = read_file(given[1]), tables = read_file(given[2]);
     const char *scratch = given[3], *wrong;

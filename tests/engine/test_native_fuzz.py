@@ -1,6 +1,7 @@
 """Damaged files and wrong questions, under a sanitizer and under valgrind; `native_fuzz.c` says which."""
 
 import importlib.util
+import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -51,6 +52,8 @@ def fuzz(command, folder, scratch, variant, rounds, seed):
 @pytest.mark.slow
 def test_nothing_is_undefined_whatever_is_damaged_or_asked(program, folder, tmp_path):
     path = program("-fsanitize=undefined", "-fno-sanitize-recover=all", "-fno-sanitize-trap=all")
+    looks = subprocess.run([path, "overflow"], capture_output=True, text=True)
+    assert "signed integer overflow" in looks.stderr
     for seed, variant in enumerate(variants()):
         opened, read, _ = fuzz([path], folder, tmp_path / "scratch", variant, 400, seed)
         assert 50 < opened < 400
@@ -65,6 +68,16 @@ def test_no_memory_is_touched_that_is_not_ours(program, folder, tmp_path):
     opened, read, _ = fuzz(checked, folder, tmp_path / "scratch", "plain", 40, 5)
     assert opened > 5
     assert read > 5
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(
+    "HALFLING_TSAN" not in os.environ, reason="the compiler builds its thread sanitizer for minutes: HALFLING_TSAN=1"
+)
+def test_threads_that_share_a_part_do_not_race(program, folder, tmp_path):
+    path = program("-fsanitize=thread", "-g")
+    for seed, variant in enumerate(variants()):
+        fuzz([path], folder, tmp_path / "scratch", variant, 60, seed + 1)
 
 
 @pytest.mark.slow
