@@ -95,7 +95,8 @@ def test_exits_that_imitate_hold_the_last_exit_to_what_the_model_said(task, trai
     moved = {}
     for share in (0.0, 1.0):
         train(before, f"{share}", method="joint", soft_share=share, epochs=5)
-        moved[share] = (said(tmp_path / f"{share}") - said(before)).abs().max()
+        gaps = (said(tmp_path / f"{share}") - said(before)).abs()
+        moved[share] = gaps.mean() if gaps.dim() == 2 else gaps[ids > 2].mean()  # words alone: the rest is no answer
     assert moved[1.0] < moved[0.0]
 
 

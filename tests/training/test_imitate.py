@@ -11,6 +11,7 @@ from halfling.models.classifier import load_classifier
 from halfling.settings import check
 from halfling.tasks import Task
 from halfling.tokens.pack import PackSettings, pack_corpus
+from halfling.training import imitate
 from halfling.training.finetune import FinetuneSettings, finetune
 from halfling.training.imitate import UNLABELLED, imitation_loss, unlabelled_rows
 
@@ -106,6 +107,39 @@ def test_a_teacher_whose_classes_have_other_numbers_is_imitated_the_same(
     assert answers(opinionated) == pytest.approx(before)
     again = answers(trained(tmp_path / "again", encoder, pairs, opinionated, soft_share=1.0, epochs=2))
     assert again == pytest.approx(same, abs=1e-4)
+
+
+@pytest.fixture
+def asked(monkeypatch):
+    """How many examples a teacher was asked, one number each time."""
+    found, says = [], imitate.ImitationTrainer._teacher_says
+
+    def counting(self, inputs):
+        found.append(len(inputs["input_ids"]))
+        return says(self, inputs)
+
+    monkeypatch.setattr(imitate.ImitationTrainer, "_teacher_says", counting)
+    return found
+
+
+@pytest.mark.parametrize("kind", ["pairs", "words"])
+def test_what_a_teacher_says_is_remembered_over_passes(kind, encoder, pairs, packed, asked, tmp_path, monkeypatch):
+    words = tagged(tmp_path / "a.conll", "".join("Anna B-PER\n" + "in O\n" * n + "Rome B-LOC\n\n" for n in range(20)))
+    task, text = (pairs, {}) if kind == "pairs" else (words, {"packed": packed, "text_sequences": 15})
+    teacher = trained(tmp_path / "teacher", encoder, task, epochs=1)
+    found = []
+    for most in (2**30, 0):
+        monkeypatch.setattr(imitate, "_REMEMBERED_BYTES", most)
+        asked.clear()
+        out = trained(tmp_path / f"{most}", encoder, task, teacher, soft_share=0.5, epochs=3, **text)
+        with torch.no_grad():
+            logits = load_classifier(out).eval()(torch.tensor([[0, 14, 9, 8, 15, 2]])).logits
+        found.append((logits, sum(asked)))
+    (remembered, once), (anew, often) = found
+    examples = 60 if kind == "pairs" else 20 + 15
+    assert examples <= once < 1.5 * examples  # a batch more, to see that training ended well
+    assert often >= 3 * (examples - 5)  # half a batch is left out of a pass
+    assert torch.allclose(remembered, anew, atol=0.02)  # batches round differently, and Adam makes much of little
 
 
 @pytest.mark.parametrize("soft_share", [0.0, 0.5])
@@ -234,7 +268,7 @@ def test_text_teaches_a_student_what_its_teacher_says_of_words_that_nobody_label
     taught = tagged(tmp_path / "taught.conll", "Anna B-PER\n\nRome B-LOC\n\n" * 20)
     task = tagged(tmp_path / "train.conll", "Anna B-PER\n\nin O\n\n" * 20)
     teacher = trained(tmp_path / "teacher", encoder, taught)
-    read = {"teacher": teacher, "soft_share": 0.5, "epochs": 10}
+    read = {"teacher": teacher, "soft_share": 0.5, "epochs": 20}
     on_text = trained(tmp_path / "text", encoder, task, packed=packed, text_sequences=30, **read)
     without = trained(tmp_path / "without", encoder, task, **read)
 

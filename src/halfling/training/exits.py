@@ -15,6 +15,7 @@ from halfling.exits.policy import ExitPolicy
 from halfling.models import XLMRobertaEarlyExitConfig
 from halfling.models.classifier import EARLY_EXIT, load_classifier, read_checkpoint
 from halfling.models.load import load_model, load_tokenizer
+from halfling.models.on_cpu import computing_on_cpu
 from halfling.models.shapes import require_room
 from halfling.processes import together
 from halfling.records import Counts, Progress, silent
@@ -66,6 +67,8 @@ class _ExitsTrainer(BatchMeanTrainer):
         self.how, self.weights = how, weights
         # The model as it was, to imitate; with two_stage its last exit is just that.
         self.before = None if before is None else before.eval().requires_grad_(False).to(self.args.device)
+        if self.before is not None and self.args.use_cpu:
+            computing_on_cpu(self.before)
 
     def compute_loss(self, model: Any, inputs: dict[str, Tensor], *_: Any, **__: Any) -> Tensor:
         """Return the loss of a batch."""

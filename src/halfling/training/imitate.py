@@ -1,6 +1,6 @@
 """Learning from labels and from a fine-tuned teacher's answers: on the train split, and on text without labels."""
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
@@ -10,10 +10,14 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from halfling import processes
 from halfling.corpus.store import chunk_folder
 from halfling.errors import HalflingError
+from halfling.models.on_cpu import computing_on_cpu
+from halfling.records import Progress
 from halfling.tasks.encode import IGNORED
 from halfling.tasks.task import Task
 from halfling.tokens.blocks import Block, PackedBlocks, PackedSummary
@@ -22,6 +26,10 @@ from halfling.training.layer_losses import hidden_state_loss
 from halfling.training.layer_maps import layer_map
 from halfling.training.losses import at_least_one
 from halfling.training.trainer import BatchMeanTrainer, counted_by_all
+
+_REMEMBERED_BYTES = 2**30
+"""Of a teacher's answers, at most; above it is asked anew in every pass."""
+_ASKED_AT_ONCE = 64
 
 UNLABELLED = -101
 """The label of a word that nobody has labelled: what the teacher says of it is imitated all the same."""
@@ -141,21 +149,55 @@ class ImitationTrainer(BatchMeanTrainer):
     ) -> None:
         super().__init__(**arguments)
         self.teacher, self.soft_share = teacher.eval().requires_grad_(False).to(self.args.device), soft_share
+        if self.args.use_cpu:
+            computing_on_cpu(self.teacher)
         self.classes = classes  # the student's, as the teacher numbers them
         self.hidden_weight = hidden_weight
         depths = self.model.config.num_hidden_layers, teacher.config.num_hidden_layers
         self.layer_pairs = layer_map("uniform", *depths) if hidden_weight else []
 
+    def remember(self, rows: Sequence[dict[str, Any]], progress: Progress) -> None:
+        """Ask the teacher once what it says of examples that are read several times.
+
+        Not where its hidden states are compared, which would take gigabytes, nor with several processes, each of which
+        reads other examples in every pass.
+        """
+        tokens = sum(len(row["input_ids"]) for row in rows)
+        if self.hidden_weight or processes.number() > 1 or 4 * tokens * len(self.classes) > _REMEMBERED_BYTES:
+            return
+        said: dict[int, Tensor] = {}
+        collate = self.data_collator  # type: ignore[has-type]
+        longest_first = sorted(rows, key=lambda row: -len(row["input_ids"]))
+        for start in range(0, len(rows), _ASKED_AT_ONCE):
+            some = longest_first[start : start + _ASKED_AT_ONCE]
+            answers = self._teacher_says(self._prepare_inputs(collate(some))).logits[..., self.classes].cpu()
+            for row, answer in zip(some, answers, strict=True):
+                said[id(row)] = answer[: len(row["input_ids"])].clone() if answer.dim() == 2 else answer.clone()
+            progress(start + len(some), len(rows), "what the teacher says")
+
+        def collate_with_answers(some: Sequence[dict[str, Any]]) -> dict[str, Tensor]:
+            answers = [said[id(row)] for row in some]
+            return {**collate(some), "said": pad_sequence(answers, batch_first=True)}
+
+        self.data_collator = collate_with_answers
+
+    def _teacher_says(self, inputs: dict[str, Tensor]) -> Any:
+        read = {name: tensor for name, tensor in inputs.items() if name != "labels"}
+        with torch.no_grad(), self.accelerator.autocast():
+            return self.teacher(**read, output_hidden_states=self.hidden_weight > 0)
+
     def compute_loss(self, model: Any, inputs: dict[str, Tensor], *_: Any, **__: Any) -> Tensor:
         """Return the loss of a batch."""
-        labels = inputs["labels"]
-        read = {name: tensor for name, tensor in inputs.items() if name != "labels"}
-        read["output_hidden_states"] = self.hidden_weight > 0  # type: ignore[assignment]
-        with torch.no_grad(), self.accelerator.autocast():
-            said = self.teacher(**read)
-        answered = model(**read)
-        loss = imitation_loss(answered.logits, said.logits[..., self.classes], labels, self.soft_share, counted_by_all)
-        if self.hidden_weight:
+        labels, logits = inputs["labels"], inputs.pop("said", None)
+        said = self._teacher_says(inputs) if logits is None else None
+        answered = model(
+            **{name: tensor for name, tensor in inputs.items() if name != "labels"},
+            output_hidden_states=self.hidden_weight > 0,
+        )
+        if said is not None:
+            logits = said.logits[..., self.classes]
+        loss = imitation_loss(answered.logits, logits, labels, self.soft_share, counted_by_all)
+        if said is not None and self.hidden_weight:
             keep = inputs["attention_mask"].bool()
             gaps = [
                 hidden_state_loss(answered.hidden_states[own], said.hidden_states[theirs], keep)

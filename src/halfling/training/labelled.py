@@ -13,6 +13,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from halfling import processes
 from halfling.bounds import Count, Rate, Repeats, Seed, Size
 from halfling.errors import HalflingError
+from halfling.models.on_cpu import computing_on_cpu
 from halfling.records import Counts, Progress
 from halfling.tasks.encode import IGNORED, encode, training_row
 from halfling.tasks.examples import read_examples
@@ -104,6 +105,8 @@ def train_on_labels(
         together = pad_sequence(labels, batch_first=True, padding_value=IGNORED) if per_token else torch.stack(labels)
         return {**pad([row["input_ids"] for row in some], pad_id), "labels": together}
 
+    if arguments.use_cpu:
+        computing_on_cpu(model)
     trainer = trainer_class(
         model=model,
         args=arguments,
@@ -111,6 +114,8 @@ def train_on_labels(
         data_collator=collate,
         **more,
     )
+    if settings.epochs > 1:
+        trainer.remember(rows, progress)
     curve = train_resumably(trainer, progress)
     if leads:
         model.save_pretrained(out)

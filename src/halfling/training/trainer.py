@@ -8,6 +8,7 @@ And training that diverged is an error: transformers would log the last good los
 import math
 import os
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -167,6 +168,12 @@ class BatchMeanTrainer(Trainer):
     def __init__(self, **arguments: Any) -> None:
         super().__init__(**arguments)
         self.model_accepts_loss_kwargs = False
+
+    def remember(self, rows: Sequence[dict[str, Any]], progress: Progress) -> None:
+        """Compute once what does not change from pass to pass, of the examples that training reads several times.
+
+        Here nothing.
+        """
 
     def training_step(self, *given: Any, **more: Any) -> Tensor:
         """Return the loss of a batch, its gradients added.
