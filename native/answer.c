@@ -8,7 +8,7 @@
 #include "halfling.h"
 
 enum {
-    PART_TOKENS = 128,   // computed together by one thread: more leave the caches, fewer read weights more often
+    PART_TOKENS = 80,    // computed together by one thread: fewer read weights more often, of more one thread waits longer
     SHARED_TOKENS = 72,  // up to which threads share the work on all of them
     MOST_TOGETHER = 64,  // answers whose classifiers are computed together
     WANTED = 1,          // a token's flags: its answer is wanted
