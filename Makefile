@@ -19,7 +19,7 @@ demo: $(INSTALLED)  ## the whole road on the embedded sample, offline; then what
 	$(BIN)/halfling predict runs/demo/export/student-uniform-exits-wikiann-0/int8-exits --in-text --file recipes/demo.txt
 
 test: $(INSTALLED)  ## every test that needs nothing from outside
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 check: $(INSTALLED)  ## what CI runs: format, lint, types, layers, tests
 	$(BIN)/ruff format --check .

@@ -22,6 +22,26 @@ os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
 # The command line is annotated for typer, whose parameters beartype knows nothing of.
 install_import_hook("halfling", "beartype.beartype")
 
+# What takes longest begins first, or one process would end minutes after the other.
+FIRST = [
+    *(f"end_to_end/test_{name}.py" for name in ("own_labels", "whole_run", "readme")),
+    "training/test_processes.py",
+]
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if hasattr(config, "workerinput"):  # one of several processes
+        place = {Path(__file__).parent / name: number for number, name in enumerate(FIRST)}
+        items.sort(key=lambda item: place.get(item.path, len(FIRST)))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_node_collection_finished(node: Any) -> None:
+    """End at once where a module cannot be imported; several processes would first run all other tests."""
+    if node.config.pluginmanager.get_plugin("terminalreporter").stats.get("error"):
+        pytest.exit("a module of tests cannot be imported", returncode=pytest.ExitCode.TESTS_FAILED)
+
+
 SPECIAL = ["<s>", "<pad>", "</s>", "<unk>"]
 PIECES = ["▁", "▁Anna", "▁lives", "▁in", "▁Rome", "▁yes", "▁no", "▁maybe", *"abcdefghijklmnopqrstuvwxyzAR."]
 
