@@ -96,13 +96,23 @@ def test_a_document_in_two_chunks_is_found(bare):
     one_fault(bare, "chunk-3/en.parquet", "also in chunk 1")
 
 
-@pytest.mark.parametrize("rows", [1, 7, 100])
-def test_copies_are_found_however_many_documents_wait_on_disk(bare, monkeypatch, rows):
+@pytest.fixture
+def few(documents, build, write_source, tmp_path):
+    """A corpus of eight English documents in each of five chunks, and of four in Swahili, without a manifest."""
+    source = write_source(tmp_path / "few-texts", {"en": documents["en"][:40], "sw": documents["sw"][:20]})
+    build(source, tmp_path / "few", workers=1)
+    return tmp_path / "few"
+
+
+# A run on disk for every document, for every seven, and six runs in all.
+@pytest.mark.parametrize(("corpus_name", "rows"), [("few", 1), ("few", 7), ("bare", 100)])
+def test_copies_are_found_however_many_documents_wait_on_disk(corpus_name, rows, request, monkeypatch):
+    folder = request.getfixturevalue(corpus_name)
     monkeypatch.setattr("halfling.corpus.verify._RUN_ROWS", rows)
-    assert verify(bare) == []
-    stray = pq.read_table(bare / "chunk-1" / "en.parquet").to_pylist()
-    rewrite(bare / "chunk-5" / "en.parquet", lambda rows: [*rows, stray[0], stray[-1]])
-    faults = [fault for fault in verify(bare) if "also in chunk 1" in fault]
+    assert verify(folder) == []
+    stray = pq.read_table(folder / "chunk-1" / "en.parquet").to_pylist()
+    rewrite(folder / "chunk-5" / "en.parquet", lambda rows: [*rows, stray[0], stray[-1]])
+    faults = [fault for fault in verify(folder) if "also in chunk 1" in fault]
     assert len(faults) == 2
     assert all(any(f"{row['id']}: also in chunk 1" in fault for fault in faults) for row in (stray[0], stray[-1]))
 
