@@ -20,6 +20,18 @@ from halfling.stage import Stage, run_stage
 BAD_DAY = ["429", "503", "500", "refused", "dropped", "truncated", "too large", "too small"]
 
 
+# In one process: of two, chance would decide which of them meets a fault.
+HALF = {
+    "languages": ["sw", "tr"],
+    "total_bytes": 800_000,
+    "selection": "head",
+    "alpha": 0,
+    "chunks": 3,
+    "patience_seconds": 600,
+    "workers": 1,
+}
+
+
 def long_documents(code: str, number: int) -> list[str]:
     """Documents of words that nobody has seen, so that they compress about as well as text does."""
     chance = random.Random(code)
@@ -38,6 +50,13 @@ def long_texts() -> dict[str, list[str]]:
 @pytest.fixture(scope="module")
 def long_files(long_texts, tmp_path_factory, write_source) -> Path:
     return write_source(tmp_path_factory.mktemp("long"), long_texts)
+
+
+@pytest.fixture(scope="module")
+def half(long_files, build, tmp_path_factory):
+    """What is said of a corpus of half of the text, from a folder; and the corpus: read it, do not change it."""
+    folder = tmp_path_factory.mktemp("half")
+    return build(long_files, folder, **HALF), folder
 
 
 @pytest.fixture
@@ -84,17 +103,13 @@ def bad_day(seed: int, share: float = 0.5):
 
 @pytest.mark.parametrize("seed", range(3))
 def test_a_corpus_from_a_bad_day_is_that_of_a_clean_folder_and_costs_what_its_quotas_need(
-    served, long_texts, tmp_path, build, contents, seed
+    served, half, long_texts, tmp_path, build, contents, seed
 ):
-    total = 800_000
-    settings = {"languages": ["sw", "tr"], "total_bytes": total, "selection": "head", "alpha": 0, "chunks": 3}
-    settings["patience_seconds"] = 600
-    settings["workers"] = 1  # of two, chance would decide which of them meets a fault
-    expected = build(served.folder, tmp_path / "folder", **settings)
+    expected, folder = half
     served.fault = bad_day(seed)
-    assert build(served.address, tmp_path / "host", **settings) == expected
-    assert contents(tmp_path / "host") == contents(tmp_path / "folder")
-    assert sum(language["quota_bytes"] for language in expected["languages"].values()) == total
+    assert build(served.address, tmp_path / "host", **HALF) == expected
+    assert contents(tmp_path / "host") == contents(folder)
+    assert sum(language["quota_bytes"] for language in expected["languages"].values()) == HALF["total_bytes"]
     least = 0
     for code, language in expected["languages"].items():
         taken = sum(language["documents"])
