@@ -8,6 +8,7 @@ from transformers import XLMRobertaForMaskedLM, set_seed
 from halfling.models.masked_lm import masked_features
 from halfling.models.shapes import Dimensions, config_for
 from halfling.tokens.masking import MaskedBlocks
+from halfling.training import trainer as trainer_module
 from halfling.training.distill import DistillSettings, distill
 from halfling.training.distilled import DistilledMaskedLM, TeacherTargets
 from halfling.training.distiller import DistillationTrainer, number_of_draw
@@ -92,18 +93,20 @@ EVERYTHING = {
 
 
 @pytest.mark.parametrize("more", [{}, EVERYTHING, {"layer_map": "attention"}])
-def test_eight_by_one_and_one_by_eight_are_one_trajectory(more, settings, teacher, packed, tmp_path):
+def test_eight_by_one_and_one_by_eight_are_one_trajectory(more, settings, teacher, packed, tmp_path, monkeypatch):
+    make = trainer_module.TrainingArguments
+    monkeypatch.setattr(trainer_module, "TrainingArguments", lambda **told: make(**{**told, "logging_steps": 5}))
     weights, curves = [], []
     for name, batch_size, accumulation in (("batch", 8, 1), ("parts", 1, 8)):
         out = tmp_path / name
         out.mkdir()
-        # 13 epochs of two steps: one log, after 25. Without dropout, whose draws follow the batches.
-        now = settings(batch_size=batch_size, gradient_accumulation=accumulation, dropout=0.0, epochs=13, **more)
+        # Three epochs of two steps: one log, after five. Without dropout, whose draws follow the batches.
+        now = settings(batch_size=batch_size, gradient_accumulation=accumulation, dropout=0.0, epochs=3, **more)
         counts = distill(settings=now, teacher=teacher, packed=packed, out=out)
-        weights.append(load_file(out / "epoch-13" / "model.safetensors"))
+        weights.append(load_file(out / "epoch-3" / "model.safetensors"))
         curves.append(counts["curve"])
-    assert counts["steps"] == 26
-    assert [entry["step"] for entry in curves[0]] == [25]
+    assert counts["steps"] == 6
+    assert [entry["step"] for entry in curves[0]] == [5]
     for name, weight in weights[0].items():
         if name.endswith("key.bias"):
             continue  # softmax does not see it: its gradient is rounding, which Adam blows up to a step
