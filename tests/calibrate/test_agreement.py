@@ -121,12 +121,15 @@ def disagreement(trial, policy):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("what", "limit"), [("max_disagreement", 5.0), ("flops_share", 0.7)])
-def test_what_was_chosen_disagrees_beyond_its_bound_in_no_more_draws_than_it_says(what, limit):
+# The second bounds one choice, and tightly: in the first hundred draws chance exceeds it seven times.
+@pytest.mark.parametrize(
+    ("what", "limit", "draws"), [("max_disagreement", 5.0, 100), ("flops_share", 0.7, 300)], ids=["limit", "share"]
+)
+def test_what_was_chosen_disagrees_beyond_its_bound_in_no_more_draws_than_it_says(what, limit, draws):
     random = np.random.default_rng(0)
     world = trial_of(random, 50_000)
     exceeded, early = [], []
-    for _ in range(300):
+    for _ in range(draws):
         text = world.of(np.bincount(random.choice(50_000, 400, replace=False), minlength=50_000) > 0)
         text.learned_from = random.permutation(400) % 2 == 0
         found = of_text(Wish(what, limit), text, None, 2, "text")
