@@ -105,17 +105,37 @@ import sys
 from transformers import AutoModelForTokenClassification
 from halfling.errors import HalflingError
 from halfling.models.load import load_model, load_tokenizer
-for load in (lambda: load_model(AutoModelForTokenClassification, sys.argv[1]), lambda: load_tokenizer(sys.argv[1])):
-    try:
-        load()
-    except HalflingError as error:
-        print("refused:", error)
+for folder in sys.argv[1:]:
+    for load in (lambda: load_model(AutoModelForTokenClassification, folder), lambda: load_tokenizer(folder)):
+        try:
+            load()
+        except HalflingError as error:
+            print("refused:", error)
 """
 
 
-@pytest.mark.parametrize("model_type", ["unheard-of", "xlm-roberta-early-exit"])
-def test_a_folders_own_code_is_never_run_whatever_standard_input_says(model_type, tmp_path, write_tagger):
-    folder, marker = write_tagger(tmp_path / "model"), tmp_path / "was-run"
+def test_a_folders_own_code_is_never_run_whatever_standard_input_says(tmp_path, write_tagger):
+    marker = tmp_path / "was-run"
+    unheard, known = (
+        with_own_code(write_tagger(tmp_path / model_type), model_type, marker)
+        for model_type in ("unheard-of", "xlm-roberta-early-exit")
+    )
+    ran = subprocess.run(
+        [sys.executable, "-c", FOREIGN, str(unheard), str(known)],
+        input="yes\n" * 6,
+        env={**os.environ, "HF_MODULES_CACHE": str(tmp_path / "modules")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ran.returncode == 0, ran.stderr
+    assert not marker.exists()
+    assert "[y/N]" not in ran.stdout, "nobody is asked"
+    assert 1 <= len(ran.stdout.splitlines()) <= 2
+    assert all(line.startswith(f"refused: {unheard}") for line in ran.stdout.splitlines()), ran.stdout
+
+
+def with_own_code(folder, model_type, marker):
     (folder / "own.py").write_text(f"open({str(marker)!r}, 'w').close()\n")
     for name, own in (
         ("config.json", ("AutoConfig", "AutoModelForTokenClassification")),
@@ -128,19 +148,7 @@ def test_a_folders_own_code_is_never_run_whatever_standard_input_says(model_type
         else:
             settings["tokenizer_class"] = "Unheard" if model_type == "unheard-of" else settings["tokenizer_class"]
         (folder / name).write_text(json.dumps(settings))
-    ran = subprocess.run(
-        [sys.executable, "-c", FOREIGN, str(folder)],
-        input="yes\nyes\nyes\n",
-        env={**os.environ, "HF_MODULES_CACHE": str(tmp_path / "modules")},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert ran.returncode == 0, ran.stderr
-    assert not marker.exists()
-    assert "[y/N]" not in ran.stdout, "nobody is asked"
-    assert ("refused: " in ran.stdout) == (model_type == "unheard-of")
-    assert len(ran.stdout.splitlines()) <= 2
+    return folder
 
 
 @pytest.mark.parametrize("before", ["", "import transformers.trainer", "import transformers.modeling_utils"])
