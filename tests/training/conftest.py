@@ -1,5 +1,6 @@
 """Tiny teachers, encoders, packed corpora and labelled data to train on."""
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -43,33 +44,48 @@ def settings() -> Callable[..., DistillSettings]:
     return make
 
 
-@pytest.fixture
-def tasks(tmp_path: Path) -> dict[str, Task]:
+@pytest.fixture(scope="session")
+def tasks(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Task]:
     """Pairs whose second text alone tells the label, and sentences where each name is always of one type."""
     answers = [("yes", "entailment"), ("maybe", "neutral"), ("no", "contradiction")]
     pairs = [f"{'ab' * (1 + n % 5)}\t{answers[n % 3][0]}\t{answers[n % 3][1]}\n" for n in range(60)]
     tagged = ["Anna B-PER\nlives O\nin O\nRome B-LOC\n\n", "Rome B-LOC\nlives O\n\n", "in O\nAnna B-PER\n\n"]
-    made = {}
+    made, folder = {}, tmp_path_factory.mktemp("tasks")
     for name, text in (
         ("pairs.tsv", "text\ttext_pair\tlabel\n" + "".join(pairs)),
         ("tags.conll", "".join(tagged) * 20),
     ):
-        (tmp_path / name).write_text(text)
-        source = {"en": str(tmp_path / name)}
+        (folder / name).write_text(text)
+        source = {"en": str(folder / name)}
         made[Path(name).stem] = Task(name=Path(name).stem, train=source, dev=source)
     return made
 
 
+@pytest.fixture(scope="session")
+def finetuned_once() -> dict[tuple[str, int], Path]:
+    """Where each task's model lies that was fine-tuned for some epochs: read it, do not change it."""
+    return {}
+
+
 @pytest.fixture
-def finetuned(tmp_path: Path, tasks: dict[str, Task], write_masked_lm: Callable[..., Path]) -> Callable[..., Path]:
-    """A function that fine-tunes three layers on a task."""
+def finetuned(
+    tmp_path: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+    tasks: dict[str, Task],
+    write_masked_lm: Callable[..., Path],
+    finetuned_once: dict[tuple[str, int], Path],
+) -> Callable[..., Path]:
+    """A function that returns a copy of three layers fine-tuned on a task."""
 
     def make(task: str, epochs: int = 3) -> Path:
-        encoder, out = write_masked_lm(tmp_path / "encoder", num_layers=3), tmp_path / "finetuned"
-        out.mkdir()
-        settings = FinetuneSettings(epochs=epochs, batch_size=10, learning_rate=3e-3, max_tokens=30)
-        finetune(settings=settings, encoder=encoder, task=tasks[task], out=out)
-        return out
+        if (task, epochs) not in finetuned_once:
+            folder = tmp_path_factory.mktemp("finetuned")
+            settings = FinetuneSettings(epochs=epochs, batch_size=10, learning_rate=3e-3, max_tokens=30)
+            encoder = write_masked_lm(folder / "encoder", num_layers=3)
+            (folder / "model").mkdir()
+            finetune(settings=settings, encoder=encoder, task=tasks[task], out=folder / "model")
+            finetuned_once[task, epochs] = folder / "model"
+        return shutil.copytree(finetuned_once[task, epochs], tmp_path / "finetuned")
 
     return make
 
