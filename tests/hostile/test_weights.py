@@ -9,7 +9,6 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from halfling.engine import AdaptiveEngine
-from halfling.errors import HalflingError
 from halfling.evaluate.quality import QualitySettings, measure_quality
 from halfling.export.write import ExportSettings, export
 from halfling.models.classifier import load_classifier
@@ -43,19 +42,9 @@ def change_config(folder, **changes):
     (folder / "config.json").write_text(json.dumps(config | changes))
 
 
-def refused(work, *words):
-    with pytest.raises(HalflingError) as caught:
-        work()
-    said = str(caught.value)
-    assert "\n" not in said
-    for word in words:
-        assert word in said, said
-    return said
-
-
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
 @pytest.mark.parametrize("name", [INTERMEDIATE, WORDS, "classifier.out_proj.bias", "roberta.embeddings.LayerNorm.bias"])
-def test_a_weight_that_is_no_number_is_refused_by_its_name(name, value, plain):
+def test_a_weight_that_is_no_number_is_refused_by_its_name(name, value, plain, refused):
     def spoil(weights):
         weights[name].view(-1)[-1] = value
 
@@ -63,7 +52,9 @@ def test_a_weight_that_is_no_number_is_refused_by_its_name(name, value, plain):
     refused(lambda: load_classifier(plain), str(plain), f"{name} holds 1 weights that are no numbers")
 
 
-def test_every_stage_that_reads_the_model_refuses_it(plain, write_masked_lm, write_packed, full_blocks, tmp_path):
+def test_every_stage_that_reads_the_model_refuses_it(
+    plain, write_masked_lm, write_packed, full_blocks, tmp_path, refused
+):
     def spoil(weights):
         weights[INTERMEDIATE][0, 0] = float("nan")
 
@@ -108,12 +99,12 @@ def test_every_stage_that_reads_the_model_refuses_it(plain, write_masked_lm, wri
         ({"model_type": "camembert"}, "a camembert model: halfling reads XLM-R's architecture"),
     ],
 )
-def test_a_configuration_that_cannot_be_is_refused_by_the_setting(changes, said, plain):
+def test_a_configuration_that_cannot_be_is_refused_by_the_setting(changes, said, plain, refused):
     change_config(plain, **changes)
     refused(lambda: load_model(PackedMaskedLM, plain), said)
 
 
-def test_a_missing_tensor_or_one_of_another_shape_is_refused_by_its_name(plain):
+def test_a_missing_tensor_or_one_of_another_shape_is_refused_by_its_name(plain, refused):
     kept = (plain / "model.safetensors").read_bytes()
     change_weights(plain, lambda weights: weights.pop(INTERMEDIATE))
     refused(lambda: load_classifier(plain), f"holds no trained {INTERMEDIATE}")
@@ -123,7 +114,7 @@ def test_a_missing_tensor_or_one_of_another_shape_is_refused_by_its_name(plain):
     refused(lambda: load_classifier(plain), f"its {query} is [8, 16], and config.json asks for [16, 16]")
 
 
-def test_finite_weights_that_answer_with_no_number_are_not_scored(plain, tmp_path):
+def test_finite_weights_that_answer_with_no_number_are_not_scored(plain, tmp_path, refused):
     change_weights(plain, lambda weights: weights[INTERMEDIATE].fill_(1e38))
     refused(
         lambda: measure_quality(settings=QualitySettings(), models={"m": plain}, out=tmp_path),
@@ -136,7 +127,7 @@ def test_finite_weights_that_answer_with_no_number_are_not_scored(plain, tmp_pat
     )
 
 
-def test_an_engine_s_answer_that_is_no_number_is_no_label(plain, tmp_path, monkeypatch):
+def test_an_engine_s_answer_that_is_no_number_is_no_label(plain, tmp_path, monkeypatch, refused):
     out = tmp_path / "out"
     out.mkdir()
     export(settings=ExportSettings(backends=("onnx",)), model=plain, out=out)
@@ -184,7 +175,7 @@ def stages(write_masked_lm, write_classifier, write_packed, full_blocks, tiny_ta
 
 
 @pytest.mark.parametrize("name", ["teacher", "distill", "finetune", "imitate", "joint", "leaving", "two_stage"])
-def test_training_that_diverges_stops_with_one_line_and_leaves_nothing_finished(name, stages, tmp_path):
+def test_training_that_diverges_stops_with_one_line_and_leaves_nothing_finished(name, stages, tmp_path, refused):
     out = tmp_path / "out"
     work, settings, inputs = stages(name, 1e30)
     said = refused(lambda: run_stage(Stage(name, work, settings, out, inputs)), "set learning_rate=1e+30 lower")
@@ -195,7 +186,7 @@ def test_training_that_diverges_stops_with_one_line_and_leaves_nothing_finished(
     assert (out / "manifest.json").is_file()
 
 
-def test_a_last_step_that_ruins_the_weights_is_seen_though_no_loss_follows_it(stages, tmp_path):
+def test_a_last_step_that_ruins_the_weights_is_seen_though_no_loss_follows_it(stages, tmp_path, refused):
     # Warm-up to the very end: the first step has a rate of 0, the second and last the whole.
     work, settings, inputs = stages("finetune", 1e30)
     short = settings.model_copy(update={"epochs": 1, "max_train_examples": 8, "warmup_share": 0.5})
@@ -203,7 +194,7 @@ def test_a_last_step_that_ruins_the_weights_is_seen_though_no_loss_follows_it(st
     assert not (tmp_path / "out").exists()
 
 
-def test_a_weight_that_became_none_is_named(stages, tmp_path, monkeypatch):
+def test_a_weight_that_became_none_is_named(stages, tmp_path, monkeypatch, refused):
     from halfling.training.trainer import BatchMeanTrainer
 
     whole = BatchMeanTrainer.require_learned

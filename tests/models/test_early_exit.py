@@ -36,7 +36,6 @@ def uniform(layers, threshold, **more):
 PLAIN = {"sequence": XLMRobertaForSequenceClassification, "token": XLMRobertaForTokenClassification}
 EARLY = {"sequence": XLMRobertaEarlyExitForSequenceClassification, "token": XLMRobertaEarlyExitForTokenClassification}
 AUTO = {"sequence": AutoModelForSequenceClassification, "token": AutoModelForTokenClassification}
-LENGTHS = [12, 3, 7, 11, 5, 9, 4, 10, 8, 6, 2, 12]
 
 
 @pytest.fixture(params=["sequence", "token"])
@@ -67,18 +66,6 @@ def make(kind):
     return build
 
 
-@pytest.fixture
-def padded():
-    set_seed(0)
-    ids = torch.randint(4, 50, (len(LENGTHS), max(LENGTHS)))
-    mask = (torch.arange(max(LENGTHS)) < torch.tensor(LENGTHS)[:, None]).long()
-    return {"input_ids": ids.where(mask.bool(), 1), "attention_mask": mask}
-
-
-def one(batch, row):
-    return {name: tensor[row : row + 1, : LENGTHS[row]] for name, tensor in batch.items()}
-
-
 @torch.no_grad()
 def a_threshold_between(early, batch, **policy):
     """Return a threshold with which some of the batch exit at each exit."""
@@ -107,7 +94,7 @@ def mid_range(make, padded):
 
 
 @pytest.mark.parametrize("attention", ["sdpa", "eager"])
-def test_threshold_zero_equals_the_plain_model(make, padded, attention):
+def test_threshold_zero_equals_the_plain_model(make, padded, attention, one):
     plain, early = make(attention)
     with torch.no_grad():
         for batch in (padded, one(padded, 0), {"input_ids": padded["input_ids"][:1]}):
@@ -119,11 +106,11 @@ def test_threshold_zero_equals_the_plain_model(make, padded, attention):
 
 @torch.no_grad()
 @pytest.mark.parametrize("attention", ["sdpa", "eager"])
-def test_batched_equals_one_by_one(mid_range, padded, attention):
+def test_batched_equals_one_by_one(mid_range, padded, attention, lengths, one):
     early = mid_range(attention=attention)
     together = early(**padded)
     assert len(set(together.exit_layers.tolist())) >= 3, "inputs that all leave at one exit prove little"
-    for row, length in enumerate(LENGTHS):
+    for row, length in enumerate(lengths):
         alone = early(**one(padded, row))
         assert alone.exit_layers.item() == together.exit_layers[row]
         torch.testing.assert_close(alone.uncertainty[0], together.uncertainty[row], atol=1e-5, rtol=0)
@@ -133,11 +120,11 @@ def test_batched_equals_one_by_one(mid_range, padded, attention):
 
 
 @torch.no_grad()
-def test_an_input_leaves_at_the_first_exit_whose_entropy_is_below(mid_range, padded, kind):
+def test_an_input_leaves_at_the_first_exit_whose_entropy_is_below(mid_range, padded, kind, lengths):
     early = mid_range()
     every = early(**padded, all_exits=True).exit_logits
     found = early(**padded)
-    for row, length in enumerate(LENGTHS):
+    for row, length in enumerate(lengths):
         for layer, logits in enumerate(every, start=1):
             here = logits[row, :length].double() if kind == "token" else logits[row].double()
             p = here.softmax(-1)
@@ -151,19 +138,19 @@ def test_an_input_leaves_at_the_first_exit_whose_entropy_is_below(mid_range, pad
 
 
 @torch.no_grad()
-def test_a_layer_computes_those_that_stayed_at_their_own_longest(mid_range, padded):
+def test_a_layer_computes_those_that_stayed_at_their_own_longest(mid_range, padded, lengths):
     early = mid_range()
     seen = []
     for layer in early.roberta.encoder.layer:
         layer.register_forward_hook(lambda _, inputs, __: seen.append(tuple(inputs[0].shape[:2])))
     left = early(**padded).exit_layers.tolist()
-    staying = [[length for length, at in zip(LENGTHS, left, strict=True) if at >= layer] for layer in range(1, 5)]
+    staying = [[length for length, at in zip(lengths, left, strict=True) if at >= layer] for layer in range(1, 5)]
     assert seen == [(len(lengths), max(lengths)) for lengths in staying if lengths]
     assert seen[-1][0] < seen[0][0]
 
 
 @torch.no_grad()
-def test_padding_that_only_leavers_needed_is_cut_without_a_change(make, padded):
+def test_padding_that_only_leavers_needed_is_cut_without_a_change(make, padded, lengths, one):
     _, early = make()
     # The two longest rows leave first: the threshold is theirs.
     batch = {name: tensor[:, :12] for name, tensor in padded.items()}
@@ -171,7 +158,7 @@ def test_padding_that_only_leavers_needed_is_cut_without_a_change(make, padded):
     order = unsure.argsort()
     # Rows sorted by certainty get lengths from long to short: rebuild so that long rows are the sure ones.
     rows = [int(order[0]), *[int(n) for n in order[-3:]]]
-    narrow = max(LENGTHS[n] for n in rows[1:])
+    narrow = max(lengths[n] for n in rows[1:])
     wide = torch.nn.functional.pad(batch["input_ids"][rows], (0, 4), value=1)
     mask = torch.nn.functional.pad(batch["attention_mask"][rows], (0, 4))
     chosen = uniform(EVERY, (unsure[rows[0]].item() + unsure[rows[1]].item()) / 2)
@@ -183,12 +170,12 @@ def test_padding_that_only_leavers_needed_is_cut_without_a_change(make, padded):
     assert found.logits.shape[:2] == ((4, 16) if found.logits.dim() == 3 else (4, 5))
     for number, row in enumerate(rows):
         alone = early(**one(padded, row), policy=chosen).logits[0]
-        logits = found.logits[number, : LENGTHS[row]] if alone.dim() == 2 else found.logits[number]
+        logits = found.logits[number, : lengths[row]] if alone.dim() == 2 else found.logits[number]
         torch.testing.assert_close(logits, alone, atol=1e-5, rtol=0)
 
 
 @torch.no_grad()
-def test_an_input_that_leaves_after_layer_one_runs_no_other(make, padded):
+def test_an_input_that_leaves_after_layer_one_runs_no_other(make, padded, one):
     _, early = make(exit_policy=uniform(EVERY, 1.0))
     ran = []
     for number, layer in enumerate(early.roberta.encoder.layer, start=1):
@@ -250,9 +237,9 @@ def test_every_exit_of_a_packed_row_equals_the_sequence_alone(make, padded, kind
         torch.testing.assert_close(logits[:, :7] if kind == "token" else logits, first, atol=1e-5, rtol=0)
 
 
-def test_the_loss_is_the_sum_of_the_exits_cross_entropies(make, padded, kind):
+def test_the_loss_is_the_sum_of_the_exits_cross_entropies(make, padded, kind, lengths):
     _, early = make(exit_layers=[2])
-    shape = padded["input_ids"].shape if kind == "token" else (len(LENGTHS),)
+    shape = padded["input_ids"].shape if kind == "token" else (len(lengths),)
     labels = torch.randint(5, shape)
     labels[1] = -100
     output = early(**padded, labels=labels)
@@ -261,31 +248,31 @@ def test_the_loss_is_the_sum_of_the_exits_cross_entropies(make, padded, kind):
     torch.testing.assert_close(output.loss, expected)
 
 
-def test_nobody_leaves_while_training(make, padded):
+def test_nobody_leaves_while_training(make, padded, lengths):
     _, early = make(exit_policy=uniform(EVERY, 1.0))
     output = early.train()(**padded)
     assert len(output.exit_logits) == 4
-    assert output.exit_layers.tolist() == [4] * len(LENGTHS)
+    assert output.exit_layers.tolist() == [4] * len(lengths)
 
 
 @torch.no_grad()
-def test_a_policy_that_is_given_goes_before_the_stored_one_and_is_not_kept(mid_range, padded):
+def test_a_policy_that_is_given_goes_before_the_stored_one_and_is_not_kept(mid_range, padded, lengths):
     early = mid_range()
     stored, chosen = early(**padded).exit_layers, early.config.exit_policy
-    assert early(**padded, policy=uniform(EVERY, 1.0)).exit_layers.tolist() == [1] * len(LENGTHS)
-    assert early(**padded, policy=uniform(EVERY, 0.0)).exit_layers.tolist() == [4] * len(LENGTHS)
+    assert early(**padded, policy=uniform(EVERY, 1.0)).exit_layers.tolist() == [1] * len(lengths)
+    assert early(**padded, policy=uniform(EVERY, 0.0)).exit_layers.tolist() == [4] * len(lengths)
     assert early.config.exit_policy == chosen
     assert torch.equal(early(**padded).exit_layers, stored)
 
 
 @torch.no_grad()
-def test_where_every_exit_is_computed_a_policy_tells_who_would_exit_where(mid_range, padded):
+def test_where_every_exit_is_computed_a_policy_tells_who_would_exit_where(mid_range, padded, lengths):
     early = mid_range()
     ran = early(**padded)
     told = early(**padded, all_exits=True, policy=early.config.exit_policy)
     assert torch.equal(told.exit_layers, ran.exit_layers)
     torch.testing.assert_close(told.uncertainty, ran.uncertainty, atol=1e-5, rtol=0)
-    assert early(**padded, all_exits=True).exit_layers.tolist() == [4] * len(LENGTHS), "the stored one is not asked"
+    assert early(**padded, all_exits=True).exit_layers.tolist() == [4] * len(lengths), "the stored one is not asked"
 
 
 @torch.no_grad()

@@ -14,7 +14,6 @@ from halfling.models import (
 )
 from halfling.models.shapes import Dimensions, config_for
 
-LENGTHS = [12, 3, 7, 11, 5, 9, 4, 10, 8, 6, 2, 12]
 EVERY = (1, 2, 3, 4)
 
 
@@ -41,18 +40,6 @@ def make():
         return XLMRobertaEarlyExitForTokenClassification(XLMRobertaEarlyExitConfig(**config)).eval()
 
     return build
-
-
-@pytest.fixture
-def padded():
-    set_seed(0)
-    ids = torch.randint(4, 50, (len(LENGTHS), max(LENGTHS)))
-    mask = (torch.arange(max(LENGTHS)) < torch.tensor(LENGTHS)[:, None]).long()
-    return {"input_ids": ids.where(mask.bool(), 1), "attention_mask": mask}
-
-
-def one(batch, row):
-    return {name: tensor[row : row + 1, : LENGTHS[row]] for name, tensor in batch.items()}
 
 
 def step_by_step(early, ids):
@@ -98,11 +85,11 @@ def test_threshold_zero_equals_the_plain_model(make, padded, attention):
     ],
     ids=lambda chosen: chosen["criterion"],
 )
-def test_tokens_leave_as_in_a_plain_loop_in_which_states_are_put_back(make, padded, chosen, attention):
+def test_tokens_leave_as_in_a_plain_loop_in_which_states_are_put_back(make, padded, chosen, attention, lengths):
     early = make(chosen, attention)
     together = early(**padded)
     seen = set()
-    for row, length in enumerate(LENGTHS):
+    for row, length in enumerate(lengths):
         logits, left = step_by_step(early, padded["input_ids"][row : row + 1, :length])
         assert torch.equal(together.token_exit_layers[row, :length], left), row
         assert not together.token_exit_layers[row, length:].any()
@@ -114,13 +101,13 @@ def test_tokens_leave_as_in_a_plain_loop_in_which_states_are_put_back(make, padd
 
 
 @torch.no_grad()
-def test_neither_the_batch_nor_its_order_changes_an_answer(make, padded):
+def test_neither_the_batch_nor_its_order_changes_an_answer(make, padded, lengths, one):
     early = make(policy(0.6))
-    together, order = early(**padded), torch.randperm(len(LENGTHS))
+    together, order = early(**padded), torch.randperm(len(lengths))
     shuffled = early(**{name: tensor[order] for name, tensor in padded.items()})
     torch.testing.assert_close(shuffled.logits, together.logits[order], atol=1e-5, rtol=0)
     assert torch.equal(shuffled.token_exit_layers, together.token_exit_layers[order])
-    for row, length in enumerate(LENGTHS):
+    for row, length in enumerate(lengths):
         alone = early(**one(padded, row))
         assert torch.equal(alone.token_exit_layers[0], together.token_exit_layers[row, :length])
         torch.testing.assert_close(alone.logits[0], together.logits[row, :length], atol=1e-5, rtol=0)
@@ -128,7 +115,7 @@ def test_neither_the_batch_nor_its_order_changes_an_answer(make, padded):
 
 
 @torch.no_grad()
-def test_a_sentence_is_done_when_its_words_are(make, padded):
+def test_a_sentence_is_done_when_its_words_are(make, padded, one):
     early = make(policy(0.6))
     free = early(**one(padded, 3)).token_exit_layers[0]
     first, last = int(free.argmin()), int(free.max())
