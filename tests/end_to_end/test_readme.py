@@ -29,7 +29,8 @@ def workplace(write_recipe, tmp_path_factory) -> Path:
     shutil.copytree(ROOT / "recipes", folder / "recipes")
     (folder / "tests").mkdir()
     (folder / "tests/data").symlink_to(ROOT / "tests/data")
-    tiny = yaml.safe_load(write_recipe("xnli", "wikiann").read_text(encoding="utf-8"))
+    # One task: `test_whole_run.py` runs a recipe with both.
+    tiny = yaml.safe_load(write_recipe("wikiann").read_text(encoding="utf-8"))
     tiny |= {"name": "demo"}
     (folder / "recipes" / "demo.yaml").write_text(yaml.safe_dump(tiny, sort_keys=False), encoding="utf-8")
     data = folder.parent / "shared/data"
