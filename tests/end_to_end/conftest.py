@@ -17,6 +17,8 @@ SHAPE = {"num_layers": 2, "width": 16, "num_heads": 2, "max_tokens": 48}
 PRETRAINING = {"epochs": 1, "batch_size": 8, "tokens_per_epoch": 12_800, "save_steps": 25, "learning_rate": 0.01}
 LEARNING = {"epochs": 5, "batch_size": 8, "learning_rate": 0.003, "max_tokens": 48, "save_steps": 25}
 SHORT = {"max_tokens": 48}
+# One task is measured in all of its languages.
+MEASURED_IN = {"wikiann": {"languages": ["en", "sw"]}}
 
 
 @dataclass(frozen=True)
@@ -97,7 +99,8 @@ def write_recipe(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path
             "finetune": dict.fromkeys(tasks, LEARNING),
             "exits": dict.fromkeys(tasks, LEARNING),
             "calibrate": {task: {**SHORT, "timing": "none"} for task in tasks},
-            "costs": {task: {"rounds": 2, "warmup": 0} for task in tasks},
+            "quality": {task: MEASURED_IN.get(task, {}) for task in tasks},
+            "costs": {task: {"rounds": 2, "warmup": 0, **MEASURED_IN.get(task, {})} for task in tasks},
         }
         path = tmp_path_factory.mktemp("recipe") / "tiny.yaml"
         # Written in full each time: YAML's anchors for what is shared read badly.

@@ -1,7 +1,17 @@
+"""A whole run makes what it says; killed with SIGKILL, the same command goes on and ends with the same numbers.
+
+In one file, so that one process makes the whole run for both.
+"""
+
 import csv
+import fcntl
 import json
 import math
+import os
+import random
 import re
+import signal
+import time
 from pathlib import Path
 
 import pytest
@@ -14,11 +24,31 @@ COLUMNS = (
     "gflops,gmacs_linear,latency_ms_b1,latency_ms_b32,timed_gflops,peak_bytes,disk_bytes"
 )
 MODELS = {"teacher", "student-uniform", "student-uniform-exits"}
-LANGUAGES = {"en", "ru", "hi", "tr", "sw", "ur"}
+LANGUAGES = {"xnli": {"en", "ru", "hi", "tr", "sw", "ur"}, "wikiann": {"en", "sw"}}
 # For each task: teacher and student (learn, export, quality), exits (learn, calibrate, two exports, quality), costs.
 STAGES = 5 + 1 + 2 + 2 * (2 * 3 + 5 + 1) + 1
 FORMS = [("engine", "False"), ("pytorch", "False")]
 CASES = [(model, *form) for model in sorted(MODELS) for form in FORMS] + [("student-uniform-exits", "engine", "True")]
+
+MEASURED = {"latency_ms_b1", "latency_ms_b32", "peak_bytes"}
+NAME = "student-uniform-wikiann-0"
+# Every kind of stage, in order, with the call of its progress at which it is killed, and what lies there then.
+KILLS = [
+    ("sample", 3, ".sample.halfling/partial/cc100/en.txt.xz"),
+    ("corpus", 9, ".corpus.halfling/partial/work"),
+    ("tokenizer", 2, ".tokenizer.halfling/work"),
+    ("pack", 4, ".packed.halfling/partial/chunk-1"),
+    ("teacher", 30, ".teacher.halfling/partial/checkpoints/checkpoint-25/complete"),
+    ("distill/uniform", 30, "distill/.uniform.halfling/partial/checkpoints/checkpoint-25/complete"),
+    ("masked-lm/teacher", 1, "masked-lm/.teacher.halfling/work"),
+    (f"finetune/{NAME}", 30, f"finetune/.{NAME}.halfling/partial/checkpoints/checkpoint-25/complete"),
+    (f"export/{NAME}/int8", 1, f"export/{NAME}/.int8.halfling/work"),
+    (f"quality/{NAME}", 3, f"quality/.{NAME}.halfling/work"),
+    (f"exits/{NAME}", 30, f"exits/.{NAME}.halfling/partial/checkpoints/checkpoint-25/complete"),
+    (f"calibrate/{NAME}", 2, f"calibrate/.{NAME}.halfling/work"),
+    ("costs/wikiann", 2, "costs/.wikiann.halfling/work"),
+    ("report", 3, ".report.halfling/partial/results.csv"),
+]
 
 
 def test_one_command_makes_the_whole_report(whole_run):
@@ -36,7 +66,7 @@ def test_results_hold_every_model_task_and_language_in_the_agreed_columns(whole_
     rows = list(csv.DictReader(text.splitlines()))
     cases = [(row["task"], row["language"], row["model"], row["runtime"], row["exits"]) for row in rows]
     assert len(cases) == len(set(cases))
-    assert set(cases) == {(t, code, *case) for t in ("xnli", "wikiann") for code in LANGUAGES for case in CASES}
+    assert set(cases) == {(task, code, *case) for task, codes in LANGUAGES.items() for code in codes for case in CASES}
     for row in rows:
         assert 0 <= float(row["accuracy"]) <= 1
         assert 1 <= float(row["mean_exit_layer"]) <= 2
@@ -112,7 +142,7 @@ def commands(run: Path) -> list[tuple[str, list[object]]]:
         ("export/student-uniform-exits-wikiann-0/int8-exits", ["export", exits, "OUT", "--policy", policy]),
         (
             "quality/student-uniform-exits-wikiann-0",
-            ["quality", "OUT"]
+            ["quality", "OUT", "languages=[en,sw]"]
             + [
                 word
                 for form, folder in [*forms, ("student-uniform-exits/pytorch", exits)]
@@ -153,3 +183,76 @@ def test_the_runs_corpus_is_proved_whole_and_a_harmed_one_is_not(whole_run, half
     ended = halfling("corpus", "verify", tmp_path / "corpus")
     assert ended.status == 1
     assert ended.err.startswith("fault: ")
+
+
+def digests(folder):
+    return {
+        str(path.parent.relative_to(folder)): json.loads(path.read_text())["digest"]
+        for path in folder.rglob("manifest.json")
+        if path.parent.parent.name != "costs" and path.parent.name != "report"
+    }
+
+
+def numbers(folder):
+    with (folder / "report/results.csv").open(newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row["task"] == "wikiann"]
+    return [{name: value for name, value in row.items() if name not in MEASURED} for row in rows]
+
+
+def test_killed_in_every_kind_of_stage_the_same_command_ends_with_the_same_numbers(
+    whole_run, write_recipe, halfling, tmp_path
+):
+    command = ("run", write_recipe("wikiann"), "--runs", tmp_path)
+    for stage, call, left_behind in KILLS:
+        ended = halfling(*command, stop=[stage, call, signal.SIGKILL])
+        assert ended.status == -signal.SIGKILL, (stage, ended.err)
+        assert (tmp_path / "tiny" / left_behind).exists(), stage
+        made = left_behind.partition(".halfling")[0].rpartition(".")
+        assert not (tmp_path / "tiny" / "".join(made[::2])).exists(), stage
+    ended = halfling(*command)
+    assert ended.status == 0, ended.err
+    made = digests(tmp_path / "tiny")
+    assert made == {stage: digest for stage, digest in digests(whole_run.folder).items() if stage in made}
+    assert len(made) == 8 + 2 * 3 + 5  # exports too
+    assert numbers(tmp_path / "tiny") == numbers(whole_run.folder)
+    assert not [*tmp_path.rglob("*.halfling")]
+
+
+def test_killed_at_random_again_and_again_every_stage_ends_the_same(whole_run, write_recipe, halfling, tmp_path):
+    command = ("run", write_recipe("wikiann"), "--runs", tmp_path)
+    seed = int.from_bytes(os.urandom(4))
+    chance = random.Random(seed)
+    for _ in range(12):
+        process = halfling.start(*command, stop=["costs/wikiann", 1, signal.SIGKILL])
+        time.sleep(chance.uniform(0.2, 1.2))
+        os.kill(process, signal.SIGKILL)
+        assert halfling.wait().status == -signal.SIGKILL
+    # Costs are measured, so never twice the same: all that goes before them.
+    ended = halfling(*command, stop=["costs/wikiann", 1, signal.SIGKILL])
+    assert ended.status == -signal.SIGKILL, ended.err
+    made = digests(tmp_path / "tiny")
+    assert made == {stage: digest for stage, digest in digests(whole_run.folder).items() if stage in made}, seed
+    assert len(made) == 8 + 2 * 3 + 5  # exports too
+
+
+def test_ctrl_c_is_one_line_and_the_same_command_goes_on(whole_run, write_recipe, halfling, tmp_path):
+    command = ("run", write_recipe("wikiann"), "--runs", tmp_path)
+    ended = halfling(*command, stop=["teacher", 30, signal.SIGINT])
+    assert ended.status == 130
+    assert ended.err.splitlines()[-1] == "error: interrupted: the same command goes on from what is finished"
+    assert "Traceback" not in ended.err
+    assert not (tmp_path / "tiny/teacher").exists()
+    halfling(*command, stop=["distill/uniform", 1, signal.SIGKILL])
+    assert digests(tmp_path / "tiny")["teacher"] == digests(whole_run.folder)["teacher"]
+
+
+def test_two_commands_at_one_run_do_not_meet(whole_run, write_recipe, halfling, tmp_path):
+    (tmp_path / "tiny/.sample.halfling").mkdir(parents=True)
+    with (tmp_path / "tiny/.sample.halfling/lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        ended = halfling("run", write_recipe("wikiann"), "--runs", tmp_path)
+    assert ended.status == 1
+    assert (
+        ended.err
+        == f"error: {tmp_path / 'tiny/sample'}: another halfling is making this folder: wait for it, or stop it\n"
+    )
