@@ -211,6 +211,46 @@ def test_nobody_computes_for_who_has_gone():
     assert engine.batches == [[2], [4]]
 
 
+def test_what_is_not_begun_of_a_request_that_was_left_leaves_the_queue_at_once():
+    engine = Engine()
+    engine.gate.clear()
+    queue, meter = batcher(engine, max_batch_tokens=4, max_queue_tokens=20)
+
+    async def work():
+        queue.start()
+        gone = asyncio.create_task(queue.ask([sequence(4, number) for number in range(5)]))
+        await begun(engine)
+        with pytest.raises(Refusal):
+            await queue.ask([sequence(5)])
+        gone.cancel()
+        await asyncio.gather(gone, return_exceptions=True)
+        assert metric(meter, "halfling_queue_tokens") == 0
+        stays = asyncio.create_task(queue.ask([sequence(10, 1), sequence(10, 2)]))  # there is room again
+        await asyncio.sleep(0)
+        engine.gate.set()
+        assert said(await stays) == [1, 2]
+        queue.stop()
+
+    run(work)
+    assert engine.batches == [[4], [10], [10]]
+    assert metric(meter, "halfling_queue_tokens") == 0
+
+
+def test_nothing_more_is_computed_of_a_request_that_failed():
+    engine = Engine()
+    engine.breaks = lambda some: ValueError("no") if some[0].ids[0] == 7 else None
+    queue, meter = batcher(engine, max_batch_tokens=3)
+
+    async def work():
+        queue.start()
+        with pytest.raises(Refusal):
+            await queue.ask([sequence(3, 7), *[sequence(3)] * 500])
+        assert metric(meter, "halfling_queue_tokens") == 0
+        queue.stop()
+
+    run(work)
+
+
 def test_requests_of_different_policies_are_computed_apart():
     engine = Engine()
     engine.gate.clear()

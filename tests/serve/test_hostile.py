@@ -103,6 +103,8 @@ def test_a_request_that_does_not_arrive_is_given_up(part, start):
         assert (status, {*said}) == (408, FORM)
         assert wire.recv(1) == b""
         assert time.monotonic() - begun < 15
+    counted = 'halfling_requests_total{endpoint="/predict",status="408"} 1.0' in service.get("/metrics").text
+    assert counted == (b"content-length" in part)
     # Who takes long between two requests is not slow: uvicorn's own time for idle connections begins.
     with connected(service) as wire:
         for _ in range(2):

@@ -6,7 +6,7 @@ import logging
 import math
 import threading
 import time
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -66,7 +66,7 @@ class Batcher:
         self.name, self._answer, self._meter, self._num_layers = name, answer, meter, num_layers
         self.max_batch_tokens, self.max_queue_tokens = settings.max_batch_tokens, settings.max_queue_tokens
         self._changed = threading.Condition()
-        self._waiting: deque[Part] = deque()
+        self._waiting: OrderedDict[Job, int] = OrderedDict()  # with how many of its sequences were taken
         self._batch: list[Part] = []  # under way
         self._spare: deque[tuple[Iterator[None], int]] = deque()  # with its tokens
         self._spare_tokens = 0
@@ -107,11 +107,15 @@ class Batcher:
         tokens = sum(len(one.ids) for one in sequences)
         with self._changed:
             self._require_room(tokens)
-            self._waiting.extend((job, number) for number in range(len(sequences)))
+            self._waiting[job] = 0
             self._tokens += tokens
             self._gauge.set(self._tokens)
             self._changed.notify()
-        return await job.done
+        try:
+            return await job.done
+        except (asyncio.CancelledError, Refusal):
+            self._forget(job)
+            raise
 
     def expected(self, tokens: int) -> tuple[float, float]:
         """Return what a request of so many tokens is expected to wait, and to take at full depth, in seconds.
@@ -134,6 +138,13 @@ class Batcher:
                 self._spare_tokens += tokens
                 self._changed.notify()
         return has_room
+
+    def _forget(self, job: Job) -> None:
+        """Take out of the queue what is not begun of a job."""
+        with self._changed:
+            if (taken := self._waiting.pop(job, None)) is not None:
+                self._tokens -= sum(len(one.ids) for one in job.sequences[taken:])
+                self._gauge.set(self._tokens)
 
     def _require_room(self, tokens: int) -> None:
         if tokens > self.max_queue_tokens:
@@ -158,7 +169,8 @@ class Batcher:
             self._meter.deaths.labels(self.name).inc()
             self._refuse(self._batch, error)
             with self._changed:
-                self._tokens = sum(len(job.sequences[number].ids) for job, number in self._waiting)
+                waiting = (one for job, taken in self._waiting.items() for one in job.sequences[taken:])
+                self._tokens = sum(len(one.ids) for one in waiting)
             self.start()
 
     def _take(self) -> bool:
@@ -196,15 +208,20 @@ class Batcher:
     def _gather(self) -> None:
         tokens = 0
         while self._waiting:
-            job, number = self._waiting[0]
+            job, number = next(iter(self._waiting.items()))
+            if job.is_over:
+                self._forget(job)
+                continue
             length = len(job.sequences[number].ids)
             full = tokens + length > self.max_batch_tokens
             if self._batch and (full or job.policy != self._batch[0][0].policy):
                 return
-            if not job.is_over:
-                self._batch.append((job, number))  # before it leaves the queue: a worker may die here too
-                tokens += length
-            self._waiting.popleft()
+            self._batch.append((job, number))  # before it leaves the queue: a worker may die here too
+            if number + 1 < len(job.sequences):
+                self._waiting[job] = number + 1
+            else:
+                del self._waiting[job]
+            tokens += length
             self._tokens -= length
 
     def _compute(self, batch: list[Part]) -> None:
@@ -218,7 +235,7 @@ class Batcher:
         except Exception as error:
             # What is wrong with one request is not laid on its neighbours.
             if len(jobs) > 1:
-                for alone in jobs:
+                for alone in (job for job in jobs if not job.is_over):
                     self._compute([part for part in batch if part[0] is alone])
             else:
                 log.error("batch failed", extra={"model": self.name, "error": type(error).__name__})

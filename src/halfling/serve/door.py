@@ -1,5 +1,6 @@
 """The door: every request is counted, bounded and logged here, before and after it is answered."""
 
+import asyncio
 import logging
 import time
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from halfling.serve.client import CLIENT, Client
 from halfling.serve.meter import Meter
 from halfling.serve.settings import ServeSettings
 
@@ -28,21 +30,31 @@ class Door:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        begun, status = time.perf_counter(), 500
+        begun, status = time.perf_counter(), 0
+        client: Client = scope.get(CLIENT) or Client()  # of another server one that never goes
 
         async def sending(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
+                client.task = None  # what is left is to send what was computed
             await send(message)
 
+        client.task = task = asyncio.current_task()
         counted = scope["method"] == "POST"  # health and metrics answer under any load
         crowded = counted and self.inside >= self.settings.max_concurrent_requests
         self.inside += counted
         self.meter.under_way.set(self.inside)
         try:
-            await self.app(scope, _Bounded(receive, self.settings.max_body_bytes, crowded), sending)
+            if not client.is_gone:
+                await self.app(scope, _Bounded(receive, self.settings.max_body_bytes, crowded), sending)
+        except asyncio.CancelledError:
+            if task is None or not client.is_gone:
+                raise
+            task.uncancel()
         finally:
+            client.task = None
+            status = status or (client.status if client.is_gone else 500)
             self.inside -= counted
             self.meter.under_way.set(self.inside)
             self._note(scope, status, time.perf_counter() - begun)

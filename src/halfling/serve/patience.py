@@ -1,10 +1,12 @@
-"""How long a client may take: to send a request, and to read its answer."""
+"""How long a client may take to send a request and to read its answer, and what is done when it goes."""
 
 import asyncio
 from collections.abc import Callable
 from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from halfling.serve.client import CLIENT, Client
 
 _BODY = b'{"error":"the request did not arrive in time","error_type":"Validation"}'
 _HEAD = (
@@ -21,6 +23,7 @@ class PatientProtocol(HttpToolsProtocol):
     def __init__(self, *args: Any, **more: Any) -> None:
         super().__init__(*args, **more)
         self._arriving, self._leaving = _Timer(self.loop), _Timer(self.loop)
+        self._client, self._answered = Client(), self.cycle
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Wait for the first request."""
@@ -28,15 +31,31 @@ class PatientProtocol(HttpToolsProtocol):
         self._arriving.start(self.patience_seconds, self._give_up)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Wait no longer."""
+        """Wait no longer, and have nothing computed for who has gone."""
         self._arriving.stop()
         self._leaving.stop()
         super().connection_lost(exc)
+        if self._answered is not None:  # uvicorn tells the last of several alone
+            self._answered.disconnected = True
+        self._client.leave()
 
     def on_message_begin(self) -> None:
         """Wait for the rest of a request."""
         self._arriving.start(self.patience_seconds, self._give_up)
         super().on_message_begin()
+        self.scope[CLIENT] = self._client  # type: ignore[typeddict-unknown-key]
+
+    def on_headers_complete(self) -> None:
+        """Remember which request is answered: those behind it wait."""
+        super().on_headers_complete()
+        if not self.pipeline:
+            self._answered = self.cycle
+
+    def on_response_complete(self) -> None:
+        """Go on to the next."""
+        if self.pipeline:
+            self._answered = self.pipeline[-1][0]
+        super().on_response_complete()
 
     def on_message_complete(self) -> None:
         """Have a whole request."""
@@ -59,6 +78,7 @@ class PatientProtocol(HttpToolsProtocol):
             return
         if self.cycle is None or self.cycle.response_complete or not self.cycle.response_started:
             self.transport.write(_TOO_SLOW)
+            self._client.status = 408
         self.transport.close()
 
 

@@ -34,6 +34,19 @@ def run(models: Mapping[str, Served], settings: ServeSettings, meter: Meter, lev
     listening = _listening(settings.host, settings.port)
     _allow_connections()
 
+    host, port = listening.getsockname()[:2]
+    address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+    log.info("listening", extra={"address": address, "models": [*models]})
+    # uvicorn raises the signal that ended it once more: an end as wanted is no failure.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: None)
+    server_of(models, settings, meter).run(sockets=[listening])
+    log.info("stopped")
+
+
+def server_of(models: Mapping[str, Served], settings: ServeSettings, meter: Meter) -> uvicorn.Server:
+    """Return what answers at the sockets that it is run with."""
+
     class Protocol(PatientProtocol):
         patience_seconds = settings.patience_seconds
 
@@ -47,14 +60,7 @@ def run(models: Mapping[str, Served], settings: ServeSettings, meter: Meter, lev
         server_header=False,
         timeout_graceful_shutdown=settings.stop_seconds,
     )
-    host, port = listening.getsockname()[:2]
-    address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
-    log.info("listening", extra={"address": address, "models": [*models]})
-    # uvicorn raises the signal that ended it once more: an end as wanted is no failure.
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: None)
-    uvicorn.Server(config).run(sockets=[listening])
-    log.info("stopped")
+    return uvicorn.Server(config)
 
 
 def _listening(host: str, port: int) -> socket.socket:
