@@ -208,6 +208,43 @@ def test_a_request_may_name_the_milliseconds_within_which_it_is_expected(service
     assert [asked(wrong).status_code for wrong in (0, -1, "5", 1e9)] == [422] * 4
 
 
+def test_infinity_s_classify_takes_the_same_constraints(service):
+    def asked(**constraint):
+        return service.post(
+            "/classify", {"input": ["Anna lives in Rome"], "model": "intents", "return_exits": True} | constraint
+        )
+
+    def layer(**constraint):
+        return asked(**constraint).json()["data"][0][0]["exit_layer"]
+
+    assert (layer(flops_share=1), layer(flops_share=0.6)) == (3, 1)
+    assert (layer(max_latency_ms=60_000), layer(max_latency_ms=1e-6)) == (3, 1)
+    for wrong, said in (
+        ({"flops_share": 7}, "flops_share: Input should be less than or equal to 1"),
+        ({"max_latency_ms": "x"}, "max_latency_ms: Input should be a valid number"),
+        ({"flops_share": 0.5, "language": "sw"}, "language and flops_share both say where to exit: send one of them"),
+    ):
+        refused = asked(**wrong)
+        assert (refused.status_code, refused.json()["error"]["message"]) == (422, said)
+
+
+@pytest.mark.parametrize(
+    ("path", "wrong", "said"),
+    [
+        ("/predict", {"truncate": "yes"}, "truncate: Input should be a valid boolean"),
+        ("/predict", {"parameters": {"top_k": "a"}}, "parameters.top_k: Input should be a valid integer"),
+        ("/predict", {"parameters": {"language": 5}}, "parameters.language: Input should be a valid string"),
+        ("/predict", {"parameters": {"language": 5, "top_k": 0}}, "parameters.top_k: Input should be greater than"),
+        ("/predict_tokens", {"parameters": {"ignore_labels": ["O", 4]}}, "parameters.ignore_labels: Input should be a"),
+        ("/predict", {"parameters": [1]}, "parameters: Input should be a valid dictionary"),
+    ],
+)
+def test_a_wrong_field_is_named_wherever_it_stands(path, wrong, said, service):
+    refused = service.post(path, {"inputs": "Anna"} | wrong)
+    assert refused.status_code == 422
+    assert refused.json()["error"].startswith(said)
+
+
 def test_exits_are_said_where_they_are_asked_for(service, alone):
     texts = ["Anna lives in Rome", "no", ""]
     tagged = service.post("/predict_tokens", {"inputs": texts, "return_exits": True}).json()

@@ -25,10 +25,13 @@ from halfling.serve.refusal import Refusal
 from halfling.serve.schemas import (
     Classified,
     ClassifyRequest,
+    Constrained,
     ErrorResponse,
     OpenAIError,
     PredictRequest,
     PredictResponse,
+    TextParameters,
+    TokenParameters,
     TokensRequest,
     TokensResponse,
 )
@@ -126,7 +129,7 @@ def _router(models: Mapping[str, Served], settings: ServeSettings, root: str) ->
         texts = [one if isinstance(one, str) else one[0] if len(one) == 1 else tuple(one) for one in given]
         _require_few(texts, settings)
         truncate = settings.auto_truncate if body.truncate is None else body.truncate
-        answered = await served.ask(texts, truncate=truncate, **_constraint(body))
+        answered = await served.ask(texts, truncate=truncate, **_constraint(body, body.parameters))
         _require_text(answered)
         found = labels_of(served, answered, raw=body.raw_scores, exits=body.return_exits, asked=body.parameters)
         return _told(request, found if is_batch or body.parameters is not None else found[0], served, answered)
@@ -137,7 +140,7 @@ def _router(models: Mapping[str, Served], settings: ServeSettings, root: str) ->
         served = chosen(request, body.model, True)
         texts = [body.inputs] if isinstance(body.inputs, str) else body.inputs
         _require_few(texts, settings)
-        answered = await served.ask(texts, truncate=False, **_constraint(body))
+        answered = await served.ask(texts, truncate=False, **_constraint(body, body.parameters))
         found = entities_of(served, answered, exits=body.return_exits, asked=body.parameters)
         return _told(request, found[0] if isinstance(body.inputs, str) else found, served, answered)
 
@@ -145,7 +148,7 @@ def _router(models: Mapping[str, Served], settings: ServeSettings, root: str) ->
     async def classify(request: Request, body: ClassifyRequest) -> Response:
         """Return each text's labels in Infinity's form."""
         served = chosen(request, body.model, False)
-        answered = await served.ask(body.input, truncate=True, language=body.language)
+        answered = await served.ask(body.input, truncate=True, **_constraint(body))
         _require_text(answered)
         labels = labels_of(served, answered, raw=body.raw_scores, exits=body.return_exits)
         tokens = answered.num_tokens
@@ -168,9 +171,9 @@ def _require_text(answered: Answered) -> None:
         raise Refusal("Empty", "inputs cannot be empty")
 
 
-def _constraint(body: PredictRequest | TokensRequest) -> dict[str, Any]:
+def _constraint(body: Constrained, parameters: TextParameters | TokenParameters | None = None) -> dict[str, Any]:
     """Return what a request says of where to exit; its language may stand at either of two places."""
-    elsewhere = body.parameters.language if body.parameters is not None else None
+    elsewhere = parameters.language if parameters is not None else None
     language = body.language if body.language is not None else elsewhere
     return {"language": language, "flops_share": body.flops_share, "max_latency_ms": body.max_latency_ms}
 

@@ -1,5 +1,7 @@
 """Everything that goes wrong, in the form of the contract that was asked: none of it is a page or a trace."""
 
+from typing import Any
+
 from fastapi import Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
@@ -20,10 +22,16 @@ async def misunderstood(request: Request, error: RequestValidationError) -> JSON
     found = error.errors()
     if found[0]["type"] == "json_invalid":
         return _problem(request, 422, "body: not JSON", "Validation")
+    where = _field(found[0])
     # A value that may be one of several has an error for each.
-    where = [str(part) for part in found[0]["loc"][1:2]] or ["body"]
-    same = [one["msg"] for one in found if one["loc"][1:2] == found[0]["loc"][1:2]]
-    return _problem(request, 422, f"{where[0][:100]}: {', or '.join(dict.fromkeys(same))[:500]}", "Validation")
+    same = [one["msg"] for one in found if _field(one) == where]
+    return _problem(request, 422, f"{where[:100]}: {', or '.join(dict.fromkeys(same))[:500]}", "Validation")
+
+
+def _field(error: dict[str, Any]) -> str:
+    """Return which field an error is of; the rest of its place says which of several types was tried."""
+    place = error["loc"][1:]
+    return ".".join(map(str, place[: 2 if place[:1] == ("parameters",) else 1])) or "body"
 
 
 async def failed(request: Request, error: HTTPException) -> JSONResponse:

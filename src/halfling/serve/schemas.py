@@ -16,24 +16,9 @@ class Asked(BaseModel):
     model_config = ConfigDict(strict=True)
 
 
-class TextParameters(Asked):
-    """What Hugging Face's clients ask of a classifier."""
+class Constrained(Asked):
+    """What a request may say of where to exit."""
 
-    function_to_apply: Literal["softmax", "none"] | None = Field(None, description="none: raw scores")
-    top_k: int | None = Field(None, ge=1, le=65_536, description="labels to answer with; all")
-    language: str | None = Field(None, max_length=64, description="as beside `inputs`")
-
-
-class PredictRequest(Asked):
-    """`POST /predict`."""
-
-    inputs: str | Texts | Annotated[list[Texts], Field(min_length=1)] = Field(
-        description="a text; a pair; or a batch of both: [[text], [text, second]]"
-    )
-    truncate: bool | None = Field(None, description="cut what is longer than the model reads; else it is refused")
-    truncation_direction: Literal["Right", "right"] = Field("Right", description="the end is cut")
-    raw_scores: bool = Field(False, description="logits instead of probabilities")
-    return_exits: bool = Field(False, description="say of each label exit_layer, uncertainty and policy")
     language: str | None = Field(
         None, max_length=64, description="of the texts: exit by its own set; one without a set exits by the default"
     )
@@ -43,6 +28,26 @@ class PredictRequest(Asked):
     max_latency_ms: float | None = Field(
         None, gt=0, le=3_600_000, description="likewise, by which the answer is expected within so many milliseconds"
     )
+
+
+class TextParameters(Asked):
+    """What Hugging Face's clients ask of a classifier."""
+
+    function_to_apply: Literal["softmax", "none"] | None = Field(None, description="none: raw scores")
+    top_k: int | None = Field(None, ge=1, le=65_536, description="labels to answer with; all")
+    language: str | None = Field(None, max_length=64, description="as beside `inputs`")
+
+
+class PredictRequest(Constrained):
+    """`POST /predict`."""
+
+    inputs: str | Texts | Annotated[list[Texts], Field(min_length=1)] = Field(
+        description="a text; a pair; or a batch of both: [[text], [text, second]]"
+    )
+    truncate: bool | None = Field(None, description="cut what is longer than the model reads; else it is refused")
+    truncation_direction: Literal["Right", "right"] = Field("Right", description="the end is cut")
+    raw_scores: bool = Field(False, description="logits instead of probabilities")
+    return_exits: bool = Field(False, description="say of each label exit_layer, uncertainty and policy")
     model: str | None = Field(None, description="which of the models; the first classifier")
     parameters: TextParameters | None = Field(
         None, description="where a client of Hugging Face sends it, the answer has its form: a list for each text"
@@ -60,36 +65,24 @@ class TokenParameters(Asked):
     language: str | None = Field(None, max_length=64, description="as beside `inputs`")
 
 
-class TokensRequest(Asked):
+class TokensRequest(Constrained):
     """`POST /predict_tokens`."""
 
     inputs: str | Annotated[list[str], Field(min_length=1)] = Field(description="a text, or several")
     return_exits: bool = Field(
         False, description="answer each text with {entities, exit_layer, uncertainty, policy} instead of its entities"
     )
-    language: str | None = Field(
-        None, max_length=64, description="of the texts: exit by its own set; one without a set exits by the default"
-    )
-    flops_share: float | None = Field(
-        None, ge=0, le=1, description="exit by the best policy of the calibration's curve that takes at most so much"
-    )
-    max_latency_ms: float | None = Field(
-        None, gt=0, le=3_600_000, description="likewise, by which the answer is expected within so many milliseconds"
-    )
     model: str | None = Field(None, description="which of the models; the first tagger")
     parameters: TokenParameters | None = None
 
 
-class ClassifyRequest(Asked):
+class ClassifyRequest(Constrained):
     """`POST /classify`."""
 
     input: Annotated[list[str], Field(min_length=1, max_length=2048)] = Field(description="texts; what is long is cut")
     model: str = Field("default/not-specified", description="which of the models; the first classifier")
     raw_scores: bool = Field(False, description="logits instead of probabilities")
     return_exits: bool = Field(False, description="say of each label exit_layer, uncertainty and policy")
-    language: str | None = Field(
-        None, max_length=64, description="of the texts: exit by its own set; one without a set exits by the default"
-    )
 
 
 class Label(BaseModel):
