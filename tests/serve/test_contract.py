@@ -1,8 +1,11 @@
 """What the published contracts say: Text Embeddings Inference's, Infinity's, and transformers' form of entities."""
 
 import re
+from pathlib import Path
 
 import pytest
+
+from halfling.serve.refusal import STATUS, type_of
 
 TEXTS = ["Anna lives in Rome", "no", "maybe Anna"]
 FORM = {"error", "error_type"}
@@ -122,6 +125,20 @@ def test_health_metrics_and_headers(service):
     assert re.search(r'halfling_queue_seconds_count\{model="nli"\} [1-9]', after)
     assert re.search(r'halfling_requests_total\{endpoint="/predict",status="200"\} [1-9]', after)
     assert re.search(r'halfling_request_seconds_count\{endpoint="/predict"\} [1-9]', after)
+
+
+def test_the_docs_list_every_status_of_a_refusal():
+    page = (Path(__file__).parents[2] / "docs" / "serving.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| ([\d, ]+) \| ((?:`\w+`(?:, )?)+) \|", page, flags=re.MULTILINE)
+    told = {
+        (int(status), kind.strip("`"))
+        for all_of, kinds in rows
+        for status in all_of.split(", ")
+        for kind in kinds.split(", ")
+    }
+    own = {(status, kind) for kind, status in STATUS.items()}
+    others = (404, 405, 408, 413, 500)  # of the framework, and where a refusal names its own
+    assert told >= own | {(status, type_of(status)) for status in others}
 
 
 def test_an_unknown_address_or_method_has_the_contract_s_form(service):
