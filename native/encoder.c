@@ -2,6 +2,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 enum { LINE = 64 };
 
@@ -53,12 +54,28 @@ static size_t lay_out(Room *room, char *memory, const Weights *weights) {
     return used;
 }
 
+// Not from the heap: what is outgrown there stays in the process, in pieces that nothing fits.
+#ifdef __wasm__
+static char *map_room(size_t bytes) { return aligned_alloc(LINE, bytes); }
+static void unmap_room(char *memory, size_t bytes) { (void)bytes, free(memory); }
+#else
+static char *map_room(size_t bytes) {
+    char *memory = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    return memory == MAP_FAILED ? NULL : memory;
+}
+static void unmap_room(char *memory, size_t bytes) { munmap(memory, bytes); }
+#endif
+
 int room_for(Room *room, const Weights *weights, int32_t tokens, int32_t threads) {
     if (room->memory && room->tokens >= tokens && room->threads >= threads) return 1;
+    // Never less than it was: calls that want many tokens and calls that want many threads take turns.
     Room wanted = {.tokens = (tokens + 63) / 64 * 64, .threads = threads};
+    if (room->tokens > wanted.tokens) wanted.tokens = room->tokens;
+    if (room->threads > wanted.threads) wanted.threads = room->threads;
     size_t bytes = lay_out(&wanted, NULL, weights);
     room_free(room);
-    wanted.memory = aligned_alloc(LINE, bytes);
+    wanted.memory = map_room(bytes);
+    wanted.bytes = bytes;
     if (!wanted.memory) return 0;
     lay_out(&wanted, wanted.memory, weights);
     *room = wanted;
@@ -66,7 +83,7 @@ int room_for(Room *room, const Weights *weights, int32_t tokens, int32_t threads
 }
 
 void room_free(Room *room) {
-    free(room->memory);
+    if (room->memory) unmap_room(room->memory, room->bytes);
     *room = (Room){0};
 }
 

@@ -14,6 +14,7 @@ typedef struct {
 typedef struct {
     int32_t tokens, threads;  // there is room for
     void *memory;
+    size_t bytes;
     States all, some;  // of every token, after the last layer that changed it; of those that a layer changes
     float *queries, *keys_values, *context, *added, *inner;
     Quantised quantised_context, quantised_inner;

@@ -1,6 +1,7 @@
 """The native engine against the same quantised arithmetic in numpy, and against itself."""
 
 import os
+import re
 import shutil
 import struct
 import subprocess
@@ -8,6 +9,7 @@ import sys
 import textwrap
 from concurrent.futures import ThreadPoolExecutor
 from itertools import product
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -525,3 +527,13 @@ def test_damaged_weights_are_refused_or_answered_and_never_crash(folders, tmp_pa
     )
     assert done.returncode == 0, done.stderr
     assert int(done.stdout) == 26 + 1 + 196
+
+
+def test_what_calls_compute_in_is_kept_for_those_that_want_more(loop):
+    one, mapped = Encoded(np.full(32, 5, np.int32), np.array([1, 2], np.int32)), []
+    load = loop("token", threads=4)
+    # Two sequences are shared by all threads; of many each thread has its own.
+    for number in (2, 80, 2, 80, 60, 3, 80, 2):
+        load.answer([one] * number)
+        mapped.append(re.search(r"VmSize:\s+(\d+)", Path("/proc/self/status").read_text(encoding="ascii"))[1])
+    assert len({*mapped[2:]}) == 1
