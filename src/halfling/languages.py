@@ -48,6 +48,9 @@ def _cc100() -> dict[str, Language]:
 CC100: dict[str, Language] = _cc100()
 """Every file of CC100, by its code."""
 
+CODE = r"[A-Za-z]{2,3}(?:[-_][A-Za-z0-9]+)*"
+"""What may be a code of a language, here or elsewhere: `sw`, `zh-Hant`."""
+
 SETS: dict[str, tuple[str, ...]] = {
     "cc100": tuple(CC100),
     "xlmr-100": tuple(language.code for language in CC100.values() if language.in_xlmr),

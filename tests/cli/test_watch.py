@@ -76,12 +76,38 @@ def test_each_language_is_held_against_its_promise(halfling, exported, file):
         (["sw={folder}"], "{folder}: is a folder: name a file with a text a line"),
         (["sw={folder}/none"], "{folder}/none: cannot be read (No such file or directory)"),
         (["sw={folder}/empty"], "{folder}/empty: no text that the model answers: name other text"),
+        (["sw={folder}/empty.csv"], "{folder}/empty.csv: is empty: a table has a header, and a text a row"),
+        (["sw={folder}/head.csv"], "{folder}/head.csv: no text that the model answers: name other text"),
+        (
+            ["klingon={folder}/empty"],
+            "--unlabelled klingon: no code of a language, as sw or zh-Hant: {sets}",
+        ),
+        (["s w={folder}/empty"], "--unlabelled s w: no code of a language, as sw or zh-Hant: {sets}"),
     ],
 )
 def test_what_cannot_be_watched_is_one_line(words, message, error, exported, tmp_path):
     (tmp_path / "empty").write_text("\n \n")
+    (tmp_path / "empty.csv").write_text("")
+    (tmp_path / "head.csv").write_text("text,id\n")
     given = [part for word in words for part in ("--unlabelled", word.format(folder=tmp_path))]
-    assert error("watch", exported, *given) == message.format(folder=tmp_path)
+    sets = "the model has thresholds for sw, ur"
+    assert error("watch", exported, *given) == message.format(folder=tmp_path, sets=sets)
+
+
+def test_columns_of_no_table_are_refused_here_and_by_predict(error, halfling, exported, file, tmp_path):
+    said = "--column text: columns are of a .csv or .tsv, and there is none: leave it out"
+    assert error("watch", exported, "--unlabelled", f"sw={file}", "--column", "text") == said
+    assert error("predict", exported, "--file", file, "--column", "text") == said
+    assert error("predict", exported, "yes", "--column", "text") == said
+    (table := tmp_path / "more.csv").write_text("id,mine\n" + "1,yes\n" * 90)
+    words = ("--unlabelled", f"ur={file}", "--unlabelled", f"sw={table}", "--column", "mine", "--json")
+    assert [row["texts"] for row in json.loads(halfling("watch", exported, *words).out)] == [200, 90]
+
+
+def test_a_language_without_thresholds_of_its_own_is_noted_as_predict_does(halfling, exported, file):
+    note = "note: no thresholds of its own for 'zh-Hant' (there are sw, ur): the default's hold\n"
+    assert halfling("watch", exported, "--unlabelled", f"zh-Hant={file}", "--unlabelled", f"ur={file}").err == note
+    assert halfling("predict", exported, "yes", "--language", "zh-Hant").err == note
 
 
 @pytest.mark.parametrize("words", [["sw"], ["=a"], ["sw="], ["sw=a", "sw=b"]])

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from halfling.cli.app import SERVING, AsJson, app
-from halfling.cli.texts import as_pairs, columns_of, read_texts
+from halfling.cli.texts import as_pairs, columns_of, note_of_set, read_texts, require_table
 from halfling.errors import HalflingError
 
 
@@ -38,12 +38,12 @@ def predict(
     engine = AdaptiveEngine.from_pretrained(folder, backend)
     pairs = engine.exported.kind == "sequence"
     columns = columns_of(folder, column, pairs)
+    require_table(column, [file])
     texts = as_pairs(text, pairs) if text else read_texts(file, columns, pairs)
     if not any(one.strip() if isinstance(one, str) else all(map(str.strip, one)) for one in texts):
         raise HalflingError(f"{file or 'predict'}: no text: give texts, --file, or lines on standard input")
-    if language is not None and language not in (known := engine.exported.policies):
-        there = f"there are {', '.join(known)}" if known else "this model has one set for all"
-        typer.echo(f"note: no thresholds of its own for {language!r} ({there}): the default's hold", err=True)
+    if language is not None and (note := note_of_set(language, [*engine.exported.policies])):
+        typer.echo(note, err=True)
     for given, answer in zip(texts, engine.predict(texts, language), strict=True):
         shown = given if isinstance(given, str) else "\t".join(given)
         if as_json:

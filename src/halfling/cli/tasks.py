@@ -11,6 +11,7 @@ import typer
 
 from halfling.cli.app import LOOKING, AsJson, app, parameter
 from halfling.errors import HalflingError
+from halfling.languages import CODE
 from halfling.tasks.task import Task, read_task
 
 tasks = typer.Typer(no_args_is_help=True, help="Look at labelled data as halfling understands them.")
@@ -73,7 +74,7 @@ def task_in(given: Mapping[str, Any]) -> Task | None:
 def _sources(values: Sequence[str], split: str) -> dict[str, str]:
     found: dict[str, str] = {}
     for value in values:
-        match = re.match(r"([A-Za-z]{2,3}(?:[-_][A-Za-z0-9]+)*)=(.+)", value)
+        match = re.match(f"({CODE})=(.+)", value)
         language, source = (match[1], match[2]) if match and not Path(value).exists() else ("en", value)
         if language in found:
             raise typer.BadParameter(f"--{split} {value}: {language} has a file already: name another language")

@@ -36,6 +36,24 @@ def columns_of(folder: Path, named: Sequence[str] | None, pairs: bool) -> list[s
     return columns
 
 
+def require_table(columns: Sequence[str] | None, files: Sequence[Path | None]) -> None:
+    """Raise where columns are named and no file has any.
+
+    Raises:
+        HalflingError: So it is.
+    """
+    if columns and not any(file is not None and file.suffix in _TABLES for file in files):
+        raise HalflingError(f"--column {columns[0]}: columns are of a .csv or .tsv, and there is none: leave it out")
+
+
+def note_of_set(language: str, known: Sequence[str]) -> str | None:
+    """Return what is said where a model has no thresholds of its own for a language; None where it has."""
+    if language in known:
+        return None
+    there = f"there are {', '.join(known)}" if known else "this model has one set for all"
+    return f"note: no thresholds of its own for {language!r} ({there}): the default's hold"
+
+
 def read_texts(file: Path | None, columns: Sequence[str], pairs: bool) -> list[Any]:
     """Return the texts of a file or of standard input."""
     try:
@@ -77,6 +95,8 @@ def _rows(file: Path, content: str, columns: Sequence[str], pairs: bool) -> list
         there, table = list(rows.fieldnames or ()), list(rows)
     except csv.Error as error:
         raise HalflingError(f"{file}: malformed after line {rows.line_num} ({error})") from error
+    if not there:
+        raise HalflingError(f"{file}: is empty: a table has a header, and a text a row")
     if twice := next((name for number, name in enumerate(there) if name in there[:number]), None):
         raise HalflingError(f"{file}: two columns are named {twice!r}: the first would be lost: rename one")
     for number, row in enumerate(table, start=1):

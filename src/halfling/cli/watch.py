@@ -1,6 +1,7 @@
 """`halfling watch`: how far an exported model's answers are from those at full depth, on text as it comes in use."""
 
 import json
+import re
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -9,8 +10,9 @@ import typer
 
 from halfling.cli.app import SERVING, AsJson, app
 from halfling.cli.columns import in_columns
-from halfling.cli.texts import columns_of, read_texts
+from halfling.cli.texts import columns_of, note_of_set, read_texts, require_table
 from halfling.errors import HalflingError
+from halfling.languages import CODE
 
 _BROKEN = 1
 """The status where a promise is shown to be broken."""
@@ -40,7 +42,10 @@ def watch(
     files = _files(unlabelled)
     engine = AdaptiveEngine.from_pretrained(folder, backend)
     pairs, known = engine.exported.kind == "sequence", engine.exported.policies
+    for language in files:
+        _note(language, [*known])
     columns = columns_of(folder, column, pairs)
+    require_table(column, [*files.values()])
     calibration = Calibration.read(folder / CALIBRATED) if CALIBRATED in engine.exported.files else None
     rows: list[dict[str, Any]] = []
     for language, file in files.items():
@@ -82,6 +87,15 @@ def _files(given: list[str]) -> dict[str, Path]:
             raise HalflingError(f"{file}: is a folder: name a file with a text a line")
         found[language] = Path(file)
     return found
+
+
+def _note(language: str, known: list[str]) -> None:
+    """Say where the default's thresholds hold, and refuse what cannot be a language."""
+    if note := note_of_set(language, known):
+        if not re.fullmatch(CODE, language):
+            there = f": the model has thresholds for {', '.join(known)}" if known else ""
+            raise HalflingError(f"--unlabelled {language}: no code of a language, as sw or zh-Hant{there}")
+        typer.echo(note, err=True)
 
 
 def _cell(name: str, value: Any) -> str:
