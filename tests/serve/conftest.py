@@ -65,7 +65,19 @@ def running(*words: object) -> Iterator[Service]:
         process.stderr.close()
 
 
-_MADE: dict[str, Path] = {}
+_MADE: dict[str, dict[str, Path]] = {"folders": {}, "sets": {}}
+
+
+def exported(model: Path, out: Path, **calibration: Any) -> Path:
+    """Export a model with what calibration found; return `out`."""
+    from halfling.exits.policy import Calibration
+    from halfling.export.write import ExportSettings, export
+
+    (policy := out.with_name(f"policy-{out.name}")).mkdir()
+    Calibration(task="any", metric="accuracy", **calibration).write(policy / "exit_policy.json")
+    out.mkdir()
+    export(settings=ExportSettings(max_int8_drop=None), model=model, out=out, policy=policy)
+    return out
 
 
 @pytest.fixture
@@ -76,44 +88,30 @@ def folders(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> dict[str, Path]:
     """A tagger and a classifier of pairs with exits, and a classifier of five labels, exported once."""
-    if not _MADE:
-        from halfling.exits.policy import Calibration, ExitPolicy, TradeOff
-        from halfling.export.write import ExportSettings, export
+    if made := _MADE["folders"]:
+        return made
+    from halfling.exits.policy import ExitPolicy, TradeOff
 
-        place = tmp_path_factory.mktemp("served")
-        models = {
-            "names": (write_tagger(place / "tagger"), (1, 2)),
-            "nli": (write_classifier(place / "pairs", tiny_tasks["pairs"], [1, 2]), (1, 2, 3)),
-            "intents": (write_classifier(place / "five", tiny_tasks["intents"], [1, 2]), (1, 2, 3)),
-        }
-        for name, (model, layers) in models.items():
-            policy = ExitPolicy.uniform(layers, 0.7)
-            (place / f"policy-{name}").mkdir()
-            curve = [
-                TradeOff(
-                    layers=layers,
-                    thresholds=(threshold,) * (len(layers) - 1),
-                    quality=0.9 - number / 10,
-                    flops_share=share,
-                    mean_exit_layer=layers[-1] - number / 2,
-                )
-                for number, (threshold, share) in enumerate(((0.0, 1.0), (0.7, 0.8), (1.0, 0.5)))
-            ]
-            Calibration(task="any", metric="accuracy", policy=policy, max_drop=1.0, curve=tuple(curve)).write(
-                place / f"policy-{name}" / "exit_policy.json"
+    place = tmp_path_factory.mktemp("served")
+    models = {
+        "names": (write_tagger(place / "tagger"), (1, 2)),
+        "nli": (write_classifier(place / "pairs", tiny_tasks["pairs"], [1, 2]), (1, 2, 3)),
+        "intents": (write_classifier(place / "five", tiny_tasks["intents"], [1, 2]), (1, 2, 3)),
+    }
+    for name, (model, layers) in models.items():
+        curve = [
+            TradeOff(
+                layers=layers,
+                thresholds=(threshold,) * (len(layers) - 1),
+                quality=0.9 - number / 10,
+                flops_share=share,
+                mean_exit_layer=layers[-1] - number / 2,
             )
-            (place / name).mkdir()
-            export(
-                settings=ExportSettings(max_int8_drop=None),
-                model=model,
-                out=place / name,
-                policy=place / f"policy-{name}",
-            )
-            _MADE[name] = place / name
-    return _MADE
-
-
-_WITH_SETS: dict[str, Path] = {}
+            for number, (threshold, share) in enumerate(((0.0, 1.0), (0.7, 0.8), (1.0, 0.5)))
+        ]
+        policy = ExitPolicy.uniform(layers, 0.7)
+        made[name] = exported(model, place / name, policy=policy, max_drop=1.0, curve=tuple(curve))
+    return made
 
 
 @pytest.fixture
@@ -127,50 +125,44 @@ def with_sets(
 
     By default nobody exits before layer 2; in Swahili everybody exits after layer 1, which promised 3 points.
     """
-    if not _WITH_SETS:
-        from halfling.exits.policy import Calibration, ExitPolicy, OfLanguage, TradeOff
-        from halfling.export.write import ExportSettings, export
+    if made := _MADE["sets"]:
+        return made
+    from halfling.exits.policy import ExitPolicy, OfLanguage, TradeOff
 
-        place = tmp_path_factory.mktemp("sets")
-        models = {
-            "tags": (write_tagger(place / "tagger"), 2),
-            "moods": (write_classifier(place / "classifier", tiny_tasks["intents"], [1, 2]), 3),
+    place = tmp_path_factory.mktemp("sets")
+    models = {
+        "tags": (write_tagger(place / "tagger"), 2),
+        "moods": (write_classifier(place / "classifier", tiny_tasks["intents"], [1, 2]), 3),
+    }
+    for name, (model, last) in models.items():
+        found = {
+            code: OfLanguage(
+                policy=ExitPolicy(layers=(1, last), thresholds=(threshold,)),
+                from_labels=code == "en",
+                point=TradeOff(
+                    layers=(1, last),
+                    thresholds=(threshold,),
+                    quality=0.98,
+                    drop=2.0,
+                    drop_bound=3.0,
+                    flops_share=0.4,
+                    mean_exit_layer=1.1,
+                ),
+                num_texts=900,
+                confidence=0.95,
+            )
+            for code, threshold in (("en", 0.7), ("sw", 1.0))
         }
-        for name, (model, last) in models.items():
-            found = {
-                code: OfLanguage(
-                    policy=ExitPolicy(layers=(1, last), thresholds=(threshold,)),
-                    from_labels=code == "en",
-                    point=TradeOff(
-                        layers=(1, last),
-                        thresholds=(threshold,),
-                        quality=0.98,
-                        drop=2.0,
-                        drop_bound=3.0,
-                        flops_share=0.4,
-                        mean_exit_layer=1.1,
-                    ),
-                    num_texts=900,
-                    confidence=0.95,
-                )
-                for code, threshold in (("en", 0.7), ("sw", 1.0))
-            }
-            plain = TradeOff(layers=(last,), thresholds=(), quality=0.99, flops_share=1.0, mean_exit_layer=last)
-            default = ExitPolicy.uniform((2, last) if last > 2 else (last,), 0.7)
-            (place / f"policy-{name}").mkdir()
-            Calibration(
-                task="any",
-                metric="accuracy",
-                policy=default,
-                languages=found,
-                max_disagreement=5.0,
-                curve=(plain, found["en"].point),
-            ).write(place / f"policy-{name}" / "exit_policy.json")
-            (place / name).mkdir()
-            settings = ExportSettings(max_int8_drop=None)
-            export(settings=settings, model=model, out=place / name, policy=place / f"policy-{name}")
-            _WITH_SETS[name] = place / name
-    return _WITH_SETS
+        plain = TradeOff(layers=(last,), thresholds=(), quality=0.99, flops_share=1.0, mean_exit_layer=last)
+        made[name] = exported(
+            model,
+            place / name,
+            policy=ExitPolicy.uniform((2, last) if last > 2 else (last,), 0.7),
+            languages=found,
+            max_disagreement=5.0,
+            curve=(plain, found["en"].point),
+        )
+    return made
 
 
 _STARTED: list[Any] = []
