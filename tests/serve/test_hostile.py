@@ -113,6 +113,38 @@ def test_a_request_that_does_not_arrive_is_given_up(part, start):
             time.sleep(0.8)
 
 
+CHUNKED = b"POST /predict HTTP/1.1\r\nhost: a\r\ncontent-type: application/json\r\ntransfer-encoding: chunked\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    ("head", "piece"),
+    [
+        (b"GET /health HTTP/1.1\r\n", b"name: value\r\n" * 5000),
+        (b"GET /health HTTP/1.1\r\nname: ", b"a" * 65536),
+        (b"GET /", b"a" * 65536),
+        (CHUNKED + b"2\r\n{}\r\n0\r\n", b"name: value\r\n" * 5000),
+    ],
+    ids=["headers", "one header", "an address", "trailers"],
+)
+def test_what_is_sent_beside_a_body_has_an_end(head, piece, service):
+    with connected(service) as wire:
+        wire.sendall(head)
+        with pytest.raises((ConnectionResetError, BrokenPipeError)):  # it reads no further
+            wire.sendall(piece * 1000)
+    with connected(service) as wire:
+        enough = 262_145 + 2 * head.count(b"{}")  # one byte too many, beside the body
+        wire.sendall((head + piece * 5)[:enough])
+        status, said = answer(wire)
+        assert (status, {*said}) == (431, FORM)
+
+
+def test_large_bodies_and_small_chunks_are_no_large_heads(service):
+    body = json.dumps({"inputs": "Anna", "more": "a" * 1_500_000}).encode()
+    pieces = (body[n : n + 4096] for n in range(0, len(body), 4096))
+    for content in (body, pieces):
+        assert httpx2.post(service.address + "/predict", content=content, headers=JSON, timeout=30).status_code == 200
+
+
 def test_who_does_not_read_is_given_up(start):
     service = start("--patience-seconds", "0.5")
     whole = 1000 * len(service.get("/openapi.json").content)
@@ -135,7 +167,8 @@ def test_who_does_not_read_is_given_up(start):
 def test_what_is_not_http_is_refused(service):
     with connected(service) as wire:
         wire.sendall(b"\x16\x03\x01\x02\x00\x01\x00\r\n\r\n")
-        assert wire.recv(65536).startswith(b"HTTP/1.1 400")
+        status, said = answer(wire)
+        assert (status, {*said}) == (400, FORM)
 
 
 def test_more_requests_at_once_than_allowed_are_refused_and_health_still_answers(start):

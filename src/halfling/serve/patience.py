@@ -1,4 +1,4 @@
-"""How long a client may take to send a request and to read its answer, and what is done when it goes."""
+"""How long a client may take to send a request and to read its answer, how much it may send, and when it goes."""
 
 import asyncio
 from collections.abc import Callable
@@ -8,11 +8,21 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from halfling.serve.client import CLIENT, Client
 
-_BODY = b'{"error":"the request did not arrive in time","error_type":"Validation"}'
-_HEAD = (
-    "HTTP/1.1 408 Request Timeout\r\ncontent-type: application/json\r\ncontent-length: {}\r\nconnection: close\r\n\r\n"
-)
-_TOO_SLOW = _HEAD.format(len(_BODY)).encode() + _BODY
+_MOST_BESIDE_BODY = 262_144
+"""Bytes of a request that are no body: its head, what frames its chunks, trailers. The parser would keep them all."""
+
+
+def _answer(status: str, reason: str) -> bytes:
+    body = f'{{"error":"{reason}","error_type":"Validation"}}'
+    head = f"HTTP/1.1 {status}\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\nconnection: close"
+    return f"{head}\r\n\r\n{body}".encode()
+
+
+_REFUSED = {
+    400: _answer("400 Bad Request", "not HTTP"),
+    408: _answer("408 Request Timeout", "the request did not arrive in time"),
+    431: _answer("431 Request Header Fields Too Large", "the request's head is too large"),
+}
 
 
 class PatientProtocol(HttpToolsProtocol):
@@ -24,11 +34,28 @@ class PatientProtocol(HttpToolsProtocol):
         super().__init__(*args, **more)
         self._arriving, self._leaving = _Timer(self.loop), _Timer(self.loop)
         self._client, self._answered = Client(), self.cycle
+        self._beside_body = 0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Wait for the first request."""
         super().connection_made(transport)
-        self._arriving.start(self.patience_seconds, self._give_up)
+        self._arriving.start(self.patience_seconds, self._give_up, 408)
+
+    def data_received(self, data: bytes) -> None:
+        """Read on, unless a request has more beside its body than any needs."""
+        self._beside_body += len(data)
+        super().data_received(data)
+        if self._beside_body > _MOST_BESIDE_BODY:
+            self._give_up(431)
+
+    def send_400_response(self, msg: str) -> None:
+        """Refuse what is not HTTP, in the contract's form."""
+        self._give_up(400)
+
+    def on_body(self, body: bytes) -> None:
+        """Take a part of a body, whose bound is the application's."""
+        self._beside_body -= len(body)
+        super().on_body(body)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Wait no longer, and have nothing computed for who has gone."""
@@ -41,7 +68,7 @@ class PatientProtocol(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         """Wait for the rest of a request."""
-        self._arriving.start(self.patience_seconds, self._give_up)
+        self._arriving.start(self.patience_seconds, self._give_up, 408)
         super().on_message_begin()
         self.scope[CLIENT] = self._client  # type: ignore[typeddict-unknown-key]
 
@@ -60,6 +87,7 @@ class PatientProtocol(HttpToolsProtocol):
     def on_message_complete(self) -> None:
         """Have a whole request."""
         self._arriving.stop()
+        self._beside_body = 0
         super().on_message_complete()
 
     def pause_writing(self) -> None:
@@ -72,13 +100,13 @@ class PatientProtocol(HttpToolsProtocol):
         self._leaving.stop()
         super().resume_writing()
 
-    def _give_up(self) -> None:
+    def _give_up(self, status: int) -> None:
         """Refuse a request of which only a part is here, and whose answer has not begun."""
         if self.transport.is_closing():
             return
         if self.cycle is None or self.cycle.response_complete or not self.cycle.response_started:
-            self.transport.write(_TOO_SLOW)
-            self._client.status = 408
+            self.transport.write(_REFUSED[status])
+            self._client.status = status
         self.transport.close()
 
 
@@ -89,9 +117,9 @@ class _Timer:
         self._loop = loop
         self._handle: asyncio.TimerHandle | None = None
 
-    def start(self, seconds: float, call: Callable[[], None]) -> None:
+    def start(self, seconds: float, call: Callable[..., None], *given: Any) -> None:
         self.stop()
-        self._handle = self._loop.call_later(seconds, call)
+        self._handle = self._loop.call_later(seconds, call, *given)
 
     def stop(self) -> None:
         if self._handle is not None:
