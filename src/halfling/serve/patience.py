@@ -70,7 +70,7 @@ class PatientProtocol(HttpToolsProtocol):
         """Wait for the rest of a request."""
         self._arriving.start(self.patience_seconds, self._give_up, 408)
         super().on_message_begin()
-        self.scope[CLIENT] = self._client  # type: ignore[typeddict-unknown-key]
+        self.scope[CLIENT] = self._client  # type: ignore[literal-required]
 
     def on_headers_complete(self) -> None:
         """Remember which request is answered: those behind it wait."""
