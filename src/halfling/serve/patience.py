@@ -36,7 +36,7 @@ class PatientProtocol(HttpToolsProtocol):
         self._client, self._answered = Client(), self.cycle
         self._beside_body = 0
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+    def connection_made(self, transport: Any) -> None:  # uvloop's is no asyncio.Transport
         """Wait for the first request."""
         super().connection_made(transport)
         self._arriving.start(self.patience_seconds, self._give_up, 408)
