@@ -5,7 +5,7 @@ from safetensors.torch import load_file
 from torch.utils.data import default_collate
 from transformers import XLMRobertaForMaskedLM, set_seed
 
-from halfling.models.masked_lm import masked_features
+from halfling.models.masked_lm import MaskedReader, masked_features
 from halfling.models.shapes import Dimensions, config_for
 from halfling.tokens.masking import MaskedBlocks
 from halfling.training import trainer as trainer_module
@@ -41,7 +41,7 @@ def trainer(tmp_path, teacher, packed):
     arguments = training_arguments(tmp_path / "out", settings)
     blocks = MaskedBlocks(packed, epochs=2, blocks_per_step=8, vocab_size=42, mask_id=41, seed=0)
     return DistillationTrainer(
-        teacher=XLMRobertaForMaskedLM.from_pretrained(teacher).train(),
+        teacher=MaskedReader.from_pretrained(teacher).train(),
         objective=BOTH,
         weights={"hidden": 1.0, "kl": 1.0},
         pairs_at=lambda step: [(1, 2), (2, 4)],

@@ -1,6 +1,7 @@
 import json
 import os
 import pickle
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -20,6 +21,7 @@ from halfling.training.distill import DistillSettings
 from halfling.training.exits import ExitsSettings
 from halfling.training.finetune import FinetuneSettings
 from halfling.training.masked import MaskedTraining, masked_training
+from halfling.training.pretrain import TeacherSettings
 
 # Two steps an epoch, 52 in all; without dropout, whose draws follow the batches.
 WORDS = [
@@ -49,19 +51,62 @@ class StopsAt(View):
 
 @pytest.fixture
 def stage(teacher, packed):
-    def make(out: Path):
-        return KINDS["distill"].stage(
-            out.name, read_settings(DistillSettings, WORDS), out, {"teacher": teacher, "packed": packed}
-        )
+    def make(out: Path, *more: str):
+        settings = read_settings(DistillSettings, [*WORDS, *more])
+        return KINDS["distill"].stage(out.name, settings, out, {"teacher": teacher, "packed": packed})
 
     return make
 
 
-def in_two_processes(*command: str) -> subprocess.CompletedProcess:
+TORCHRUN = ("torch.distributed.run", "--standalone", "--nproc_per_node", "2")
+# What `accelerate launch` is; it calls several processes several GPUs, where there are none too.
+ACCELERATE = ("accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--main_process_port", "0")
+
+
+def in_two_processes(
+    *command: str | Path, launcher: tuple[str, ...] = TORCHRUN, **more: str
+) -> subprocess.CompletedProcess:
     source = str(Path(sys.modules["halfling"].__file__).parents[1])
-    started = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", *command)
-    environment = {**os.environ, "PYTHONPATH": source, "OMP_NUM_THREADS": "1"}
-    return subprocess.run(started, env=environment, capture_output=True, text=True, check=False, timeout=280)
+    environment = {**os.environ, "PYTHONPATH": source, "OMP_NUM_THREADS": "1", **more}
+    started = (sys.executable, "-m", *launcher, *map(str, command))
+    return subprocess.run(started, env=environment, capture_output=True, text=True, check=False, timeout=1100)
+
+
+# Runs stages; the leader is killed at a step, if one is named. Each process notes what it holds of what each trains.
+DRIVER = """
+import json, os, pickle, signal, sys
+from pathlib import Path
+from torch.distributed.tensor import DTensor
+from halfling.stage import View, run_stages
+from halfling.training.trainer import BatchMeanTrainer
+
+def numbers(tensors):
+    here = [t.to_local() if isinstance(t, DTensor) else t for t in tensors]
+    return [sum(t.numel() for t in some) for some in (here, tensors)]
+
+def noting(trainer, learned=BatchMeanTrainer.require_learned):
+    held = {"model": [*trainer.model.parameters()]}
+    held["moments"] = [state["exp_avg"] for state in trainer.optimizer.state.values()]
+    if teacher := getattr(trainer, "teacher", None):
+        held["teacher's layers"] = [*teacher.roberta.encoder.layer.parameters()]
+        held["teacher's rest"] = [*teacher.roberta.embeddings.parameters()]
+    with Path(sys.argv[1], f"held-{os.environ['RANK']}").open("a") as notes:
+        print(json.dumps({name: numbers(tensors) for name, tensors in held.items()}), file=notes)
+    learned(trainer)
+
+class Killing(View):
+    def start(self, stage):
+        return lambda done, total, note="": done == int(sys.argv[2]) and os.kill(os.getpid(), signal.SIGKILL)
+
+BatchMeanTrainer.require_learned = noting
+run_stages(pickle.loads(Path(sys.argv[1], "stages").read_bytes()), Killing())
+"""
+
+
+def drive(folder: Path, stages: list, *, killed_at: int = 0) -> subprocess.CompletedProcess:
+    (folder / "driver.py").write_text(DRIVER)
+    (folder / "stages").write_bytes(pickle.dumps(stages))
+    return in_two_processes(folder / "driver.py", folder, str(killed_at))
 
 
 def assert_equal_to_rounding(own: Path, theirs: Path, names: list[str]) -> None:
@@ -80,8 +125,7 @@ def test_what_one_process_began_two_go_on_with_and_end_as_one_would(stage, teach
     with pytest.raises(StoppedError):
         run_stage(stage(shared), StopsAt(30))
     assert state(stage(shared)) == "interrupted"
-    command = ["-m", "halfling", "distill", str(teacher), str(packed), str(shared), *WORDS]
-    ended = in_two_processes(*command)
+    ended = in_two_processes("-m", "halfling", "distill", teacher, packed, shared, *WORDS)
     assert ended.returncode == 0, ended.stderr
     assert ended.stdout.splitlines()[-1] == str(shared)
     assert ended.stdout.count(str(shared)) == 1, "one of the two says what was made"
@@ -93,6 +137,90 @@ def test_what_one_process_began_two_go_on_with_and_end_as_one_would(stage, teach
     for here, there in zip(found.counts["curve"], expected.counts["curve"], strict=True):
         assert here == pytest.approx(there, abs=2e-4)
     assert_equal_to_rounding(shared, alone, ["epoch-26/model.safetensors"])
+
+
+# MiniLMv2's: no loss sees what the student's last layer says, only what is inside, nor what is outside the layers.
+# And gradients are added up: four batches a step, two of each process.
+INSIDE = (
+    *("layer_map=single", "relation_weight=1", "hidden_weight=0", "kl_weight=0", "mask_share=0"),
+    *("epochs=13", "batch_size=2", "gradient_accumulation=4"),
+)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_a_sharded_student_ends_as_any_other_whoever_began_it(stage, teacher, packed, tmp_path):
+    names = ["alone", "inside", "whole", "sharded", "taken-over", "begun-alone", "gone-on-alone", "pretrained"]
+    alone, inside, whole, sharded, taken_over, begun_alone, gone_on_alone, pretrained = (
+        tmp_path / one for one in names
+    )
+    words = ["shape={num_layers: 2, width: 8, num_heads: 2, max_tokens: 64}", "dropout=0", "epochs=13", "save_steps=25"]
+
+    def teachers(out: Path, *more: str):
+        settings = read_settings(TeacherSettings, [*words, "batch_size=8", "learning_rate=1e-2", *more])
+        return KINDS["teacher"].stage(out.name, settings, out, {"packed": packed, "tokenizer": teacher})
+
+    for one in (stage(alone), stage(inside, *INSIDE), teachers(pretrained)):
+        run_stage(one)
+    killed = drive(tmp_path, [stage(sharded, "fsdp=true")], killed_at=30)
+    assert killed.returncode != 0
+    assert not (tmp_path / "held-0").exists(), "it was to be killed before its end"
+    work = tmp_path / ".sharded.halfling"
+    assert [path.parent.name for path in work.rglob("checkpoints/*/complete")] == ["checkpoint-25"]
+    shutil.copytree(work, tmp_path / ".gone-on-alone.halfling")
+    with pytest.raises(StoppedError):
+        run_stage(stage(begun_alone), StopsAt(30))
+    both = [
+        stage(whole),
+        *(stage(out, "fsdp=true") for out in (sharded, begun_alone)),
+        stage(taken_over, *INSIDE, "fsdp=true"),
+        teachers(tmp_path / "pretrained-sharded", "fsdp=true"),
+    ]
+    assert [state(one) for one in both[:3]] == ["to do", "interrupted", "interrupted"]
+    ended = drive(tmp_path, both)
+    assert ended.returncode == 0, ended.stderr
+    held = [[json.loads(line) for line in (tmp_path / f"held-{rank}").read_text().splitlines()] for rank in (0, 1)]
+    for one, other, is_whole in zip(*held, (True, False, False, False, False), strict=True):
+        for name, (here, every) in one.items():
+            # The teacher's logits are computed of its embeddings, which stay, but not where nobody learns from them.
+            stays = is_whole or (name == "teacher's rest" and one is not held[0][3])
+            assert here + other[name][0] == (2 * every if stays else every), name
+            assert here == every if stays else 0.45 < here / every < 0.55, name
+    assert state(stage(gone_on_alone)) == "interrupted"
+    run_stage(stage(gone_on_alone))
+    curves = {}
+    for out, like, weights in (
+        *((out, alone, "epoch-26/model.safetensors") for out in (whole, sharded, begun_alone, gone_on_alone)),
+        (taken_over, inside, "epoch-13/model.safetensors"),
+        (tmp_path / "pretrained-sharded", pretrained, "model.safetensors"),
+    ):
+        assert_equal_to_rounding(out, like, [weights])
+        here, there = (json.loads((folder / "manifest.json").read_text()) for folder in (out, like))
+        assert {*here["files"]} == {*there["files"]}
+        curves[out.name] = here["counts"]["curve"]
+        for own, theirs in zip(curves[out.name], there["counts"]["curve"], strict=True):
+            assert own == pytest.approx(theirs, abs=2e-4)
+    assert len(curves["sharded"]) == 2
+    code = (
+        f"from transformers import AutoModelForMaskedLM as M; print(M.from_pretrained({str(sharded / 'epoch-26')!r}))"
+    )
+    bare = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "XLMRobertaForMaskedLM(" in bare.stdout
+
+
+@pytest.mark.slow
+def test_accelerate_launch_starts_processes_as_torchrun_does(stage, teacher, packed, tmp_path):
+    out, logs = tmp_path / "out", tmp_path / "logs"
+    ended = in_two_processes(
+        *("--log_dir", logs, "--tee", "3", "-m", "halfling", "distill", teacher, packed, out, *WORDS, "epochs=2"),
+        launcher=ACCELERATE,
+        HF_HOME=str(tmp_path / "nothing"),  # where accelerate would look for its own settings
+    )
+    assert ended.returncode == 0, ended.stderr
+    assert {path.parent.name for path in logs.rglob("stdout.log")} == {"0", "1"}
+    expected = run_stage(stage(tmp_path / "alone", "epochs=2"))
+    assert_equal_to_rounding(out, tmp_path / "alone", ["epoch-2/model.safetensors"])
+    assert run_stage(stage(out, "epochs=2")).counts["steps"] == expected.counts["steps"] == 4
 
 
 @pytest.fixture
@@ -116,10 +244,10 @@ def learning(write_masked_lm, finetuned, tmp_path):
     shared = ["batch_size=4", "max_tokens=30", "learning_rate=3e-3"]
     imitate = ["epochs=4", "soft_share=0.5", "hidden_weight=1", "save_steps=25"]
 
-    def make(folder: Path):
+    def make(folder: Path, *more: str):
         start, finetuned = {"encoder": encoder, "task": task}, {"finetuned": folder / "imitate"}
         return [
-            KINDS[kind].stage(name, read_settings(settings, [*shared, *words]), folder / name, inputs)
+            KINDS[kind].stage(name, read_settings(settings, [*shared, *words, *more]), folder / name, inputs)
             for name, kind, settings, words, inputs in (
                 ("imitate", "finetune", FinetuneSettings, imitate, {**start, "teacher": teacher}),
                 ("exits", "exits", ExitsSettings, ["epochs=2", "soft_share=0.5"], finetuned),
@@ -131,18 +259,14 @@ def learning(write_masked_lm, finetuned, tmp_path):
 
 
 @pytest.mark.slow
-def test_two_processes_share_what_is_learned_from_labels(learning, tmp_path):
+@pytest.mark.parametrize("more", [(), ("fsdp=true",)], ids=["whole", "sharded"])
+def test_two_processes_share_what_is_learned_from_labels(more, learning, tmp_path):
     alone, shared = tmp_path / "alone", tmp_path / "shared"
     expected = [run_stage(one) for one in learning(alone)]
     assert [one.counts["steps"] for one in expected] == [40, 20, 20]
     with pytest.raises(StoppedError):
         run_stage(learning(shared)[0], StopsAt(30))
-    (tmp_path / "stages").write_bytes(pickle.dumps(learning(shared)))
-    (tmp_path / "driver.py").write_text(
-        "import pickle, sys\nfrom pathlib import Path\nfrom halfling.stage import run_stages\n"
-        "run_stages(pickle.loads(Path(sys.argv[1]).read_bytes()))\n"
-    )
-    ended = in_two_processes(str(tmp_path / "driver.py"), str(tmp_path / "stages"))
+    ended = drive(tmp_path, learning(shared, *more))
     assert ended.returncode == 0, ended.stderr
     assert sorted(path.name for path in shared.iterdir()) == ["exits", "imitate", "labels"]
     for stage, there in zip(learning(shared), expected, strict=True):

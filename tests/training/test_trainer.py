@@ -48,7 +48,7 @@ def line_trainer(out, *, batch_size=2, steps=60, accumulate=1, **more):
     data = [{"x": torch.tensor(float(n % 5)), "labels": torch.tensor(2.0 * (n % 5))} for n in range(steps * 2)]
     settings = TrainingSettings(batch_size=batch_size, learning_rate=0.1, weight_decay=0.0, save_steps=25, **more)
     arguments = training_arguments(out, settings, gradient_accumulation_steps=accumulate)
-    return BatchMeanTrainer(model=Line(), args=arguments, train_dataset=data)
+    return BatchMeanTrainer(fsdp=settings.fsdp, model=Line(), args=arguments, train_dataset=data)
 
 
 def test_examples_are_read_in_the_order_they_lie_in(tmp_path):
@@ -103,15 +103,43 @@ def test_gradient_accumulation_averages_batch_means(tmp_path):
     assert curves[0][0]["loss"] == pytest.approx(curves[1][0]["loss"], rel=1e-4)
 
 
-def test_a_processor_computes_in_bfloat16_only_when_asked(tmp_path):
-    asked = {how: line_trainer(tmp_path, precision=how).args.bf16 for how in ("auto", "float32", "bfloat16")}
-    assert asked == {"auto": False, "float32": False, "bfloat16": True}
+def test_a_processor_computes_in_bfloat16_only_when_asked(tmp_path, monkeypatch):
+    hows = ("auto", "float32", "bfloat16")
+    for said in ("no", "bf16"):  # `accelerate launch` does not ask
+        monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", said)
+        asked = {how: line_trainer(tmp_path, precision=how).args.mixed_precision for how in hows}
+        assert asked == {"auto": "no", "float32": "no", "bfloat16": "bf16"}
 
 
 def test_several_devices_are_refused_rather_than_trained_on_wrongly(tmp_path, monkeypatch):
     monkeypatch.setattr(TrainingArguments, "n_gpu", 2)
     with pytest.raises(HalflingError, match="one device a process"):
         training_arguments(tmp_path, TrainingSettings())
+
+
+@pytest.mark.parametrize(
+    ("environment", "message"),
+    [
+        ({"ACCELERATE_USE_FSDP": "true"}, "ACCELERATE_USE_FSDP is set: .* set fsdp=true"),
+        ({"ACCELERATE_USE_CPU": "True", "MASTER_ADDR": "127.0.0.1"}, "--cpu starts one process, .* --multi_gpu"),
+    ],
+)
+def test_what_accelerate_would_do_in_its_own_way_is_one_line(environment, message, tmp_path, monkeypatch):
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(HalflingError, match=message) as error:
+        training_arguments(tmp_path, TrainingSettings())
+    assert "\n" not in str(error.value)
+    monkeypatch.delenv("MASTER_ADDR", raising=False)
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", "false")
+    training_arguments(tmp_path, TrainingSettings())
+
+
+def test_a_process_alone_has_all_of_what_several_would_share(tmp_path):
+    whole, alone = line_trainer(tmp_path / "a"), line_trainer(tmp_path / "b", fsdp=True)
+    for trainer in (whole, alone):
+        train_resumably(trainer, lambda *_: None)
+    assert torch.equal(whole.model.slope, alone.model.slope)
 
 
 @pytest.mark.parametrize(

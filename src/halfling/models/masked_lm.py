@@ -74,6 +74,14 @@ def masked_features(
     )
 
 
+class MaskedReader(XLMRobertaForMaskedLM):
+    """`XLMRobertaForMaskedLM` that reads packed rows and returns `masked_features`; the weights are the same."""
+
+    def forward(self, *given: Any, **more: Any) -> MaskedFeatures:
+        """Return `masked_features`. What is shared out among processes is whole while this runs."""
+        return masked_features(self, *given, **more)
+
+
 class PackedMaskedLM(XLMRobertaForMaskedLM):
     """`XLMRobertaForMaskedLM` that reads packed rows and returns its loss; the weights are the same."""
 

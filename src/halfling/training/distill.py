@@ -12,6 +12,7 @@ from transformers import XLMRobertaConfig, XLMRobertaForMaskedLM, set_seed
 from halfling.bounds import Repeats
 from halfling.errors import HalflingError
 from halfling.models.load import load_masked_lm, load_tokenizer, origin_of
+from halfling.models.masked_lm import MaskedReader
 from halfling.models.shapes import Dimensions, Shape, config_for, require_room, resolve_shape
 from halfling.processes import together
 from halfling.records import Counts, EncoderShape, Progress, silent
@@ -93,7 +94,7 @@ def distill(
     Raises:
         HalflingError: Teacher, student, layer map, weights or corpus do not fit each other.
     """
-    model, has_head = load_masked_lm(XLMRobertaForMaskedLM, teacher)
+    model, has_head = load_masked_lm(MaskedReader, teacher)
     weights = settings.weights
     if "kl" in weights and not has_head:
         raise HalflingError(
@@ -137,6 +138,7 @@ def distill(
         objective=objective,
         weights=weights,
         pairs_at=pairs_at,
+        fsdp=settings.fsdp,
         model=student,
         args=arguments,
         train_dataset=blocks,

@@ -7,11 +7,11 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor
-from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments, XLMRobertaForMaskedLM
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from halfling.folders import whole_folder
 from halfling.models.load import save_masked_lm
-from halfling.models.masked_lm import masked_features
+from halfling.models.masked_lm import MaskedReader
 from halfling.training.distilled import TeacherTargets
 from halfling.training.layer_maps import LayerPair
 from halfling.training.losses import OutputLayer
@@ -34,15 +34,15 @@ class DistillationTrainer(BatchMeanTrainer):
     def __init__(
         self,
         *,
-        teacher: XLMRobertaForMaskedLM,
+        teacher: MaskedReader,
         objective: Objective,
         weights: dict[Term, Schedule],
         pairs_at: Callable[[int], Sequence[LayerPair]],
         **arguments: Any,
     ) -> None:
         super().__init__(**arguments)
-        # Outside the model on purpose: distributed wrappers go round the student alone.
-        self.teacher = teacher.to(self.accelerator.device).eval().requires_grad_(False)
+        # Outside the model on purpose: distributed wrappers go round the student alone. Its logits are computed later.
+        self.teacher = self.beside(teacher, rest_stays="kl" in objective.terms)
         self.objective, self.weights, self.pairs_at = objective, weights, pairs_at
         self._parts: dict[Term, list[Tensor]] = {term: [] for term in objective.terms}
 
@@ -55,8 +55,7 @@ class DistillationTrainer(BatchMeanTrainer):
         terms, layers = self.objective.terms, sorted({theirs for _, theirs in pairs})
         # The Trainer sets autocast for the student alone; without it the larger of the two would run in float32.
         with torch.no_grad(), self.accelerator.autocast():
-            masked = masked_features(
-                self.teacher,
+            masked = self.teacher(
                 **inputs,
                 hidden_states=True,
                 relations=layers if "relation" in terms else (),
@@ -120,7 +119,7 @@ class SaveAfterEpochs(TrainerCallback):
         epoch = self.epoch_at_step.get(state.global_step)
         if epoch is None:
             return
-        weights = self.trainer.accelerator.get_state_dict(self.trainer.model_wrapped)
+        weights = self.trainer.whole_weights()
         if not state.is_world_process_zero:
             return
         with whole_folder(self.out / f"epoch-{epoch}") as folder:

@@ -66,9 +66,9 @@ class _ExitsTrainer(BatchMeanTrainer):
         super().__init__(**arguments)
         self.how, self.weights = how, weights
         # The model as it was, to imitate; with two_stage its last exit is just that.
-        self.before = None if before is None else before.eval().requires_grad_(False).to(self.args.device)
-        if self.before is not None and self.args.use_cpu:
-            computing_on_cpu(self.before)
+        if before is not None and self.args.use_cpu:
+            computing_on_cpu(before)
+        self.before = None if before is None else self.beside(before)
 
     def compute_loss(self, model: Any, inputs: dict[str, Tensor], *_: Any, **__: Any) -> Tensor:
         """Return the loss of a batch."""

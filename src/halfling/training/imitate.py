@@ -148,9 +148,9 @@ class ImitationTrainer(BatchMeanTrainer):
         **arguments: Any,
     ) -> None:
         super().__init__(**arguments)
-        self.teacher, self.soft_share = teacher.eval().requires_grad_(False).to(self.args.device), soft_share
         if self.args.use_cpu:
-            computing_on_cpu(self.teacher)
+            computing_on_cpu(teacher)
+        self.teacher, self.soft_share = self.beside(teacher), soft_share
         self.classes = classes  # the student's, as the teacher numbers them
         self.hidden_weight = hidden_weight
         depths = self.model.config.num_hidden_layers, teacher.config.num_hidden_layers

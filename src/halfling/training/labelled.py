@@ -108,6 +108,7 @@ def train_on_labels(
     if arguments.use_cpu:
         computing_on_cpu(model)
     trainer = trainer_class(
+        fsdp=settings.fsdp,
         model=model,
         args=arguments,
         train_dataset=[rows[number] for number in order],
@@ -117,8 +118,9 @@ def train_on_labels(
     if settings.epochs > 1:
         trainer.remember(rows, progress)
     curve = train_resumably(trainer, progress)
+    weights = trainer.whole_weights()
     if leads:
-        model.save_pretrained(out)
+        model.save_pretrained(out, state_dict=weights)
         task.write(out)
     remove_checkpoints(out)
     return {

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from pydantic import Field
+from torch import Tensor
 from torch.utils.data import default_collate
 from transformers import PreTrainedTokenizerBase, set_seed
 
@@ -75,9 +76,12 @@ def build_teacher(
         )
     counts: Counts = {"parameters": (model if has_head else model.roberta).num_parameters()} | origin_of(model)
     if settings.epochs:
-        counts |= _train(settings, model, packed, words, out, progress)
+        trained, weights = _train(settings, model, packed, words, out, progress)
+        counts |= trained
+    else:
+        weights = model.state_dict()
     if not processes.follows():
-        save_masked_lm(model.config, model.state_dict(), words, out, has_head=has_head)
+        save_masked_lm(model.config, weights, words, out, has_head=has_head)
     remove_checkpoints(out)
     return counts
 
@@ -89,13 +93,16 @@ def _train(
     words: PreTrainedTokenizerBase,
     out: Path,
     progress: Progress,
-) -> Counts:
+) -> tuple[Counts, dict[str, Tensor]]:
     arguments, blocks = masked_training(settings, packed, out, model, words)
     require_room(model.config, blocks.block_tokens, "teacher", "block_tokens")
-    trainer = BatchMeanTrainer(model=model, args=arguments, train_dataset=blocks, data_collator=default_collate)
+    trainer = BatchMeanTrainer(
+        fsdp=settings.fsdp, model=model, args=arguments, train_dataset=blocks, data_collator=default_collate
+    )
     curve = train_resumably(trainer, progress)
-    return {
+    counts: Counts = {
         "steps": trainer.state.global_step,
         "tokens": len(blocks) * blocks.block_tokens,
         "curve": [{"step": entry["step"], "loss": round(entry["loss"], 4)} for entry in curve],
     }
+    return counts, trainer.whole_weights()

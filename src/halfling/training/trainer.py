@@ -17,7 +17,6 @@ from pydantic import Field
 from torch import Tensor
 from transformers import (
     PrinterCallback,
-    Trainer,
     TrainerCallback,
     TrainerControl,
     TrainerState,
@@ -32,9 +31,13 @@ from halfling.errors import HalflingError
 from halfling.files import made_for
 from halfling.models.trusted import require_finite
 from halfling.records import Progress, Settings
+from halfling.training.sharding import ShardingTrainer
 
 _FOLDER = "checkpoints"
 _MARKER = "complete"
+
+_ACCELERATES_OWN = ("ACCELERATE_USE_FSDP", "ACCELERATE_USE_DEEPSPEED", "ACCELERATE_USE_MEGATRON_LM")
+"""What `accelerate launch --use_fsdp` and its kin say to a process."""
 
 _LARGEST_LOSS = 1e6
 """A guess has a cross-entropy of 12 nats at most, hidden states differ by some hundreds: this is neither."""
@@ -56,7 +59,12 @@ class TrainingSettings(Settings):
     weight_decay: Weight = Field(0.01)
     save_steps: Count = Field(200, gt=0, multiple_of=25, description="a checkpoint every so many steps")
     precision: Precision = Field("auto", description="of matrix products: auto, float32 or bfloat16")
-    # Who watches changes nothing that is learned, so neither stands in a fingerprint.
+    # Where weights lie and who watches changes nothing that is learned, so none of these stands in a fingerprint.
+    fsdp: bool = Field(
+        False,
+        exclude=True,
+        description="of several processes each holds a part of weights, gradients and optimizer, not all of them",
+    )
     report_to: str = Field(
         "none", exclude=True, description="follow the training in tensorboard, wandb, mlflow ... (transformers')"
     )
@@ -72,9 +80,10 @@ def training_arguments(out: Path, settings: TrainingSettings, **more: Any) -> Tr
     Checkpoints go to `out/checkpoints`, the newest two are kept; `more` are transformers' own.
 
     Raises:
-        HalflingError: This process sees several devices, or `report_to` names what transformers does not know or what
-            is not installed.
+        HalflingError: This process sees several devices, accelerate was told what does not work here, or `report_to`
+            names what transformers does not know or what is not installed.
     """
+    _refuse_accelerates_own()
     on_gpu = torch.cuda.is_available()
     has_bf16 = on_gpu and torch.cuda.is_bf16_supported(including_emulation=False)
     arguments = TrainingArguments(
@@ -101,11 +110,28 @@ def training_arguments(out: Path, settings: TrainingSettings, **more: Any) -> Tr
         dataloader_pin_memory=on_gpu,
         **more,
     )
+    arguments.mixed_precision = "bf16" if arguments.bf16 else "no"  # whatever `accelerate launch` was told
     if arguments.n_gpu > 1:
         raise HalflingError(
             "training: one device a process: set CUDA_VISIBLE_DEVICES=0, or start a process for each with torchrun"
         )
     return arguments
+
+
+def _refuse_accelerates_own() -> None:
+    """Refuse what `accelerate launch` was told to do and halfling does otherwise, or not at all."""
+    on = [name for name, value in os.environ.items() if value.lower() == "true"]
+    if said := sorted({*on} & {*_ACCELERATES_OWN}):
+        raise HalflingError(
+            f"training: {said[0]} is set: halfling shares weights out by itself: start it with accelerate launch "
+            "--multi_gpu, and set fsdp=true"
+        )
+    # It names a place to meet, and starts nobody to be met there.
+    if "ACCELERATE_USE_CPU" in on and "MASTER_ADDR" in os.environ and processes.number() == 1:
+        raise HalflingError(
+            "training: accelerate launch --cpu starts one process, not several: start it with --multi_gpu in place of "
+            "--cpu (no GPU is needed), or with torchrun"
+        )
 
 
 def counted_by_all(count: Tensor) -> Tensor:
@@ -156,7 +182,7 @@ class _Milestones(TrainerCallback):
         self.progress(state.global_step, state.max_steps, f"loss {loss:.3f}")
 
 
-class BatchMeanTrainer(Trainer):
+class BatchMeanTrainer(ShardingTrainer):
     """A Trainer for losses that are means over a batch: it divides them when it accumulates gradients.
 
     Without this, the Trainer takes a model with `**kwargs` to have divided by `num_items_in_batch` itself, and
@@ -197,7 +223,7 @@ class BatchMeanTrainer(Trainer):
             HalflingError: A weight is no number, or the loss with these weights is none.
         """
         rate = f"training diverged: set learning_rate={self.args.learning_rate:g} lower"
-        require_finite("training", self.model.state_dict(), rate)
+        require_finite("training", self.whole_weights(), rate)
         batch = self._prepare_inputs(next(iter(self.get_train_dataloader())))
         with torch.no_grad(), self.compute_loss_context_manager():
             self._require("loss", float(self.compute_loss(self.model, batch)))
