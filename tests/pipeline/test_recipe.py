@@ -149,6 +149,12 @@ def test_each_layer_map_has_its_own_distillation_and_only_custom_has_pairs(recip
     }
 
 
+def test_what_no_fingerprint_holds_reaches_each_distillation_too(recipe):
+    variants = {"small": {"fsdp": False}}
+    each = read_recipe(recipe(distill={**SMALL["distill"], "fsdp": True, "variants": variants})).distill.each()
+    assert {name: one.fsdp for name, one in each.items()} == {"uniform": True, "small": False}
+
+
 def test_a_recipe_takes_every_layer_map(recipe):
     names = get_args(LayerMapName)
     given = {**SMALL["distill"], "layer_maps": [*names], "layer_pairs": [[1, 2]]}

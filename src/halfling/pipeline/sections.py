@@ -69,7 +69,9 @@ class Distillations(DistillSettings):
 
     def each(self) -> dict[str, DistillSettings]:
         """Return the settings of every distillation by the name of its layer map, or the variant's."""
-        shared = self.model_dump(exclude={"layer_maps", "layer_map", "layer_pairs", "variants"})
+        # Not dumped: what no fingerprint holds (`fsdp`, `report_to`) would be left out.
+        own = ("layer_map", "layer_pairs")
+        shared = {name: getattr(self, name) for name in DistillSettings.model_fields if name not in own}
         pairs = {"custom": self.layer_pairs}
         of_maps = {
             name: DistillSettings(**shared, layer_map=name, layer_pairs=pairs.get(name, ())) for name in self.layer_maps
