@@ -3,6 +3,7 @@ from transformers import XLMRobertaForMaskedLM, XLMRobertaModel
 from halfling.cost.training import (
     checkpoint_bytes,
     device_bytes,
+    embeddings,
     language_model_head,
     parameters,
     pass_flops,
@@ -18,6 +19,7 @@ LARGE, BASE = SHAPES["xlm-roberta-large"], SHAPES["xlm-roberta-base"]
 def test_weights_are_those_of_the_model():
     model = XLMRobertaForMaskedLM(config_for(SMALL))
     assert parameters(SMALL) + language_model_head(SMALL) == model.num_parameters()
+    assert embeddings(SMALL) == sum(weight.numel() for weight in model.roberta.embeddings.parameters())
     assert parameters(SMALL) == XLMRobertaModel(config_for(SMALL), add_pooling_layer=False).num_parameters()
     assert parameters(BASE) + language_model_head(BASE) == 278_295_186  # as published
     assert (weight_bytes(10), checkpoint_bytes(10, 5)) == (40, 3 * (120 + 20))
@@ -35,6 +37,9 @@ def test_memory_by_hand():
     around = 2**30
     assert device_bytes(1000, 500, SMALL, 100) == 16_000 + 2000 + 66 * 2 * 8 * 100 + around
     assert device_bytes(1000, 500, SMALL, 100, bfloat16=False) == 16_000 + 2000 + 2 * 66 * 2 * 8 * 100 + around
+    # Four share it out: 16,000 and 2,000 bytes, but for 300 weights or gradients of 4 bytes.
+    shared = device_bytes(1000, 500, SMALL, 100, shared_by=4, whole=300)
+    assert shared == 18_000 // 4 + 4 * 300 + 66 * 2 * 8 * 100 + around
     outputs = 42 * (2 * (8 + 16) + 4 * 8)
     assert device_bytes(0, 0, SMALL, 0, output_widths=(8, 16)) == outputs + around
 

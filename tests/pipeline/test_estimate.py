@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from halfling.cost.training import device_bytes, language_model_head, parameters
+from halfling.cost.training import device_bytes, embeddings, language_model_head, parameters
 from halfling.errors import HalflingError
 from halfling.pipeline.estimate import EstimateSettings, Rates, estimates
 from halfling.pipeline.plan import plan
@@ -105,6 +105,20 @@ def test_settings_change_what_is_foreseen(recipe, tmp_path):
     two, _ = foreseen(recipe(), tmp_path / "run", devices=4)
     assert two[name].flops == plain[name].flops
     assert two[name].device_bytes < plain[name].device_bytes
+    own, theirs = ((parameters(one) + language_model_head(one), embeddings(one)) for one in (STUDENT, TEACHER))
+    heads = language_model_head(STUDENT), language_model_head(TEACHER)
+    sharded = {"distill": distill | {"fsdp": True}, "finetune": {"own": {**learn, "fsdp": True}}}
+    shared, _ = foreseen(recipe(**sharded), tmp_path / "run", devices=4)
+    spared = (16 * own[0] + 4 * theirs[0]) * 3 // 4
+    # Whole are the student's weights, the gradients of its embeddings and its head, and that part of the teacher.
+    whole = own[0] + own[1] + heads[0] + theirs[1] + heads[1]
+    assert shared[name].device_bytes == two[name].device_bytes - spared + 4 * whole
+    # A fine-tuned teacher answers through its own head: it is whole nowhere.
+    learned, imitated = parameters(STUDENT), parameters(TEACHER)
+    apart, _ = foreseen(recipe(finetune={"own": learn}), tmp_path / "run", devices=4)
+    spared = (16 * learned + 4 * imitated) * 3 // 4
+    assert shared[tuned].device_bytes == apart[tuned].device_bytes - spared + 4 * (learned + embeddings(STUDENT))
+    assert foreseen(recipe(**sharded), tmp_path / "run")[0][name] == foreseen(recipe(), tmp_path / "run")[0][name]
     assert foreseen(recipe(), tmp_path / "run", devices=3)[0][name].device_bytes is None, "three share no step of 8"
 
 

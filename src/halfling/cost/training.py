@@ -27,9 +27,13 @@ def parameters(shape: EncoderShape) -> int:
     """Return the number of an encoder's weights: embeddings and layers, no head."""
     width, inner = shape.width, shape.ffn_width
     layer = 4 * (width**2 + width) + 2 * width * inner + inner + width + 4 * width
+    return embeddings(shape) + shape.num_layers * layer
+
+
+def embeddings(shape: EncoderShape) -> int:
+    """Return the number of an encoder's weights outside its layers."""
     # Positions begin at 2, and there is one token type.
-    embeddings = (shape.vocab_size + shape.max_tokens + 2 + 1 + 2) * width
-    return embeddings + shape.num_layers * layer
+    return (shape.vocab_size + shape.max_tokens + 2 + 1 + 2) * shape.width
 
 
 def language_model_head(shape: EncoderShape) -> int:
@@ -58,6 +62,8 @@ def device_bytes(
     *,
     output_widths: tuple[int, ...] = (),
     bfloat16: bool = True,
+    shared_by: int = 1,
+    whole: int = 0,
 ) -> int:
     """Return an estimate of the peak memory of one device that trains.
 
@@ -68,11 +74,14 @@ def device_bytes(
         tokens: Read at once by one device.
         output_widths: Of the models whose output layer over the vocabulary answers, the learning one first.
         bfloat16: Whether products are computed in it; in float32 a token is taken to leave twice as much.
+        shared_by: Devices of which each holds a part of every weight and of what learning adds to it.
+        whole: Weights and gradients that lie whole beside these parts while a step lasts.
     """
     # A copy of each output layer in bfloat16, and the gradient of the one that learns as it is summed up.
     outputs = shape.vocab_size * (2 * sum(output_widths) + 4 * sum(output_widths[:1]))
     activations = _ACTIVATIONS * (1 if bfloat16 else 2) * shape.num_layers * shape.width * tokens
-    return _LEARNED * learned + _WEIGHT * frozen + outputs + activations + _AROUND
+    parts = -(-(_LEARNED * learned + _WEIGHT * frozen) // shared_by)
+    return parts + _WEIGHT * whole + outputs + activations + _AROUND
 
 
 def weight_bytes(weights: int) -> int:

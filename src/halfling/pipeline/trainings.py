@@ -9,6 +9,7 @@ from halfling.cost.training import (
     LEARNING,
     checkpoint_bytes,
     device_bytes,
+    embeddings,
     language_model_head,
     parameters,
     pass_flops,
@@ -20,6 +21,7 @@ from halfling.tasks.extent import Extent
 from halfling.tokens.masking import blocks_read
 from halfling.training.labelled import LabelledTraining
 from halfling.training.masked import MaskedTraining, shared
+from halfling.training.trainer import TrainingSettings
 
 
 class Estimate(Record):
@@ -68,8 +70,12 @@ def on_blocks(
         outputs: The models that answer over the whole vocabulary where tokens are masked, the one that learns first.
     """
     frozen = shape.vocab_size * shape.width if settings.freeze_embeddings else 0
-    learned = parameters(shape) + (language_model_head(shape) if outputs else 0) - frozen
+    head = language_model_head(shape) if outputs else 0
+    learned = parameters(shape) + head - frozen
     beside = parameters(teacher) + sum(map(language_model_head, outputs[1:])) if teacher else 0
+    # A teacher's embeddings are its output layer too.
+    looked_at = sum(embeddings(one) + language_model_head(one) for one in outputs[1:])
+    shared_by, whole = _shared_out(settings, devices, learned + frozen, embeddings(shape) + head - frozen, looked_at)
     memory = None
     try:
         at_once = shared(settings, devices)[0] * block
@@ -80,6 +86,8 @@ def on_blocks(
             at_once,
             output_widths=tuple(one.width for one in outputs),
             bfloat16=settings.precision != "float32",
+            shared_by=shared_by,
+            whole=whole,
         )
     except HalflingError:  # so many devices cannot share a step
         pass
@@ -127,9 +135,11 @@ def on_labels(
     learned, beside = parameters(shape) - frozen, parameters(imitated) if imitated else 0
     at_once = -(-settings.batch_size // devices) * settings.max_tokens  # at most
     bfloat16 = settings.precision != "float32"
+    shared_by, whole = _shared_out(settings, devices, learned + frozen, embeddings(shape) - frozen)
+    memory = device_bytes(learned, frozen + beside, shape, at_once, bfloat16=bfloat16, shared_by=shared_by, whole=whole)
     said: dict[str, float | None] = {
         "checkpoint_bytes": checkpoint_bytes(learned, frozen),
-        "device_bytes": device_bytes(learned, frozen + beside, shape, at_once, bfloat16=bfloat16),
+        "device_bytes": memory,
     }
     if extent and extent.examples:
         tokens, length = settings.epochs * extent.tokens, max(1, extent.tokens // extent.examples)
@@ -138,3 +148,22 @@ def on_labels(
         steps = settings.epochs * max(1, extent.examples // settings.batch_size)
         said |= {"tokens": tokens, "steps": steps, "flops": float(flops)}
     return written(shape, parameters(shape)).model_copy(update=said)
+
+
+def _shared_out(
+    settings: TrainingSettings, devices: int, own: int, learned_outside: int, looked_at: int = 0
+) -> tuple[int, int]:
+    """Return how many devices share weights out, and how many weights and gradients lie whole beside the parts.
+
+    Layers' gradients, and layers of who is read, are whole one at a time: they are left out.
+
+    Args:
+        settings: Of the training.
+        devices: That share it.
+        own: Weights of the model that learns; they are whole in a step.
+        learned_outside: Those outside its layers that learn: their gradients are whole too, if there are any.
+        looked_at: Weights of a teacher that are whole after it has read.
+    """
+    if not settings.fsdp or devices == 1:
+        return 1, 0
+    return devices, own + max(0, learned_outside) + looked_at
