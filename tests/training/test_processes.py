@@ -118,6 +118,11 @@ def assert_equal_to_rounding(own: Path, theirs: Path, names: list[str]) -> None:
             torch.testing.assert_close(weights[key], weight, atol=1e-5, rtol=0, msg=key)
 
 
+def held_in(folder: Path) -> list[list[dict[str, list[int]]]]:
+    """By process and training: numbers here, and of all."""
+    return [[json.loads(line) for line in (folder / f"held-{rank}").read_text().splitlines()] for rank in (0, 1)]
+
+
 @pytest.mark.slow
 def test_what_one_process_began_two_go_on_with_and_end_as_one_would(stage, teacher, packed, tmp_path):
     alone, shared = tmp_path / "alone", tmp_path / "shared"
@@ -179,7 +184,7 @@ def test_a_sharded_student_ends_as_any_other_whoever_began_it(stage, teacher, pa
     assert [state(one) for one in both[:3]] == ["to do", "interrupted", "interrupted"]
     ended = drive(tmp_path, both)
     assert ended.returncode == 0, ended.stderr
-    held = [[json.loads(line) for line in (tmp_path / f"held-{rank}").read_text().splitlines()] for rank in (0, 1)]
+    held = held_in(tmp_path)
     for one, other, is_whole in zip(*held, (True, False, False, False, False), strict=True):
         for name, (here, every) in one.items():
             # The teacher's logits are computed of its embeddings, which stay, but not where nobody learns from them.
@@ -269,6 +274,8 @@ def test_two_processes_share_what_is_learned_from_labels(more, learning, tmp_pat
     ended = drive(tmp_path, learning(shared, *more))
     assert ended.returncode == 0, ended.stderr
     assert sorted(path.name for path in shared.iterdir()) == ["exits", "imitate", "labels"]
+    shares = [here / every for trained in held_in(tmp_path) for one in trained for here, every in one.values()]
+    assert all(0.45 < share < 0.55 if more else share == 1 for share in shares)
     for stage, there in zip(learning(shared), expected, strict=True):
         assert state(stage) == "done"
         here = run_stage(stage)
