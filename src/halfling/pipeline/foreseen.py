@@ -155,7 +155,8 @@ class Foreseen:
         self.shapes[stage.out] = shape
         frozen = shape.vocab_size * shape.width if settings.freeze_embeddings else 0
         imitated, extent = self._shape(stage, "teacher"), self._extent(stage, settings)
-        return on_labels(settings, shape, extent, self.devices, imitated=imitated, frozen=frozen)
+        once = self.devices == 1 and not settings.hidden_weight  # what it says is remembered
+        return on_labels(settings, shape, extent, self.devices, imitated=imitated, once=once, frozen=frozen)
 
     def _exits(self, stage: Stage, _: bool) -> Estimate:
         settings, shape = _said(ExitsSettings, stage), self._shape(stage, "finetuned")

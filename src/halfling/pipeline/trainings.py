@@ -118,6 +118,7 @@ def on_labels(
     devices: int,
     *,
     imitated: EncoderShape | None = None,
+    once: bool = False,
     frozen: int = 0,
     times: int = LEARNING,
 ) -> Estimate:
@@ -129,6 +130,7 @@ def on_labels(
         extent: What an epoch reads, if that is known.
         devices: That share it.
         imitated: Who reads the same.
+        once: That reads it once, not in every epoch.
         frozen: Weights of the model that do not learn.
         times: Forward passes that a step is worth.
     """
@@ -144,7 +146,7 @@ def on_labels(
     if extent and extent.examples:
         tokens, length = settings.epochs * extent.tokens, max(1, extent.tokens // extent.examples)
         flops = times * pass_flops(shape, tokens, length)
-        flops += FORWARD * pass_flops(imitated, tokens, length) if imitated else 0
+        flops += FORWARD * pass_flops(imitated, extent.tokens if once else tokens, length) if imitated else 0
         steps = settings.epochs * max(1, extent.examples // settings.batch_size)
         said |= {"tokens": tokens, "steps": steps, "flops": float(flops)}
     return written(shape, parameters(shape)).model_copy(update=said)

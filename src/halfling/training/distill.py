@@ -13,6 +13,7 @@ from halfling.bounds import Repeats
 from halfling.errors import HalflingError
 from halfling.models.load import load_masked_lm, load_tokenizer, origin_of
 from halfling.models.masked_lm import MaskedReader
+from halfling.models.on_cpu import computing_on_cpu
 from halfling.models.shapes import Dimensions, Shape, config_for, require_room, resolve_shape
 from halfling.processes import together
 from halfling.records import Counts, EncoderShape, Progress, silent
@@ -123,6 +124,8 @@ def distill(
         begin(settings.start, student, model, fixed, default_collate([blocks[n] for n in some]), begun)
     for reader in (model, student):
         reader.set_attn_implementation(settings.attention)
+        if arguments.use_cpu and settings.attention == "sdpa":
+            computing_on_cpu(reader)
     has_head = has_head or "mlm" in weights
     if not has_head:  # nothing tells it what to learn; the decoder's weights are the word embeddings, which do learn
         for part in (student.lm_head.dense, student.lm_head.layer_norm):

@@ -12,6 +12,7 @@ from halfling.bounds import Repeats
 from halfling.errors import HalflingError
 from halfling.models.load import load_masked_lm, load_tokenizer, origin_of, save_masked_lm
 from halfling.models.masked_lm import PackedMaskedLM
+from halfling.models.on_cpu import computing_on_cpu
 from halfling.models.shapes import Dimensions, Shape, config_for, require_room, resolve_shape
 from halfling.processes import together
 from halfling.records import Counts, Progress, silent
@@ -96,6 +97,8 @@ def _train(
 ) -> tuple[Counts, dict[str, Tensor]]:
     arguments, blocks = masked_training(settings, packed, out, model, words)
     require_room(model.config, blocks.block_tokens, "teacher", "block_tokens")
+    if arguments.use_cpu:
+        computing_on_cpu(model)
     trainer = BatchMeanTrainer(
         fsdp=settings.fsdp, model=model, args=arguments, train_dataset=blocks, data_collator=default_collate
     )
