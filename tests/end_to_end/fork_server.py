@@ -4,8 +4,6 @@ Reads one JSON request a line: `argv`, `cwd`, `out` and `err` (files), `fsize` (
 `stop` (stage, call of its progress, signal), at which the process sends that signal to itself, or null.
 Answers the process's id and, asked by an empty line, waits for its end and answers its status: negative for the
 signal that killed it. Until then the id stays the process's own, dead or alive, so that killing it hits no other.
-
-A process that is begun for its peak of memory is forked too: its peak is then no fresh one's.
 """
 
 import json
@@ -16,7 +14,6 @@ import sys
 
 import halfling.pipeline.plan  # noqa: F401  # what a child would else import
 from halfling.cli import main, view
-from halfling.evaluate import costs, fresh_process
 
 
 def stop_within(stage_name: str, call: int, number: int) -> None:
@@ -34,29 +31,6 @@ def stop_within(stage_name: str, call: int, number: int) -> None:
         return counted
 
     view.LiveView.start = stopping
-
-
-def peak_bytes(command: list[str]) -> int:
-    read, write = os.pipe()
-    sys.stdout.flush()
-    if (pid := os.fork()) == 0:
-        status = 1
-        try:
-            os.dup2(write, 1)
-            sys.argv = ["fresh_process", command[-1]]
-            fresh_process.main()
-            sys.stdout.flush()
-            status = 0
-        finally:
-            os._exit(status)
-    os.close(write)
-    with os.fdopen(read) as said:
-        last = said.read().splitlines()[-1]
-    assert os.waitpid(pid, 0)[1] == 0
-    return json.loads(last)["peak_bytes"]
-
-
-costs.peak_bytes = peak_bytes
 
 
 def child(request: dict) -> None:
