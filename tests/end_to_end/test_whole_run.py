@@ -53,11 +53,17 @@ KILLS = [
 
 def test_one_command_makes_the_whole_report(whole_run):
     assert whole_run.ended.status == 0, whole_run.ended.err
-    lines = whole_run.ended.err.splitlines()
+    # On a slow machine a stage says after a minute how far it is.
+    lines = [line for line in whole_run.ended.err.splitlines() if not re.search(r" of [\d,]+ in \d+ s", line)]
     assert len(lines) == STAGES
     assert all(" done " in line for line in lines)
     assert whole_run.ended.out.rstrip().endswith(f"The page: {whole_run.folder / 'report/index.html'}")
     assert not [*whole_run.folder.rglob("*.halfling")]
+
+
+def policy_of(run: Path, task: str) -> dict:
+    file = run / f"calibrate/student-uniform-{task}-0/exit_policy.json"
+    return json.loads(file.read_text())["policy"]
 
 
 def test_results_hold_every_model_task_and_language_in_the_agreed_columns(whole_run):
@@ -66,7 +72,10 @@ def test_results_hold_every_model_task_and_language_in_the_agreed_columns(whole_
     rows = list(csv.DictReader(text.splitlines()))
     cases = [(row["task"], row["language"], row["model"], row["runtime"], row["exits"]) for row in rows]
     assert len(cases) == len(set(cases))
-    assert set(cases) == {(task, code, *case) for task, codes in LANGUAGES.items() for code in codes for case in CASES}
+    expected = {(task, code, *case) for task, codes in LANGUAGES.items() for code in codes for case in CASES}
+    # So little training may teach too little: where no exit is worth it, exits have no row.
+    worth = {task for task in LANGUAGES if any(policy_of(whole_run.folder, task)["thresholds"])}
+    assert set(cases) == {(task, *case) for task, *case in expected if task in worth or case[-1] == "False"}
     for row in rows:
         assert 0 <= float(row["accuracy"]) <= 1
         assert 1 <= float(row["mean_exit_layer"]) <= 2
