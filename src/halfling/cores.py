@@ -9,16 +9,20 @@ _ROOT = Path("/")
 _COUNT_THEMSELVES = ("OMP_NUM_THREADS", "RAYON_NUM_THREADS")
 """Environment variables of torch, Arrow and BLAS; tokenizers."""
 
+_LIMIT = "HALFLING_CORES"
+"""Environment variable: cores that a process of ours may use at most."""
+
 
 def usable_cores(root: Path = _ROOT) -> int:
-    """Return how many cores this process may use: its affinity, and no more than its cgroups' quota; at least 1.
+    """Return how many cores this process may use: its affinity, its cgroups' quota, its own `limit`; at least 1.
 
     Half a core of a quota is none: a thread too many is stopped again and again while others wait for it.
 
     Args:
         root: Where `/proc` and `/sys` are.
     """
-    return min([_affinity(), *(max(1, int(quota)) for quota in _quotas(root))])
+    own = os.environ.get(_LIMIT, "")
+    return max(1, min([_affinity(), *map(int, _quotas(root)), *([int(own)] if own.isdigit() else [])]))
 
 
 def usable_memory(root: Path = _ROOT) -> int:
@@ -31,6 +35,12 @@ def usable_memory(root: Path = _ROOT) -> int:
 def workers(bytes_each: int, root: Path = _ROOT) -> int:
     """Return how many processes of `bytes_each` bytes are worth while at the same time; at least 1."""
     return max(1, min(usable_cores(root), usable_memory(root) // bytes_each))
+
+
+def limit(number: int) -> None:
+    """Use no more than so many cores in this process, libraries that are loaded later included."""
+    for name in (_LIMIT, *_COUNT_THEMSELVES):
+        os.environ[name] = str(number)
 
 
 def limit_libraries(root: Path = _ROOT) -> None:

@@ -1,8 +1,11 @@
 """Several processes at one piece of work, as torchrun starts them: the first leads and writes, the others follow."""
 
 import os
+import threading
 from collections.abc import Callable
 from datetime import timedelta
+from multiprocessing import parent_process
+from multiprocessing.connection import wait
 from typing import TypeVar
 
 from halfling.errors import HalflingError
@@ -48,3 +51,17 @@ def together(work: _Work) -> _Work:
     """Mark the work of a stage that several processes do together; any other is the leader's alone."""
     work.together = True  # type: ignore[attr-defined]
     return work
+
+
+def end_with_parent() -> None:
+    """End this process, which `multiprocessing` started, at once when its parent is gone, however that went."""
+    parent = parent_process()
+    if parent is None:
+        return
+    alive = parent.sentinel
+
+    def watch() -> None:
+        wait([alive])
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()

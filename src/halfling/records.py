@@ -92,6 +92,11 @@ class Settings(Record):
 
     model_config = ConfigDict(allow_inf_nan=False)
 
+    @property
+    def timed(self) -> bool:
+        """Whether the stage measures times, and wants the machine to itself."""
+        return False
+
     @model_validator(mode="before")
     @classmethod
     def _only_known_keys(cls, raw: Any) -> Any:

@@ -60,11 +60,20 @@ def run_stages(stages: Sequence[Stage], view: View | None = None) -> None:
     Raises:
         HalflingError: A stage could not do its work, or another process is at it.
     """
+    refuse_unmakeable(stages)
+    for stage in stages:
+        run_stage(stage, view)
+
+
+def refuse_unmakeable(stages: Sequence[Stage]) -> None:
+    """Refuse stages of which one cannot be made, before the first of them begins.
+
+    Raises:
+        HalflingError: Something would be replaced that is not to be, or an input is missing that none before it makes.
+    """
     for place, stage in enumerate(stages):
         _out(stage)
         _refuse_missing(stage, [earlier.out for earlier in stages[:place]])
-    for stage in stages:
-        run_stage(stage, view)
 
 
 def run_stage(stage: Stage, view: View | None = None) -> Manifest:

@@ -88,6 +88,11 @@ class CalibrateSettings(Settings):
     seed: Seed = Field(0, description="of the resamples")
 
     @property
+    def timed(self) -> bool:
+        """Whether times are measured."""
+        return self.timing == "measured"
+
+    @property
     def wish(self) -> Wish:
         """What is asked for."""
         if self.flops_share is not None:

@@ -25,6 +25,9 @@ def run(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say of each stage whether it is done and what it will take, no more.")
     ] = False,
+    jobs: Annotated[
+        int, typer.Option("--jobs", min=1, help="Stages at the same time, each on its share of the cores.")
+    ] = 1,
     as_json: AsJson = False,
 ) -> None:
     """Run a recipe: finished stages are skipped, an interrupted one goes on.
@@ -38,6 +41,7 @@ def run(
     from halfling.cli.view import LiveView
     from halfling.pipeline.plan import plan
     from halfling.pipeline.recipe import changes, read_recipe
+    from halfling.pipeline.side_by_side import run_side_by_side
     from halfling.records import Result
     from halfling.report.tables import print_table
     from halfling.stage import run_stages
@@ -51,7 +55,7 @@ def run(
         _list(stages, resolved, folder, [] if as_json else changes(resolved, recipe, overrides or ()), as_json=as_json)
         return
     with LiveView(len(stages)) as view:
-        run_stages(stages, view)
+        run_side_by_side(stages, view, jobs) if jobs > 1 else run_stages(stages, view)
     if processes.follows():
         return
     report = stages[-1].out

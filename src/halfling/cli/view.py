@@ -9,6 +9,7 @@ from rich.markup import escape
 from rich.progress import (
     BarColumn,
     Progress,
+    TaskID,
     TaskProgressColumn,
     TextColumn,
     TimeElapsedColumn,
@@ -30,7 +31,8 @@ class LiveView(View):
     """Shows every stage: what is done, what was skipped, how far the present one is, what time is left."""
 
     def __init__(self, num_stages: int = 1) -> None:
-        self.num_stages, self.number = num_stages, 0
+        self.num_stages = num_stages
+        self.shown: dict[str, tuple[int, TaskID]] = {}
         self.bars = Progress(
             TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=24),
@@ -52,8 +54,9 @@ class LiveView(View):
 
     def start(self, stage: Stage) -> records.Progress:
         """Show that a stage begins."""
-        self.number += 1
-        task = self.current = self.bars.add_task(self._title(stage), total=None, note="")
+        number = len(self.shown) + 1
+        task = self.bars.add_task(self._title(stage, number), total=None, note="")
+        self.shown[stage.name] = number, task
         began = said = time.monotonic()
 
         def progress(done: int, total: int, note: str = "") -> None:
@@ -75,12 +78,12 @@ class LiveView(View):
 
     def end(self, stage: Stage, how: Literal["done", "skipped"], seconds: float) -> None:
         """Show that a stage is over."""
-        self.bars.remove_task(self.current)
+        self.bars.remove_task(self.shown[stage.name][1])
         mark = "[green]done[/]" if how == "done" else "[dim]as it was[/]"
         took = f"{seconds:7.1f} s" if how == "done" else ""
         # A folder's name may hold what reads as markup.
         console.print(f"{escape(self._title(stage))}  {mark} {took}")
 
-    def _title(self, stage: Stage) -> str:
-        name = one_line(stage.name)
-        return f"[{self.number:>{len(str(self.num_stages))}}/{self.num_stages}] {name:<36}"
+    def _title(self, stage: Stage, number: int = 0) -> str:
+        name, number = one_line(stage.name), number or self.shown[stage.name][0]
+        return f"[{number:>{len(str(self.num_stages))}}/{self.num_stages}] {name:<36}"

@@ -5,13 +5,10 @@ only has to run tasks; what it left undone, whoever builds the corpus does again
 """
 
 import multiprocessing
-import os
-import threading
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import AbstractContextManager
-from multiprocessing.connection import wait
 from typing import Literal, TypeVar
 
 from pydantic import Field
@@ -20,6 +17,7 @@ from halfling.bounds import Processes
 from halfling.cores import workers
 from halfling.corpus.steps import Job
 from halfling.errors import HalflingError
+from halfling.processes import end_with_parent
 from halfling.records import Settings
 
 Result = TypeVar("Result")
@@ -97,7 +95,7 @@ class Workers(AbstractContextManager["Workers"]):
         if self._pool is None:
             # Not fork: this process may have threads (Arrow's, a progress bar's), and locks that they hold.
             context = multiprocessing.get_context("spawn")
-            self._pool = ProcessPoolExecutor(self._num_processes(wanted), context, initializer=_die_with_parent)
+            self._pool = ProcessPoolExecutor(self._num_processes(wanted), context, initializer=end_with_parent)
         futures = {self._pool.submit(function, self._job, code, wanted[code]): code for code in codes}
         try:
             for future in as_completed(futures):
@@ -107,17 +105,3 @@ class Workers(AbstractContextManager["Workers"]):
                 f"{self._job.out}: a worker was killed, perhaps for want of memory: run the same command again, "
                 "with fewer workers; finished work is kept"
             ) from error
-
-
-def _die_with_parent() -> None:
-    """End this worker at once when the process that started it is gone, however it went."""
-    parent = multiprocessing.parent_process()
-    if parent is None:
-        return
-    alive = parent.sentinel
-
-    def watch() -> None:
-        wait([alive])
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()

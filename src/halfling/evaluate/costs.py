@@ -32,6 +32,11 @@ class CostSettings(Settings):
     rounds: Repeats = Field(7, ge=2, description="timed rounds, every model once in each")
     warmup: Repeats = Field(2, description="untimed rounds before")
 
+    @property
+    def timed(self) -> bool:
+        """Whether times are measured: they are."""
+        return True
+
 
 def measure_costs(
     *, settings: CostSettings, models: dict[str, Path], out: Path, task: Task | None = None, progress: Progress = silent
