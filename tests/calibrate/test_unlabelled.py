@@ -76,6 +76,21 @@ def test_a_language_with_text_alone_gets_a_set_and_its_numbers_are_those_of_the_
         assert 0 < swahili.num_texts <= 100
 
 
+def test_it_is_said_where_pairs_are_made_up_and_what_that_means(model, tmp_path):
+    pairs = [f"{one}\t{two}" for one, two in zip(lines(200), lines(200, 1), strict=True)]
+    (tmp_path / "text").mkdir()
+    (tmp_path / "text" / "sw.txt").write_text("\n".join(f"{line}." for line in lines(800)))
+    (file := tmp_path / "ur.txt").write_text("\n".join(pairs))
+    folder, given = model("pairs"), {"sw": tmp_path / "text", "ur": file}
+    _, counts = calibrated(folder, tmp_path / "out", given, max_disagreement=80)
+    assert counts["says"] == [
+        "sw: pairs are neighbouring sentences of a corpus: the bound holds of these alone: give pairs of the task "
+        "where you have them, two texts a line with a tab between"
+    ]
+    _, counts = calibrated(folder, tmp_path / "pairs", {"ur": file}, max_disagreement=80)
+    assert "says" not in counts
+
+
 def test_labels_are_used_where_there_are_some_and_that_is_said(model, tmp_path):
     file = tmp_path / "text.txt"
     file.write_text("\n".join(lines(100)))

@@ -61,7 +61,9 @@ class CalibrateSettings(Settings):
     )
     flops_share: float | None = Field(None, gt=0, le=1, description="at most so much of the arithmetic instead")
     latency_ms: Weight | None = Field(None, gt=0, description="at most so long for a sentence alone instead")
-    criterion: Literal["entropy", "max_probability", "margin", "patience"] = Field("entropy")
+    criterion: Literal["entropy", "max_probability", "margin", "patience"] = Field(
+        "margin", description="what uncertainty is: margin saves most at one loss on our students; entropy: DeeBERT's"
+    )
     granularity: Literal["sentence", "token"] = Field("sentence", description="token: each of a tagger's tokens alone")
     token_pooling: Literal["mean", "max"] = Field(
         "mean", description="how a tagger's token uncertainties become the sentence's"

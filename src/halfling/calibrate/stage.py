@@ -145,11 +145,12 @@ def calibrate(
         "drop": round(chosen.drop, 2),
         "drop_bound": round(chosen.drop_bound, 2),
     }
-    return counts | _told(sets, [code for code in unlabelled or {} if code in split])
+    made_up = [code for code, place in unseen.items() if whole.kind == "pair_classification" and place.is_dir()]
+    return counts | _told(sets, [code for code in unlabelled or {} if code in split], made_up)
 
 
-def _told(sets: dict[str, OfLanguage], labelled: list[str]) -> dict[str, Any]:
-    """Return what is said of each language, and of text that was not needed."""
+def _told(sets: dict[str, OfLanguage], labelled: list[str], made_up: list[str]) -> dict[str, Any]:
+    """Return what is said of each language, of text that was not needed, and of pairs that are not the task's."""
     found: dict[str, Any] = {}
     for code, one in sets.items():
         if not one.from_labels:
@@ -159,4 +160,9 @@ def _told(sets: dict[str, OfLanguage], labelled: list[str]) -> dict[str, Any]:
             found[f"disagreement_bound, {code}"] = round(point.drop_bound, 2)
     if labelled:
         found["labels_instead_of_text"] = ", ".join(labelled)
+    if made_up:
+        found["says"] = [
+            f"{', '.join(made_up)}: pairs are neighbouring sentences of a corpus: the bound holds of these alone: give "
+            "pairs of the task where you have them, two texts a line with a tab between"
+        ]
     return found

@@ -6,6 +6,7 @@ the whole machine.
 """
 
 import multiprocessing
+import queue
 import signal
 import threading
 import time
@@ -21,6 +22,7 @@ from halfling.records import Progress
 from halfling.stage import Stage, View, refuse_unmakeable, run_stage
 
 _SECONDS_BETWEEN_NEWS = 0.2
+_PATIENCE = 5.0
 
 
 def run_side_by_side(stages: Sequence[Stage], view: View, jobs: int) -> None:
@@ -84,6 +86,7 @@ class _Workers:
         self._number, self._view = number, view
         self._context = multiprocessing.get_context("spawn")  # not fork: this process has threads
         self._pool: ProcessPoolExecutor | None = None
+        self._ended = threading.Event()
 
     def __enter__(self) -> "_Workers":
         return self
@@ -95,9 +98,8 @@ class _Workers:
         for process in multiprocessing.active_children() if kind else ():
             process.kill()
         self._pool.shutdown(wait=True, cancel_futures=True)
-        if kind is None:  # one killed while it spoke may have left the queue locked
-            self._said.put(None)
-            self._listener.join()
+        self._ended.set()
+        self._listener.join(_PATIENCE)  # not for ever: one killed while it spoke left half a sentence
 
     def submit(self, stage: Stage) -> Future[None]:
         """Run a stage as soon as a process is free."""
@@ -112,8 +114,13 @@ class _Workers:
     def _listen(self) -> None:
         """Show what the processes say."""
         shown: dict[str, Progress] = {}
-        while (said := self._said.get()) is not None:
-            what, stage, *more = said
+        while True:
+            try:
+                what, stage, *more = self._said.get(timeout=_SECONDS_BETWEEN_NEWS)
+            except queue.Empty:
+                if self._ended.is_set():
+                    return
+                continue
             if what == "start":
                 shown[stage.name] = self._view.start(stage)
             elif what == "progress":

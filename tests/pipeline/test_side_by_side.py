@@ -1,0 +1,176 @@
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import pytest
+
+from halfling import processes
+from halfling.cores import usable_cores
+from halfling.errors import HalflingError
+from halfling.pipeline.side_by_side import run_side_by_side
+from halfling.records import Settings
+from halfling.stage import Stage, View
+
+PATIENCE = 60.0
+
+
+@pytest.fixture(autouse=True)
+def found_by_processes(monkeypatch):
+    """Processes find the work below by the name of this module."""
+    monkeypatch.syspath_prepend(Path(__file__).parents[2])
+
+
+class Timed(Settings):
+    @property
+    def timed(self) -> bool:
+        return True
+
+
+class Notes(Settings):
+    mine: Path
+    other: Path | None = None
+
+
+class Seen(View):
+    def __init__(self):
+        self.ends, self.told = [], []
+
+    def start(self, stage):
+        return lambda *said: self.told.append((stage.name, *said))
+
+    def end(self, stage, how, seconds):
+        self.ends.append((stage.name, how))
+
+
+def write(*, settings, out, progress, **inputs):
+    """Say who and with how many cores, after what was read."""
+    progress(0, 1, "half way")
+    (out / "who").write_text(f"{os.getpid()} {usable_cores()}")
+    return {}
+
+
+def meet(*, settings, out, progress, **inputs):
+    """Wait until the other one is at work too."""
+    settings.mine.touch()
+    began = time.monotonic()
+    while not settings.other.exists():
+        assert time.monotonic() - began < PATIENCE
+        time.sleep(0.01)
+    return write(settings=settings, out=out, progress=progress)
+
+
+def refuse(*, settings, out, progress, **inputs):
+    raise HalflingError("no: mend it")
+
+
+def stop(*, settings, out, progress, **inputs):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def linger(*, settings, out, progress, **inputs):
+    settings.mine.write_text(str(os.getpid()))
+    time.sleep(PATIENCE)
+    return {}
+
+
+def stage(out: Path, work=write, settings=None, **inputs) -> Stage:
+    return Stage(out.name, work, settings or Settings(), out, inputs)
+
+
+def who(folder: Path) -> tuple[int, int]:
+    pid, cores = (folder / "who").read_text().split()
+    return int(pid), int(cores)
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def test_stages_that_do_not_wait_run_at_once_in_processes_with_a_share_of_the_cores(tmp_path, monkeypatch):
+    monkeypatch.setenv("HALFLING_CORES", str(whole := usable_cores()))
+    notes = tmp_path / "a.note", tmp_path / "b.note"
+    first = stage(tmp_path / "first")
+    one = stage(tmp_path / "one", meet, Notes(mine=notes[0], other=notes[1]), source=first.out)
+    two = stage(tmp_path / "two", meet, Notes(mine=notes[1], other=notes[0]), source=first.out)
+    last = stage(tmp_path / "last", one=one.out, two=two.out)
+    seen = Seen()
+    run_side_by_side([first, one, two, last], seen, 2)
+    assert sorted(seen.ends) == [(name, "done") for name in ("first", "last", "one", "two")]
+    assert {("one", 0, 1, "half way"), ("two", 0, 1, "half way")} <= {*seen.told}
+    ours = os.getpid(), whole
+    assert who(first.out) == who(last.out) == ours, "what has everything before or behind it has the machine"
+    assert len({ours[0], who(one.out)[0], who(two.out)[0]}) == 3
+    assert who(one.out)[1] == who(two.out)[1] == max(1, whole // 2)
+    again = Seen()
+    run_side_by_side([first, one, two, last], again, 2)
+    assert sorted(again.ends) == [(name, "skipped") for name in ("first", "last", "one", "two")]
+
+
+def test_a_stage_that_measures_times_waits_until_nothing_else_runs(tmp_path):
+    timed = stage(tmp_path / "timed", settings=Timed())
+    others = [stage(tmp_path / f"other-{number}") for number in range(3)]
+    seen = Seen()
+    run_side_by_side([timed, *others], seen, 2)
+    assert seen.ends[-1] == ("timed", "done")
+    assert who(timed.out)[0] == os.getpid()
+
+
+def test_one_that_fails_stops_the_others_and_says_why(tmp_path):
+    slow, bad = stage(tmp_path / "slow", linger, Notes(mine=tmp_path / "note")), stage(tmp_path / "bad", refuse)
+    began = time.monotonic()
+    with pytest.raises(HalflingError, match=r"^no: mend it$"):
+        run_side_by_side([slow, bad], View(), 2)
+    assert time.monotonic() - began < PATIENCE / 2
+    assert not slow.out.exists()
+    assert not bad.out.exists()
+
+
+def test_a_killed_process_is_one_line(tmp_path):
+    with pytest.raises(HalflingError, match="a process was killed, perhaps for want of memory: run the same command"):
+        run_side_by_side([stage(tmp_path / "one", stop), stage(tmp_path / "two")], View(), 2)
+
+
+def test_an_input_that_nobody_makes_is_refused_before_anything_runs(tmp_path):
+    with pytest.raises(HalflingError, match=r"no source at .*/nowhere"):
+        run_side_by_side([stage(tmp_path / "one"), stage(tmp_path / "two", source=tmp_path / "nowhere")], View(), 2)
+    assert not (tmp_path / "one").exists()
+
+
+def test_not_for_several_processes_of_torchrun(tmp_path, monkeypatch):
+    monkeypatch.setattr(processes, "number", lambda: 2)
+    with pytest.raises(HalflingError, match="leave --jobs out"):
+        run_side_by_side([stage(tmp_path / "one")], View(), 2)
+
+
+def test_processes_end_with_the_one_that_started_them(tmp_path):
+    script = textwrap.dedent(f"""
+        import sys
+        from pathlib import Path
+        sys.path.insert(0, {str(Path(__file__).parent)!r})
+        from test_side_by_side import Notes, linger, stage
+        from halfling.pipeline.side_by_side import run_side_by_side
+        from halfling.stage import View
+
+        if __name__ == "__main__":
+            here = Path({str(tmp_path)!r})
+            stages = [stage(here / name, linger, Notes(mine=here / f"{{name}}.note")) for name in "ab"]
+            run_side_by_side(stages, View(), 2)
+    """)
+    (tmp_path / "main.py").write_text(script)
+    notes = [tmp_path / "a.note", tmp_path / "b.note"]
+    with subprocess.Popen([sys.executable, tmp_path / "main.py"]) as parent:
+        began = time.monotonic()
+        while not all(note.exists() and note.read_text() for note in notes):
+            assert time.monotonic() - began < PATIENCE
+            time.sleep(0.05)
+        parent.kill()
+    while any(is_alive(int(note.read_text())) for note in notes):
+        assert time.monotonic() - began < 2 * PATIENCE
+        time.sleep(0.05)
