@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 from safetensors.torch import load_file
-from transformers import AutoModelForSequenceClassification
+from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
 
 from halfling.corpus.build import CorpusSettings, build_corpus
 from halfling.errors import HalflingError
@@ -140,6 +140,25 @@ def test_what_a_teacher_says_is_remembered_over_passes(kind, encoder, pairs, pac
     assert examples <= once < 1.5 * examples  # a batch more, to see that training ended well
     assert often >= 3 * (examples - 5)  # half a batch is left out of a pass
     assert torch.allclose(remembered, anew, atol=0.02)  # batches round differently, and Adam makes much of little
+
+
+def test_hidden_states_are_remembered_on_disk_where_they_fit(encoder, pairs, asked, tmp_path):
+    teacher = trained(tmp_path / "teacher", encoder, pairs, epochs=1)
+    (row,) = {tuple(row) for row in AutoTokenizer.from_pretrained(encoder)(["a"] * 60, ["b"] * 60).input_ids}
+    shape = AutoConfig.from_pretrained(encoder)
+    needed = 4 * 60 * len(row) * shape.num_hidden_layers * shape.hidden_size / 1e9
+    found = []
+    for most in (1.01 * needed, 0.99 * needed):
+        asked.clear()
+        changes = {"hidden_weight": 1.0, "epochs": 3, "states_gb": most}
+        out = trained(tmp_path / f"{most}", encoder, pairs, teacher, soft_share=0.5, **changes)
+        assert not [path for path in out.rglob("*") if path.suffix not in (".json", ".safetensors")]
+        found.append((load_file(out / "model.safetensors"), sum(asked)))
+    (remembered, once), (anew, often) = found
+    assert 60 <= once < 90
+    assert often >= 3 * 55
+    for name, weight in anew.items():
+        torch.testing.assert_close(remembered[name], weight, atol=1e-4, rtol=0)
 
 
 @pytest.mark.parametrize("soft_share", [0.0, 0.5])

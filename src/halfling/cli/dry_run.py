@@ -30,7 +30,10 @@ def dry_run_table(names: Sequence[str], states: Sequence[str], taken: Sequence[E
         return table
     untimed = sum(one.device_hours is None for one in trained)
     more = max(one.checkpoint_bytes or 0 for one in trained)
-    said = [f"{len(trained)} stages train; at most {more / 1e9:,.2f} GB of checkpoints beside, while the largest does"]
+    said = [
+        f"{len(trained)} stages train; at most {more / 1e9:,.2f} GB of checkpoints and of a teacher's states beside, "
+        "while the largest does"
+    ]
     if untimed:
         said.append(f"hours without {untimed} of them")
     if devices > 1 and sums.device_hours:

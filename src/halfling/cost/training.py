@@ -92,3 +92,8 @@ def weight_bytes(weights: int) -> int:
 def checkpoint_bytes(learned: int, frozen: int = 0) -> int:
     """Return what the checkpoints of one training take at most, while it runs."""
     return _KEPT * (_CHECKPOINT * learned + _WEIGHT * frozen)
+
+
+def teacher_states_bytes(tokens: int, layers: int, width: int, *, bfloat16: bool) -> int:
+    """Return what a teacher's states of some of its layers take on disk."""
+    return tokens * layers * width * (2 if bfloat16 else 4)

@@ -6,7 +6,7 @@ from typing import TypeVar
 
 from halfling.corpus.build import CorpusSettings
 from halfling.corpus.plan import plan_corpus
-from halfling.cost.training import FORWARD, language_model_head, parameters
+from halfling.cost.training import FORWARD, language_model_head, parameters, teacher_states_bytes
 from halfling.errors import HalflingError
 from halfling.export.write import ExportSettings
 from halfling.models.convert.four_bit import shape_in
@@ -155,8 +155,15 @@ class Foreseen:
         self.shapes[stage.out] = shape
         frozen = shape.vocab_size * shape.width if settings.freeze_embeddings else 0
         imitated, extent = self._shape(stage, "teacher"), self._extent(stage, settings)
-        once = self.devices == 1 and not settings.hidden_weight  # what it says is remembered
-        return on_labels(settings, shape, extent, self.devices, imitated=imitated, once=once, frozen=frozen)
+        states = 0
+        if imitated and extent and settings.hidden_weight and settings.epochs > 1:
+            bfloat16 = settings.precision != "float32"
+            states = teacher_states_bytes(extent.tokens, shape.num_layers, imitated.width, bfloat16=bfloat16)
+        once = self.devices == 1 and states <= settings.states_gb * 1e9  # what it says is remembered
+        found = on_labels(settings, shape, extent, self.devices, imitated=imitated, once=once, frozen=frozen)
+        if not once:
+            return found
+        return found.model_copy(update={"checkpoint_bytes": (found.checkpoint_bytes or 0) + states})
 
     def _exits(self, stage: Stage, _: bool) -> Estimate:
         settings, shape = _said(ExitsSettings, stage), self._shape(stage, "finetuned")

@@ -34,7 +34,7 @@ class Estimate(Record):
     device_bytes: int | None = Field(None, description="peak memory of one device")
     device_hours: float | None = Field(None, description="of all devices together")
     disk_bytes: int | None = Field(None, description="what stays")
-    checkpoint_bytes: int | None = Field(None, description="beside that, while it trains")
+    checkpoint_bytes: int | None = Field(None, description="beside that, while it trains, and what a teacher said")
 
 
 def written(shape: EncoderShape, weights: int, times: int = 1) -> Estimate:

@@ -29,6 +29,11 @@ class FinetuneSettings(LabelledTraining):
     hidden_weight: Weight = Field(
         0.0, description="of the mean squared gap between a student's layers and its fine-tuned teacher's"
     )
+    states_gb: Weight = Field(
+        16.0,
+        exclude=True,
+        description="the teacher reads once if its hidden states take no more of the disk, 10^9 bytes, else every time",
+    )
     freeze_embeddings: bool = Field(
         False, description="word embeddings stay as they are: less to learn, and other languages keep their words"
     )
@@ -128,6 +133,7 @@ def _imitation(
         "classes": classes,
         "soft_share": settings.soft_share,
         "hidden_weight": settings.hidden_weight,
+        "states_gb": settings.states_gb,
     }
     if packed:
         found["more_rows"] = unlabelled_rows(

@@ -1,5 +1,8 @@
 """Learning from labels and from a fine-tuned teacher's answers: on the train split, and on text without labels."""
 
+import mmap
+import shutil
+import tempfile
 from collections.abc import Callable, Collection, Iterator, Sequence
 from itertools import zip_longest
 from pathlib import Path
@@ -15,6 +18,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from halfling import processes
 from halfling.corpus.store import chunk_folder
+from halfling.cost.training import teacher_states_bytes
 from halfling.errors import HalflingError
 from halfling.models.on_cpu import computing_on_cpu
 from halfling.records import Progress
@@ -145,6 +149,7 @@ class ImitationTrainer(BatchMeanTrainer):
         classes: list[int],
         soft_share: float,
         hidden_weight: float = 0.0,
+        states_gb: float = 0.0,
         **arguments: Any,
     ) -> None:
         super().__init__(**arguments)
@@ -152,34 +157,53 @@ class ImitationTrainer(BatchMeanTrainer):
             computing_on_cpu(teacher)
         self.teacher, self.soft_share = self.beside(teacher), soft_share
         self.classes = classes  # the student's, as the teacher numbers them
-        self.hidden_weight = hidden_weight
+        self.hidden_weight, self.states_gb = hidden_weight, states_gb
         depths = self.model.config.num_hidden_layers, teacher.config.num_hidden_layers
         self.layer_pairs = layer_map("uniform", *depths) if hidden_weight else []
 
     def remember(self, rows: Sequence[dict[str, Any]], progress: Progress) -> None:
         """Ask the teacher once what it says of examples that are read several times.
 
-        Not where its hidden states are compared, which would take gigabytes, nor with several processes, each of which
-        reads other examples in every pass.
+        Its hidden states wait on disk, in the precision of the products that made them. Where they or its answers would
+        take too much, and with several processes, each of which reads other examples in every pass, it is asked anew.
         """
         tokens = sum(len(row["input_ids"]) for row in rows)
-        if self.hidden_weight or processes.number() > 1 or 4 * tokens * len(self.classes) > _REMEMBERED_BYTES:
+        too_much = 4 * tokens * len(self.classes) > _REMEMBERED_BYTES
+        if too_much or processes.number() > 1 or not self._states_fit(tokens):
             return
         said: dict[int, Tensor] = {}
+        states = _OnDisk(Path(self.args.output_dir)) if self.hidden_weight else None
         collate = self.data_collator  # type: ignore[has-type]
         longest_first = sorted(rows, key=lambda row: -len(row["input_ids"]))
         for start in range(0, len(rows), _ASKED_AT_ONCE):
             some = longest_first[start : start + _ASKED_AT_ONCE]
-            answers = self._teacher_says(self._prepare_inputs(collate(some))).logits[..., self.classes].cpu()
-            for row, answer in zip(some, answers, strict=True):
-                said[id(row)] = answer[: len(row["input_ids"])].clone() if answer.dim() == 2 else answer.clone()
+            told = self._teacher_says(self._prepare_inputs(collate(some)))
+            answers, layers = told.logits[..., self.classes].cpu(), self._layers_of(told) if states else None
+            for place, (row, answer) in enumerate(zip(some, answers, strict=True)):
+                length = len(row["input_ids"])
+                said[id(row)] = answer[:length].clone() if answer.dim() == 2 else answer.clone()
+                if states and layers is not None:
+                    states.add(id(row), layers[place, :length])
             progress(start + len(some), len(rows), "what the teacher says")
+        read = states.read() if states else None
 
         def collate_with_answers(some: Sequence[dict[str, Any]]) -> dict[str, Tensor]:
-            answers = [said[id(row)] for row in some]
-            return {**collate(some), "said": pad_sequence(answers, batch_first=True)}
+            found = {**collate(some), "said": pad_sequence([said[id(row)] for row in some], batch_first=True)}
+            return found | ({"states": pad_sequence([read(id(row)) for row in some], batch_first=True)} if read else {})
 
         self.data_collator = collate_with_answers
+
+    def _states_fit(self, tokens: int) -> bool:
+        needed = teacher_states_bytes(
+            tokens, len(self.layer_pairs), self.teacher.config.hidden_size, bfloat16=self.args.bf16
+        )
+        free = shutil.disk_usage(Path(self.args.output_dir).parent).free
+        return needed <= min(self.states_gb * 1e9, free / 2)
+
+    def _layers_of(self, told: Any) -> Float[Tensor, "batch tokens layers width"]:
+        """Return the teacher's states of the layers that the student's learn from, as they are kept."""
+        layers = torch.stack([told.hidden_states[theirs] for _, theirs in self.layer_pairs], dim=2)
+        return layers.to("cpu", torch.bfloat16 if self.args.bf16 else torch.float32)
 
     def _teacher_says(self, inputs: dict[str, Tensor]) -> Any:
         read = {name: tensor for name, tensor in inputs.items() if name != "labels"}
@@ -188,21 +212,52 @@ class ImitationTrainer(BatchMeanTrainer):
 
     def compute_loss(self, model: Any, inputs: dict[str, Tensor], *_: Any, **__: Any) -> Tensor:
         """Return the loss of a batch."""
-        labels, logits = inputs["labels"], inputs.pop("said", None)
-        said = self._teacher_says(inputs) if logits is None else None
+        labels, logits, states = inputs["labels"], inputs.pop("said", None), inputs.pop("states", None)
+        if logits is None:
+            told = self._teacher_says(inputs)
+            logits = told.logits[..., self.classes]
+            if self.hidden_weight:
+                states = torch.stack([told.hidden_states[theirs] for _, theirs in self.layer_pairs], dim=2)
         answered = model(
             **{name: tensor for name, tensor in inputs.items() if name != "labels"},
             output_hidden_states=self.hidden_weight > 0,
         )
-        if said is not None:
-            logits = said.logits[..., self.classes]
         loss = imitation_loss(answered.logits, logits, labels, self.soft_share, counted_by_all)
-        if said is not None and self.hidden_weight:
+        if states is not None:
             keep = inputs["attention_mask"].bool()
             gaps = [
-                hidden_state_loss(answered.hidden_states[own], said.hidden_states[theirs], keep)
-                for own, theirs in self.layer_pairs
+                hidden_state_loss(answered.hidden_states[own], theirs, keep)
+                for (own, _), theirs in zip(self.layer_pairs, states.unbind(2), strict=True)
             ]
             kept = keep.sum()
             loss = loss + self.hidden_weight * torch.stack(gaps).mean() * (kept / counted_by_all(kept))
         return loss
+
+
+class _OnDisk:
+    """Tensors of one precision, written once in a file without a name, which goes with this process."""
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115
+        self.places: dict[int, tuple[int, torch.Size]] = {}
+        self.kind, self.length = torch.float32, 0
+
+    def add(self, key: int, tensor: Tensor) -> None:
+        """Write a tensor down."""
+        self.places[key] = self.length, tensor.shape
+        self.kind, self.length = tensor.dtype, self.length + tensor.numel()
+        self.file.write(tensor.contiguous().view(torch.uint8).numpy().data)
+
+    def read(self) -> Callable[[int], Tensor]:
+        """Return what finds a tensor again."""
+        self.file.flush()
+        mapped = mmap.mmap(self.file.fileno(), 0, access=mmap.ACCESS_COPY)  # torch warns of what cannot be written to
+        self.file.close()  # the map holds it
+        whole = torch.frombuffer(mapped, dtype=self.kind)
+
+        def read(key: int) -> Tensor:
+            place, shape = self.places[key]
+            return whole[place : place + shape.numel()].view(shape)
+
+        return read
