@@ -3,8 +3,10 @@
 import contextlib
 import hashlib
 import json
+import mmap
 import os
 import stat
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from io import BufferedReader
 from pathlib import Path
@@ -20,6 +22,8 @@ TASK_SOURCES = "task-sources.json"
 
 _SAMPLED_ABOVE = 256 * 2**20
 _SAMPLE = 2**20
+_LARGE = 2**20
+_AT_ONCE = 2**24
 
 
 def beside(path: Path) -> Path:
@@ -139,8 +143,49 @@ def no_text(head: bytes, *, carriage_returns: bool = False) -> str | None:
 
 def sha256(path: Path) -> str:
     """Return the SHA-256 of a file's every byte, in hexadecimal."""
+    if ahead := _ahead.pop(path, None):
+        ahead.join()
+        if ahead.found:
+            return ahead.found
     with opened(path) as content:
         return hashlib.file_digest(content, "sha256").hexdigest()
+
+
+class _Ahead(threading.Thread):
+    """Reads a file to the end for its SHA-256; empty where it cannot."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(daemon=True)
+        self.path, self.found = path, ""
+
+    def run(self) -> None:
+        found = hashlib.sha256()
+        with (
+            contextlib.suppress(HalflingError, OSError, ValueError),
+            opened(self.path) as content,
+            mmap.mmap(content.fileno(), 0, access=mmap.ACCESS_READ) as mapped,
+        ):
+            for start in range(0, len(mapped), _AT_ONCE):
+                # One call for so many bytes: before each of them this thread waits until the others let it go on.
+                with memoryview(mapped)[start : start + _AT_ONCE] as some:
+                    found.update(some)
+                    mapped.madvise(mmap.MADV_DONTNEED, start, len(some))
+            self.found = found.hexdigest()
+
+
+_ahead: dict[Path, _Ahead] = {}
+
+
+def read_ahead(folder: Path) -> None:
+    """Begin to read a folder's large files in the background, for whoever asks for their `sha256` next.
+
+    What a command has to import meanwhile takes as long as reading a model of a hundred megabytes.
+    """
+    with contextlib.suppress(OSError):
+        for path in folder.iterdir():
+            if path.stat().st_size >= _LARGE and path not in _ahead:
+                _ahead[path] = _Ahead(path)
+                _ahead[path].start()
 
 
 def digest(path: Path) -> str:

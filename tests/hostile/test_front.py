@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from halfling.cli.in_text import shown_as
+from halfling.cli.texts import shown_as
 from halfling.engine.backends.native import VARIANT
 from halfling.errors import HalflingError
 from halfling.export.trained import load_trained

@@ -1,11 +1,11 @@
 """An answer beside its text: entities coloured where they stand, the layer where the text exited."""
 
-import unicodedata
 from zlib import crc32
 
 from rich.console import Console
 from rich.text import Text
 
+from halfling.cli.texts import shown_as
 from halfling.engine.prediction import Prediction
 
 _COLOURS = ("cyan", "magenta", "green", "yellow", "blue", "red")
@@ -28,11 +28,6 @@ def show(text: str, answer: Prediction) -> None:
     if answer.label is not None:
         shown.append(f"  {shown_as(answer.label)}", style=f"not dim bold {_colour(answer.label)}")
     Console(highlight=False, soft_wrap=True).print(shown)
-
-
-def shown_as(text: str) -> str:
-    """Return a text without what steers a terminal, and without halves of characters; tabs and line ends stay."""
-    return "".join(each for each in text if each in "\t\n" or unicodedata.category(each) not in ("Cc", "Cs"))
 
 
 def _colour(label: str) -> str:

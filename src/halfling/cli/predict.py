@@ -8,8 +8,9 @@ from typing import Annotated
 import typer
 
 from halfling.cli.app import SERVING, AsJson, app
-from halfling.cli.texts import as_pairs, columns_of, note_of_set, read_texts, require_table
+from halfling.cli.texts import as_pairs, columns_of, note_of_set, read_texts, require_table, shown_as
 from halfling.errors import HalflingError
+from halfling.files import read_ahead
 
 
 @app.command(rich_help_panel=SERVING)
@@ -30,7 +31,7 @@ def predict(
     as_json: AsJson = False,
 ) -> None:
     """Answer texts with the exported model in FOLDER: a label each, or its entities, and the layer it exited at."""
-    from halfling.cli.in_text import show, shown_as
+    read_ahead(folder)
     from halfling.engine import AdaptiveEngine
 
     if text and file:
@@ -54,6 +55,8 @@ def predict(
         if answer.truncated:
             typer.echo(f"note: {shown[:40]!r}... is longer than the model reads: its end was cut", err=True)
         if in_text and isinstance(given, str):
+            from halfling.cli.in_text import show  # a lone answer need not wait for colours
+
             show(given, answer)
             continue
         if answer.spans is not None:

@@ -3,6 +3,7 @@
 import csv
 import io
 import sys
+import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -110,3 +111,8 @@ def _rows(file: Path, content: str, columns: Sequence[str], pairs: bool) -> list
         raise HalflingError(f"{file}: {what}: there are {', '.join(there)}: say which with --column NAME")
     found = [tuple(row[name] or "" for name in chosen) for row in table]
     return [row if len(chosen) > 1 else row[0] for row in found]
+
+
+def shown_as(text: str) -> str:
+    """Return a text without what steers a terminal, and without halves of characters; tabs and line ends stay."""
+    return "".join(each for each in text if each in "\t\n" or unicodedata.category(each) not in ("Cc", "Cs"))
