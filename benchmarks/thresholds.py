@@ -1,8 +1,9 @@
 """Which thresholds for which language, and which exit criterion: real models, whole dev, loss and arithmetic.
 
-    python benchmarks/thresholds.py ../models/wikiann-exits ../models/xnli-exits --text ../shared/data/cc100-mini
+    python benchmarks/thresholds.py runs/real/exits/*-wikiann-* --text ../shared/data/cc100-mini
 
-A model is an early-exit model's folder with its task's data. It is exported, and every exit computed once in the
+A model is an early-exit model's folder with its task's data. Models of one task are its seeds: what is printed is their
+mean. Each is exported, and every exit computed once in the
 native engine on one thread, on dev and on text without labels; what follows is arithmetic on these logits, which
 `--scratch` keeps.
 
@@ -70,12 +71,17 @@ def computed(model: Path, text: Path, number: int, most: int | None, scratch: Pa
     for key in [(kind, code) for kind in ("dev", "text") for code in task.languages]:
         path = folder / f"{'-'.join(key)}.npz"
         if not path.is_file():
-            values = _compute(model, task, *key, text, number, most, scratch / f"{task.name}-exported")
+            values = _compute(model, task, *key, text, number, most, exported_at(model, scratch))
             with whole_file(path) as partial, partial.open("wb") as file:
                 np.savez(file, **values._asdict())
         with np.load(path) as file:
             found[key] = Texts(**file)
     return found
+
+
+def exported_at(model: Path, scratch: Path) -> Path:
+    """Return where a model's export lies."""
+    return scratch / f"exported-{weights_sha256(model)[:12]}"
 
 
 def _compute(
@@ -268,6 +274,9 @@ def disagreeing(one: World, places: np.ndarray) -> np.ndarray:
     return np.where(below > 0, 1 - above / np.maximum(below, 1), np.nan)
 
 
+Rows = dict[str, dict[str, tuple[float, float]]]
+"""By way and language, flops_share and the points that are lost."""
+
 PRICES = np.geomspace(0.25, 250, 16)
 
 
@@ -299,14 +308,18 @@ def at_equal_loss(
     return before
 
 
-def table(title: str, rows: dict[str, dict[str, tuple[float, float]]], codes: Sequence[str]) -> None:
-    """Print flops_share, and the loss in brackets, by language, and the zero-shot mean."""
+def table(title: str, seeds: Sequence[Rows], codes: Sequence[str]) -> None:
+    """Print flops_share, and the loss in brackets, by language and in the zero-shot mean, of all seeds the mean."""
     print(f"\n### {title}\n\n| | {' | '.join(codes)} | zero-shot mean |\n|---|{'---:|' * (len(codes) + 1)}")
-    zero_shot = [code for code in codes if code not in TRAINED]
-    for name, found in rows.items():
-        cells = [f"{found[code][0]:.2f} ({found[code][1]:+.2f})" for code in codes]
-        mean = [np.mean([found[code][n] for code in zero_shot]) for n in (0, 1)]
-        print(f"| {name} | {' | '.join(cells)} | {mean[0]:.3f} ({mean[1]:+.2f}) |", flush=True)
+    zero_shot = [code not in TRAINED for code in codes]
+    for name in seeds[0]:
+        # [seeds, languages, share and loss]
+        found = np.array([[each[name][code] for code in codes] for each in seeds])
+        cells = [f"{share:.2f} ({loss:+.2f})" for share, loss in found.mean(axis=0)]
+        means = found[:, zero_shot].mean(axis=1)
+        spread = f" ± {means[:, 0].std(ddof=1):.3f}" if len(seeds) > 1 else ""
+        share, loss = means.mean(axis=0)
+        print(f"| {name} | {' | '.join(cells)} | {share:.3f}{spread} ({loss:+.2f}) |", flush=True)
 
 
 def same(codes: Sequence[str], unsure: Unsure, chosen: Set) -> dict[str, tuple[Unsure, Set]]:
@@ -314,68 +327,89 @@ def same(codes: Sequence[str], unsure: Unsure, chosen: Set) -> dict[str, tuple[U
     return dict.fromkeys(codes, (unsure, chosen))
 
 
-def compare(dev: dict[str, World], text: dict[str, World], loss: float) -> None:
-    """Print which thresholds and which criterion leave least of the arithmetic at one loss."""
-    codes, entropy = [*dev], by_rule("entropy")
+def compare(dev: dict[str, World], text: dict[str, World], loss: float, criterion: str) -> tuple[Rows, Rows]:
+    """Return what is left of the arithmetic at one loss, by thresholds and by criterion."""
+    codes, usual = [*dev], by_rule(criterion)
     some = {code: few(one) for code, one in dev.items()}
     english = next(code for code in codes if code in TRAINED)
     everywhere = pooled([*text.values()])
-    tempered = {code: by_rule("entropy", temperatures_of(one)) for code, one in text.items()}
+    tempered = {code: by_rule(criterion, temperatures_of(one)) for code, one in text.items()}
 
     def of_each(texts: dict[str, World], unsure: Callable[[World], Unsure]) -> Callable[[float], Any]:
         rules = {code: unsure(one) for code, one in texts.items()}
         return lambda price: {code: (rules[code], fit(texts[code], rules[code], price, "agree")) for code in codes}
 
     def cautious(price: float) -> dict[str, tuple[Unsure, Set]]:
-        sets = [fit(text[code], entropy, price, "agree") for code in codes]
+        sets = [fit(text[code], usual, price, "agree") for code in codes]
         whole = most_cautious(
             [ExitPolicy(layers=tuple(p + 1 for p in s.places), thresholds=s.thresholds) for s in sets]
         )
-        return same(codes, entropy, Set(tuple(layer - 1 for layer in whole.layers), whole.thresholds))
+        return same(codes, usual, Set(tuple(layer - 1 for layer in whole.layers), whole.thresholds))
 
     def tempered_english(price: float) -> dict[str, tuple[Unsure, Set]]:
         chosen = fit(some[english], tempered[english], price, "gold")
         return {code: (tempered[code], chosen) for code in codes}
 
     ways = {
-        "English labels, everywhere": lambda p: same(codes, entropy, fit(some[english], entropy, p, "gold")),
+        "English labels, everywhere": lambda p: same(codes, usual, fit(some[english], usual, p, "gold")),
         "the same, temperatures by language": tempered_english,
-        "text of all languages, one set": lambda p: same(codes, entropy, fit(everywhere, entropy, p, "agree")),
-        "text, a set a language": of_each(text, lambda _: entropy),
+        "text of all languages, one set": lambda p: same(codes, usual, fit(everywhere, usual, p, "agree")),
+        "text, a set a language": of_each(text, lambda _: usual),
         "text, the most cautious of those": cautious,
-        "dev without labels, a set a language": of_each(some, lambda _: entropy),
+        "dev without labels, a set a language": of_each(some, lambda _: usual),
     }
-    rows = {name: at_equal_loss(dev, way, loss) for name, way in ways.items()}
-    table(f"Which thresholds: flops_share (loss in points), {loss} points lost in the mean", rows, codes)
     rules: dict[str, Callable[[World], Unsure]] = {
         name: lambda _, name=name: by_rule(name) for name in ("entropy", "margin", "max_probability")
     }
     rules |= {"patience": lambda _: by_patience, "learned": learned}
-    rows = {name: at_equal_loss(dev, of_each(text, rule), loss) for name, rule in rules.items()}
-    table(f"Which criterion, a set a language from text, {loss} points lost in the mean", rows, codes)
-
-
-def hold(dev: dict[str, World], text: dict[str, World], limits: Sequence[float], draws: int, number: int) -> None:
-    """Print how often what was chosen for a limit of disagreement exceeds the limit, and what is really lost."""
-    entropy = by_rule("entropy")
-    print(
-        f"\n### Does the bound hold? {draws} draws of {number} texts bound what the other half was fitted to\n\n"
-        "| text | language | limit | disagreement above it, % of draws | dev's disagreement above it, % | flops_share "
-        "on dev | loss on dev, mean | largest | loss above the limit, % |\n|---|---|" + "---:|" * 7
+    return (
+        {name: at_equal_loss(dev, way, loss) for name, way in ways.items()},
+        {name: at_equal_loss(dev, of_each(text, rule), loss) for name, rule in rules.items()},
     )
+
+
+class Held(NamedTuple):
+    """What draws of text promised of one language, and what came of it.
+
+    Attributes:
+        kind: Of the text.
+        code: The language.
+        limit: Of disagreement, in points.
+        above: Share of draws whose choice disagrees by more on the text that was drawn from.
+        above_on_dev: Likewise on dev.
+        share: Mean flops_share on dev.
+        loss: Mean points lost on dev by the labels.
+        lost_more: Share of draws that lose more than the limit.
+    """
+
+    kind: str
+    code: str
+    limit: float
+    above: float
+    above_on_dev: float
+    share: float
+    loss: float
+    lost_more: float
+
+
+def hold(
+    dev: dict[str, World], text: dict[str, World], limits: Sequence[float], draws: int, number: int, criterion: str
+) -> list[Held]:
+    """Return how often what was chosen for a limit of disagreement exceeds the limit, and what is really lost."""
+    usual, found = by_rule(criterion), []
     for kind, worlds in (("sentences", text), ("dev without labels", dev)):
         for code, one in worlds.items():
             half = np.random.default_rng([0, 3]).permutation(len(one.texts.lengths)) % 2 == 0
             fitted, held = few(one.of(half)), one.of(~half)
             judged = held if kind.startswith("dev") else dev[code]
-            candidates = [fit(fitted, entropy, float(price), "agree") for price in PRICES]
+            candidates = [fit(fitted, usual, float(price), "agree") for price in PRICES]
             candidates = [each for each in dict.fromkeys(candidates) if each.thresholds]
             closer = [
                 Set(each.places, tuple(t * 0.75**step for t in each.thresholds))
                 for each in candidates[:3]
                 for step in range(1, 6)
             ]
-            read = [entropy(each).astype(np.float32) for each in (fitted, held, judged)]
+            read = [usual(each).astype(np.float32) for each in (fitted, held, judged)]
             tried = []
             for chosen in (*candidates, *closer):
                 estimate = np.nanmean(disagreeing(fitted, exits_taken(fitted, read[0], chosen)[0]))
@@ -396,12 +430,31 @@ def hold(dev: dict[str, World], text: dict[str, World], limits: Sequence[float],
                         last = each
                     outcomes.append((0.0, 0.0, 1.0, 0.0) if last is None else (np.nanmean(last[1]), *last[2:]))
                 true, there, share, real = np.array(outcomes).T
-                print(
-                    f"| {kind} | {code} | {limit:g} | {100 * np.mean(100 * true > limit):.1f} | "
-                    f"{100 * np.mean(100 * there > limit):.1f} | {share.mean():.2f} | {real.mean():+.2f} | "
-                    f"{real.max():+.2f} | {100 * np.mean(real > limit):.1f} |",
-                    flush=True,
-                )
+                above, on_dev, more = (np.mean(each > limit) for each in (100 * true, 100 * there, real))
+                found.append(Held(kind, code, limit, above, on_dev, share.mean(), real.mean(), more))
+    return found
+
+
+def promises(found: Sequence[Held], draws: int, number: int) -> None:
+    """Print for each kind of text and limit the worst case of all languages and seeds, and who broke a promise."""
+    print(
+        f"\n### Does the bound hold? {draws} draws of {number} texts bound what the other half was fitted to\n\n"
+        "| text | limit | cases | above it on the same text, % of draws: mean, worst | on dev: mean, worst | "
+        "flops_share, loss on dev | loss above the limit, worst |\n|---|" + "---:|" * 6
+    )
+    for kind, limit in dict.fromkeys((each.kind, each.limit) for each in found):
+        some = [each for each in found if (each.kind, each.limit) == (kind, limit)]
+        above, on_dev, share, loss, more = 100 * np.array([each[3:] for each in some]).T
+        print(
+            f"| {kind} | {limit:g} | {len(some)} | {above.mean():.1f}, {above.max():.1f} | {on_dev.mean():.1f}, "
+            f"{on_dev.max():.1f} | {share.mean() / 100:.2f}, {loss.mean() / 100:+.2f} | {more.max():.1f} |"
+        )
+    for each in found:
+        if max(each.above, each.above_on_dev) > 1 - CONFIDENCE:
+            print(
+                f"- {each.kind}, {each.code}, limit {each.limit:g}: above it in {100 * each.above:.1f} % of draws, "
+                f"on dev in {100 * each.above_on_dev:.1f} %"
+            )
 
 
 EXITS: tuple[int, ...] = ()
@@ -419,20 +472,32 @@ def main() -> None:
     parser.add_argument("--dev", type=int, help="of each language's dev, the first so many; all")
     parser.add_argument("--loss", type=float, default=0.5, help="points, the mean of the zero-shot languages")
     parser.add_argument("--draws", type=int, default=200)
+    parser.add_argument("--criterion", default="margin", choices=[*PER_ANSWER], help="where it is not the question")
     parser.add_argument("--scratch", type=Path, default=Path("runs/thresholds"))
     given = parser.parse_args()
+    number = min(500, given.sentences // 2)
+    of_task: dict[str, list[Path]] = {}
     for model in given.models:
-        task = task_of(model)
-        found = computed(model, given.text, given.sentences, given.dev, given.scratch)
-        _, engine, EXITS = _loaded(model, given.scratch / f"{task.name}-exported")
-        TAGGING, TRAINED = task.kind == "tagging", task.source_languages
-        worlds = {key: world(texts, engine) for key, texts in found.items()}
-        dev, text = ({code: worlds[kind, code] for code in task.languages} for kind in ("dev", "text"))
-        score = {code: one.texts.gold[-1, 0].sum() / one.texts.gold[-1, 1].sum() for code, one in dev.items()}
-        print(f"\n## {task.name}, seed 0, native int8; without exits: ", end="")
-        print(", ".join(f"{code} {100 * value:.1f} ({len(dev[code].head)})" for code, value in score.items()))
-        compare(dev, text, given.loss)
-        hold(dev, text, (1.0, 2.0, 5.0), given.draws, min(500, given.sentences // 2))
+        of_task.setdefault(task_of(model).name, []).append(model)
+    for name, models in of_task.items():
+        sets, rules, held = list[Rows](), list[Rows](), list[Held]()
+        for model in models:
+            task = task_of(model)
+            found = computed(model, given.text, given.sentences, given.dev, given.scratch)
+            _, engine, EXITS = _loaded(model, exported_at(model, given.scratch))
+            TAGGING, TRAINED = task.kind == "tagging", task.source_languages
+            worlds = {key: world(texts, engine) for key, texts in found.items()}
+            dev, text = ({code: worlds[kind, code] for code in task.languages} for kind in ("dev", "text"))
+            score = {code: one.texts.gold[-1, 0].sum() / one.texts.gold[-1, 1].sum() for code, one in dev.items()}
+            print(f"\n{name}, {model.name}, native int8, without exits: ", end="")
+            print(", ".join(f"{code} {100 * value:.1f} ({len(dev[code].head)})" for code, value in score.items()))
+            for rows, more in zip((sets, rules), compare(dev, text, given.loss, given.criterion), strict=True):
+                rows.append(more)
+            held += hold(dev, text, (1.0, 2.0, 5.0), given.draws, number, given.criterion)
+        said = f"flops_share (loss in points), {given.loss} points lost in the mean, {len(models)} seeds"
+        table(f"{name}: which thresholds, by {given.criterion}: {said}", sets, [*dev])
+        table(f"{name}: which criterion, a set a language from text: {said}", rules, [*dev])
+        promises(held, given.draws, number)
 
 
 if __name__ == "__main__":
