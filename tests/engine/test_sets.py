@@ -1,10 +1,11 @@
 """Exits and thresholds by language: chosen by the caller, the default's where there are none."""
 
 import json
+import sys
 
 import pytest
 
-from halfling.engine import AdaptiveEngine
+from halfling.engine import AdaptiveEngine, guess
 from halfling.engine.exported import read_exported
 from halfling.errors import HalflingError
 from halfling.exits.policy import Calibration, ExitPolicy, OfLanguage, TradeOff
@@ -88,3 +89,47 @@ def test_predict_takes_a_language_and_says_when_it_has_no_set(export_with, halfl
     assert other.status == 0
     assert other.err == "note: no thresholds of its own for 'ur' (there are sw): the default's hold\n"
     assert "policy" not in json.loads(other.out)
+
+
+ENGLISH = "The committee said on Tuesday that the results of the elections will be published next week."
+SWAHILI_TEXT = "Serikali imesema kwamba watoto wote wanapaswa kwenda shule kuanzia mwaka ujao."
+UNSURE = "Rome 1999"
+
+
+def test_whose_a_text_is_can_be_guessed_text_by_text(export_with):
+    loaded = AdaptiveEngine.from_pretrained(export_with("sequence", "native", CAUTIOUS, {"sw": SWAHILI}), "native", 1)
+    texts = [SWAHILI_TEXT, ENGLISH, UNSURE, SWAHILI_TEXT + " Ndiyo.", (SWAHILI_TEXT, "Watoto wote wanakwenda shule.")]
+    found = loaded.predict(texts, language="auto")
+    assert [one.policy for one in found] == ["sw", None, None, "sw", "sw"]
+    own, default = loaded.predict(texts, language="sw"), loaded.predict(texts)
+    assert said(found) == said([own[0], default[1], default[2], own[3], own[4]])
+    assert said(own) != said(default)
+
+
+def test_a_list_of_words_is_guessed_as_a_text(export_with):
+    loaded = AdaptiveEngine.from_pretrained(export_with("token", "native", CAUTIOUS, {"sw": SWAHILI}), "native", 1)
+    assert loaded.predict([SWAHILI_TEXT.split()], language="auto")[0].policy == "sw"
+
+
+def test_without_sets_nothing_is_guessed(export_with, monkeypatch):
+    monkeypatch.setitem(sys.modules, "py3langid.langid", None)
+    loaded = AdaptiveEngine.from_pretrained(export_with("sequence", "native", CAUTIOUS, {}), "native", 1)
+    assert loaded.predict([ENGLISH], language="auto") == loaded.predict([ENGLISH])
+
+
+def test_a_missing_library_is_one_line(export_with, monkeypatch, halfling):
+    guess._identifier.cache_clear()
+    monkeypatch.setitem(sys.modules, "py3langid.langid", None)
+    model = export_with("sequence", "native", CAUTIOUS, {"sw": SWAHILI})
+    found = halfling("predict", model, ENGLISH, "--language", "auto")
+    assert (found.status, found.out) == (1, "")
+    assert found.err == (
+        "error: language=auto: py3langid is not installed: pip install 'halfling-nlp[guess]', or name the language\n"
+    )
+
+
+def test_the_command_guesses_and_says_nothing_more(export_with, halfling):
+    model = export_with("sequence", "native", CAUTIOUS, {"sw": SWAHILI})
+    found = halfling("predict", model, SWAHILI_TEXT, ENGLISH, "--language", "auto", "--json")
+    assert (found.status, found.err) == (0, "")
+    assert [json.loads(line).get("policy") for line in found.out.splitlines()] == ["sw", None]

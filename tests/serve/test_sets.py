@@ -77,3 +77,18 @@ def test_info_and_metrics_show_each_set(service):
     metrics = service.get("/metrics").text
     for policy, layer, threshold in (("default", 2, 0.7), ("sw", 1, 1.0), ("en", 1, 0.7)):
         assert f'halfling_exit_threshold{{layer="{layer}",model="moods",policy="{policy}"}} {threshold}' in metrics
+
+
+@pytest.mark.parametrize(
+    ("texts", "whose"),
+    [
+        (["Serikali imesema kwamba watoto wote wanapaswa kwenda shule kuanzia mwaka ujao."] * 2, "sw"),
+        (["The committee said that the results of the elections will be published next week."], "en"),
+        (["Serikali imesema kwamba watoto wote wanapaswa kwenda shule mwaka ujao.", "The committee said so."], None),
+        (["Rome 1999"], None),
+    ],
+)
+def test_a_request_s_language_may_be_guessed_of_all_its_texts(texts, whose, service):
+    body = asked([[text] for text in texts], "body", "auto") | {"truncate": True}
+    found = service.post("/predict", body).json()
+    assert {one[0]["policy"] for one in found} == {whose}

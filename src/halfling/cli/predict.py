@@ -24,7 +24,10 @@ def predict(
         list[str] | None, typer.Option(help="Of the text in a .csv or .tsv, and of the second text; repeat.")
     ] = None,
     language: Annotated[
-        str | None, typer.Option(help="Of the texts: its own exits and thresholds, where calibration made some.")
+        str | None,
+        typer.Option(
+            help="Of the texts: its own exits and thresholds, where calibration made some; auto: guessed, text by text."
+        ),
     ] = None,
     backend: Annotated[str, typer.Option(help="native, torch, onnx, or auto.")] = "auto",
     in_text: Annotated[bool, typer.Option(help="Show entities where they stand, coloured on a terminal.")] = False,
@@ -33,6 +36,7 @@ def predict(
     """Answer texts with the exported model in FOLDER: a label each, or its entities, and the layer it exited at."""
     read_ahead(folder)
     from halfling.engine import AdaptiveEngine
+    from halfling.engine.guess import AUTO
 
     if text and file:
         raise HalflingError(f"{file}: texts were given too: give texts or a file")
@@ -43,7 +47,8 @@ def predict(
     texts = as_pairs(text, pairs) if text else read_texts(file, columns, pairs)
     if not any(one.strip() if isinstance(one, str) else all(map(str.strip, one)) for one in texts):
         raise HalflingError(f"{file or 'predict'}: no text: give texts, --file, or lines on standard input")
-    if language is not None and (note := note_of_set(language, [*engine.exported.policies])):
+    sets = [*engine.exported.policies]
+    if language is not None and not (language == AUTO and sets) and (note := note_of_set(language, sets)):
         typer.echo(note, err=True)
     for given, answer in zip(texts, engine.predict(texts, language), strict=True):
         shown = given if isinstance(given, str) else "\t".join(given)

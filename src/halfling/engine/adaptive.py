@@ -11,6 +11,7 @@ from halfling.engine.answer import Answer
 from halfling.engine.backends import Backend, choose_backend, load_backend
 from halfling.engine.backends.native import NativeLoop
 from halfling.engine.exported import Exported, read_exported
+from halfling.engine.guess import AUTO, guessed
 from halfling.engine.prediction import Prediction
 from halfling.engine.questions import Question, classifier_questions, read_labels, read_tags, tagger_questions
 from halfling.engine.text import load_pieces
@@ -78,13 +79,25 @@ class AdaptiveEngine:
         windows between words, so every word gets a tag.
 
         With `language` texts exit by the thresholds of that language, where calibration made some; an answer's `policy`
-        says whose they were.
+        says whose they were. "auto": py3langid guesses each text's.
 
         Raises:
-            HalflingError: Something is no text of this model's kind.
+            HalflingError: Something is no text of this model's kind, or py3langid is not installed.
         """
-        questions, policy = self.prepare(texts), self.policy(language)
-        found = self.read(questions, self.answer([part for one in questions for part in one.sequences], policy=policy))
+        questions = self.prepare(texts)
+        if language != AUTO or not self.exported.policies:
+            return self._said(questions, language)
+        whose = [guessed(one.text) for one in questions]
+        found: dict[int, Prediction] = {}
+        for each in dict.fromkeys(whose):
+            places = [place for place, other in enumerate(whose) if other == each]
+            found |= zip(places, self._said([questions[place] for place in places], each), strict=True)
+        return [found[place] for place in range(len(questions))]
+
+    def _said(self, questions: Sequence[Question], language: str | None) -> list[Prediction]:
+        """Return an answer for each text, all by the set of one language or by the default's."""
+        parts = [part for one in questions for part in one.sequences]
+        found = self.read(questions, self.answer(parts, policy=self.policy(language)))
         return [replace(one, policy=language) for one in found] if language in self.exported.policies else found
 
     def prepare(self, texts: Iterable[Any]) -> list[Question]:

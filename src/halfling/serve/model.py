@@ -12,6 +12,7 @@ from typing import Any
 
 from halfling.engine import AdaptiveEngine, Answer, Prediction
 from halfling.engine.backends.native import NativeLoop
+from halfling.engine.guess import AUTO, guessed
 from halfling.engine.questions import Question
 from halfling.errors import HalflingError
 from halfling.exits.policy import CALIBRATED, Calibration, ExitPolicy
@@ -89,8 +90,9 @@ class Served:
     ) -> Answered:
         """Return the network's answers to texts.
 
-        They exit by the set of their language, of an unknown one by the cautious default's; or by a policy that takes
-        at most so much of the arithmetic, or by which answers are expected within so many milliseconds.
+        They exit by the set of their language, of an unknown one by the cautious default's ("auto": by that which all
+        of them are guessed to be in); or by a policy that takes at most so much of the arithmetic, or by which answers
+        are expected within so many milliseconds.
 
         Raises:
             Refusal: A text holds what is no character, or is longer than the model reads and may not be cut; more than
@@ -101,11 +103,12 @@ class Served:
         named = [name for name, value in asked.items() if value is not None]
         if len(named) > 1:
             raise Refusal("Validation", f"{' and '.join(named[:2])} both say where to exit: send one of them")
-        whose = language if language in self.exported.policies else None
         try:
             questions = await self._prepare(texts)
         except HalflingError as error:
             raise Refusal("Tokenizer", str(error)) from error
+        whose = await self._guessed(texts) if language == AUTO else language
+        whose = whose if whose in self.exported.policies else None
         if not truncate and any(one.truncated for one in questions):
             longest = self.exported.shape.max_tokens
             raise Refusal("Validation", f"inputs: more than {longest} tokens: set truncate, or send less")
@@ -141,6 +144,17 @@ class Served:
         if characters <= _LONG:
             return prepare(texts)
         return await asyncio.get_running_loop().run_in_executor(self._long, prepare, texts)
+
+    async def _guessed(self, texts: Sequence[Any]) -> str | None:
+        """Return the language of all texts; None where they are of several, or nobody is sure."""
+        if not self.exported.policies:
+            return None
+        run = asyncio.get_running_loop().run_in_executor
+        try:  # the first guess loads the model of the languages, which takes a second
+            found = {await run(self._long, guessed, text) for text in texts}
+        except HalflingError as error:
+            raise Refusal("Validation", str(error)) from error
+        return found.pop() if len(found) == 1 else None
 
     def _within(self, field: str, flops_share: float) -> ExitPolicy:
         """Return the best policy of the curve that takes at most so much of the arithmetic."""

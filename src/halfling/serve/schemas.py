@@ -20,7 +20,9 @@ class Constrained(Asked):
     """What a request may say of where to exit."""
 
     language: str | None = Field(
-        None, max_length=64, description="of the texts: exit by its own set; one without a set exits by the default"
+        None,
+        max_length=64,
+        description="of the texts: exit by its own set; one without a set exits by the default; auto: guessed",
     )
     flops_share: float | None = Field(
         None, ge=0, le=1, description="exit by the best policy of the calibration's curve that takes at most so much"
