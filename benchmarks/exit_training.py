@@ -12,6 +12,7 @@ Each model is a fine-tuned student with its task, one a seed. It gets exits in e
 """
 
 import argparse
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -37,6 +38,8 @@ WAYS: dict[str, dict[str, Any]] = {
     "two_stage, English labels": TWO_STAGE,
     "two_stage, labels and text": {**TWO_STAGE, "text": True},
     "two_stage, text alone": {**TWO_STAGE, "text": True, "soft_share": 1.0},
+    "joint, text, the teacher's answers": {"text": True, "teacher": True},
+    "two_stage, text, the teacher's answers": {**TWO_STAGE, "text": True, "teacher": True},
 }
 """What differs; text is of the task's languages, without labels. "text alone": English sentences without theirs too."""
 
@@ -64,14 +67,15 @@ def plan(given: argparse.Namespace) -> tuple[list[Stage], list[Way]]:
         ways.append(Way("before", seed, before))
         for name, changes in WAYS.items():
             own = dict(changes)
-            text = bool(own.pop("text", False))
-            if text and task_of(model).kind != "tagging":
+            text, taught = (bool(own.pop(one, False)) for one in ("text", "teacher"))
+            if (text and task_of(model).kind != "tagging") or (taught and not given.teachers):
                 continue
-            within = f"{name.replace(', ', '-').replace(' ', '-')}-{seed}"
+            within = f"{re.sub('[^a-z_]+', '-', name.lower())}-{seed}"
             common = {"soft_share": 0.9, "freeze_embeddings": True, "precision": "bfloat16", "layers": given.layers}
             settings = ExitsSettings(**{**common, **own, "text_sequences": 12_000 * text, "seed": seed})
-            packed: dict[str, Input] = {"packed": given.packed} if text else {}
-            made = add("exits", within, settings, finetuned=model, **packed)
+            more: dict[str, Input] = {"packed": given.packed} if text else {}
+            more |= {"teacher": given.teachers[seed]} if taught else {}
+            made = add("exits", within, settings, finetuned=model, **more)
             asked = CalibrateSettings(flops_share=given.flops_share, timing="none")
             policy = add("calibrate", within, asked, model=made)
             served = add("export", within, ExportSettings(max_int8_drop=None), model=made, policy=policy)
@@ -124,6 +128,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("models", type=Path, nargs="+")
     parser.add_argument("--packed", type=Path, required=True)
+    parser.add_argument("--teachers", type=Path, nargs="*", default=[], help="fine-tuned teachers, one a seed")
     parser.add_argument("--layers", type=lambda said: tuple(map(int, said.split(","))), required=True)
     parser.add_argument("--flops-share", type=float, default=0.686)
     parser.add_argument("--out", type=Path, required=True)

@@ -1,4 +1,5 @@
 import json
+import shutil
 from types import SimpleNamespace
 
 import pytest
@@ -25,7 +26,7 @@ def task(request):
 def train(tmp_path):
     """A function that trains exits of a fine-tuned model, whose task goes along."""
 
-    def make(finetuned, name="out", progress=lambda *_: None, task=None, **changes):
+    def make(finetuned, name="out", progress=lambda *_: None, task=None, teacher=None, **changes):
         (tmp_path / name).mkdir(exist_ok=True)
         values = {
             "method": "two_stage",
@@ -37,7 +38,8 @@ def train(tmp_path):
             "save_steps": 25,
         }
         settings = ExitsSettings(**values | changes)
-        return train_exits(settings=settings, finetuned=finetuned, task=task, out=tmp_path / name, progress=progress)
+        places = {"finetuned": finetuned, "out": tmp_path / name, "teacher": teacher}
+        return train_exits(settings=settings, task=task, progress=progress, **places)
 
     return make
 
@@ -98,6 +100,38 @@ def test_exits_that_imitate_hold_the_last_exit_to_what_the_model_said(task, trai
         gaps = (said(tmp_path / f"{share}") - said(before)).abs()
         moved[share] = gaps.mean() if gaps.dim() == 2 else gaps[ids > 2].mean()  # words alone: the rest is no answer
     assert moved[1.0] < moved[0.0]
+
+
+@pytest.mark.parametrize("method", ["two_stage", "joint"])
+def test_exits_imitate_another_model_whatever_numbers_its_classes_have(
+    task, method, train, finetuned, tmp_path, renumber
+):
+    before = finetuned(task)
+    teacher = shutil.copytree(before, tmp_path / "teacher")
+    other = AUTO[task].from_pretrained(teacher)
+    with torch.no_grad():
+        getattr(other.classifier, "out_proj", other.classifier).bias[1] += 20
+    other.save_pretrained(teacher)
+    renumber(teacher, [2, 0, 1] if task == "pairs" else [3, 1, 4, 0, 2])
+    train(before, "out", teacher=teacher, method=method, soft_share=1.0, layers=(1, 3), epochs=10)
+    ids = torch.tensor([[0, 5, 8, 11, 2], [0, 9, 14, 6, 2]])
+    model = load_classifier(tmp_path / "out").eval()
+    with torch.no_grad():
+        found = model(ids, attention_mask=torch.ones_like(ids), all_exits=True).exit_logits
+        plain = AUTO[task].from_pretrained(before).eval()(ids).logits
+    said = [one.argmax(-1) if one.dim() == 2 else one.argmax(-1)[:, 1:-1] for one in (*found, plain)]
+    assert (said[0] == 1).all(), "the first exit"
+    assert (said[1] == 1).all() == (method == "joint"), "the last one"
+    assert not (said[2] == 1).all()
+
+
+def test_a_teacher_that_nobody_imitates_and_one_of_another_task_are_refused(train, finetuned, tmp_path, renumber):
+    before = finetuned("pairs")
+    with pytest.raises(HalflingError, match="exits: --teacher FOLDER and soft_share=0: set soft_share above 0"):
+        train(before, teacher=before)
+    renumber(teacher := shutil.copytree(before, tmp_path / "teacher"), [0, 1, 2], {"neutral": "other"})
+    with pytest.raises(HalflingError, match=r"teacher: its labels are .*other.*, not those of task pairs"):
+        train(before, teacher=teacher, soft_share=0.5)
 
 
 def test_frozen_embeddings_stay_where_exits_are_trained_jointly(task, train, finetuned, tmp_path):
@@ -211,7 +245,7 @@ def test_in_training_those_reach_an_exit_who_would_have_run(head, granularity, t
     labels = torch.where(words, 1, -100) if head == "token" else torch.ones(8, dtype=torch.long)
     trainer = object.__new__(exits._ExitsTrainer)
     trainer.state = SimpleNamespace(global_step=1, max_steps=2)
-    trainer.before = None
+    trainer.imitated = None
     trainer.how, trainer.weights = exits.ExitsSettings(method="leaving", granularity=granularity), (1, 1)
     told = {}
     monkeypatch.setattr(exits, "exits_loss", lambda *_, **settings: told.update(settings) or torch.zeros(()))

@@ -175,7 +175,7 @@ class Foreseen:
         if settings.method == "two_stage":
             return on_labels(settings, shape, extent, self.devices, frozen=parameters(shape), times=FORWARD)
         frozen = shape.vocab_size * shape.width if settings.freeze_embeddings else 0
-        before = shape if settings.soft_share else None
+        before = (self._shape(stage, "teacher") or shape) if settings.soft_share else None
         return on_labels(settings, shape, extent, self.devices, imitated=before, frozen=frozen)
 
     def _extent(self, stage: Stage, settings: FinetuneSettings | ExitsSettings) -> Extent | None:

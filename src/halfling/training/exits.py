@@ -22,7 +22,7 @@ from halfling.records import Counts, Progress, silent
 from halfling.tasks.encode import IGNORED
 from halfling.tasks.of_model import task_of
 from halfling.tasks.task import Task
-from halfling.training.imitate import require_text, unlabelled_rows
+from halfling.training.imitate import load_imitated, require_text, unlabelled_rows
 from halfling.training.labelled import LabelledTraining, train_on_labels
 from halfling.training.losses import exits_loss
 from halfling.training.trainer import BatchMeanTrainer, counted_by_all
@@ -42,7 +42,7 @@ class ExitsSettings(LabelledTraining):
         0.5,
         ge=0,
         le=1,
-        description="of an exit's loss: imitate the model as it was without exits; the rest: the labels",
+        description="of an exit's loss: imitate the model as it was without exits, or --teacher; the rest: the labels",
     )
     text_sequences: Count = Field(
         0, ge=0, description="sequences of the packed corpus, in the task's languages, no labels: imitate there too"
@@ -61,14 +61,22 @@ class _ExitsTrainer(BatchMeanTrainer):
     """A Trainer whose loss is that of all exits, each weighed by `weights`."""
 
     def __init__(
-        self, *, how: ExitsSettings, weights: Sequence[float], before: PreTrainedModel | None = None, **arguments: Any
+        self,
+        *,
+        how: ExitsSettings,
+        weights: Sequence[float],
+        imitated: tuple[PreTrainedModel, list[int]] | None = None,
+        **arguments: Any,
     ) -> None:
+        """Take whom to imitate, with the classes as it numbers them; none with two_stage: the last exit stays."""
         super().__init__(**arguments)
         self.how, self.weights = how, weights
-        # The model as it was, to imitate; with two_stage its last exit is just that.
-        if before is not None and self.args.use_cpu:
-            computing_on_cpu(before)
-        self.before = None if before is None else self.beside(before)
+        self.imitated = None
+        if imitated is not None:
+            model, self.classes = imitated
+            if self.args.use_cpu:
+                computing_on_cpu(model)
+            self.imitated = self.beside(model)
 
     def compute_loss(self, model: Any, inputs: dict[str, Tensor], *_: Any, **__: Any) -> Tensor:
         """Return the loss of a batch."""
@@ -87,9 +95,10 @@ class _ExitsTrainer(BatchMeanTrainer):
             if labels.dim() == 2 and self.how.granularity == "sentence":
                 read["word_starts"] = labels != IGNORED
         imitated = None
-        if self.before is not None:
+        if self.imitated is not None:
             with torch.no_grad(), self.accelerator.autocast():
-                imitated = self.before(inputs["input_ids"], attention_mask=inputs["attention_mask"]).logits
+                said = self.imitated(inputs["input_ids"], attention_mask=inputs["attention_mask"]).logits
+            imitated = said[..., self.classes]
         output = model(**read, all_exits=True)
         if "policy" in read:
             taken = output.exit_layers if output.token_exit_layers is None else output.token_exit_layers
@@ -115,6 +124,7 @@ def train_exits(
     finetuned: Path,
     out: Path,
     task: Task | None = None,
+    teacher: Path | None = None,
     packed: Path | None = None,
     progress: Progress = silent,
 ) -> Counts:
@@ -126,11 +136,17 @@ def train_exits(
     samples exits from a window's uncertainty, we draw a threshold for each batch. Imitation is that of FastBERT
     (https://arxiv.org/abs/2004.02178), but of the model as it was. Nobody leaves early yet: calibration says when.
 
+    Args:
+        finetuned: A fine-tuned model's folder.
+        task: Data for the task that travels with the model.
+        teacher: Another model fine-tuned for the task, to imitate in place of FINETUNED as it was.
+        packed: A packed corpus, of the same tokenizer, to imitate on with `text_sequences`.
+
     Returns:
         The exits, steps, and the training curve (summed cross-entropy, nats).
 
     Raises:
-        HalflingError: An exit lies outside the model, or model or data cannot be read.
+        HalflingError: An exit lies outside the model, or model, teacher or data cannot be read.
     """
     if read_checkpoint(finetuned).has_exits:
         raise HalflingError(f"{finetuned}: has exits already: name the model that it was made from")
@@ -141,6 +157,8 @@ def train_exits(
     if settings.granularity == "token" and (whole.kind != "tagging" or settings.method != "leaving"):
         raise HalflingError("exits: granularity=token is for taggers and method=leaving")
     require_text(settings.text_sequences, packed, whole)
+    if teacher is not None and not settings.soft_share:
+        raise HalflingError("exits: --teacher FOLDER and soft_share=0: set soft_share above 0, or leave it out")
     plain = load_classifier(finetuned)
     require_room(plain.config, settings.max_tokens, finetuned)
     tokenizer = load_tokenizer(finetuned, plain)
@@ -164,8 +182,10 @@ def train_exits(
         model.requires_grad_(False)
         model.exits.requires_grad_(True)
     more: dict[str, Any] = {"trainer_class": _ExitsTrainer, "how": settings, "weights": weights}
-    if settings.soft_share and not two_stage:
-        more["before"] = plain
+    if settings.soft_share and teacher is not None:
+        more["imitated"] = load_imitated(teacher, whole, config.vocab_size, settings.max_tokens)
+    elif settings.soft_share and not two_stage:
+        more["imitated"] = plain, list(range(config.num_labels))
     if packed:
         more["more_rows"] = unlabelled_rows(
             packed, settings.text_sequences, tokenizer, settings.max_tokens, settings.seed, {*whole.train, *whole.dev}

@@ -8,14 +8,20 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, set_seed
 
 from halfling.bounds import Count, Weight
 from halfling.errors import HalflingError
-from halfling.models.classifier import PLAIN, load_classifier, read_checkpoint
+from halfling.models.classifier import PLAIN, read_checkpoint
 from halfling.models.load import load_model, load_tokenizer, origin_of
 from halfling.models.shapes import require_room
 from halfling.processes import together
 from halfling.records import Counts, Progress, silent
 from halfling.tasks.examples import understood
 from halfling.tasks.task import Task
-from halfling.training.imitate import ImitationTrainer, require_text, take_classifier, unlabelled_rows
+from halfling.training.imitate import (
+    ImitationTrainer,
+    load_imitated,
+    require_text,
+    take_classifier,
+    unlabelled_rows,
+)
 from halfling.training.labelled import LabelledTraining, train_on_labels
 
 
@@ -105,19 +111,7 @@ def _imitation(
     require_text(settings.text_sequences, packed, task)
     if teacher is None:
         return {}
-    labels = read_checkpoint(teacher).labels
-    if {*labels} != {*(task.labels or ())}:
-        raise HalflingError(
-            f"{teacher}: its labels are {', '.join(labels)}, not those of task {task.name}, "
-            f"{', '.join(task.labels or ())}: name a teacher of this task"
-        )
-    imitated = load_classifier(teacher)
-    require_room(imitated.config, settings.max_tokens, teacher)
-    if model.config.vocab_size != imitated.config.vocab_size:
-        raise HalflingError(
-            f"{teacher}: its vocab_size is {imitated.config.vocab_size}, not {model.config.vocab_size}: "
-            "name a teacher of the same tokenizer"
-        )
+    imitated, classes = load_imitated(teacher, task, model.config.vocab_size, settings.max_tokens)
     if settings.hidden_weight and model.config.hidden_size != imitated.config.hidden_size:
         raise HalflingError(
             f"{teacher}: its width is {imitated.config.hidden_size}, the student's {model.config.hidden_size}: "
@@ -125,7 +119,6 @@ def _imitation(
         )
     if settings.hidden_weight and model.config.num_hidden_layers > imitated.config.num_hidden_layers:
         raise HalflingError(f"{teacher}: has fewer layers than its student: set hidden_weight=0")
-    classes = [labels.index(label) for label in task.labels or ()]
     take_classifier(model, imitated, classes)
     found = {
         "trainer_class": ImitationTrainer,

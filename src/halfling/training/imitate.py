@@ -20,7 +20,9 @@ from halfling import processes
 from halfling.corpus.store import chunk_folder
 from halfling.cost.training import teacher_states_bytes
 from halfling.errors import HalflingError
+from halfling.models.classifier import load_classifier, read_checkpoint
 from halfling.models.on_cpu import computing_on_cpu
+from halfling.models.shapes import require_room
 from halfling.records import Progress
 from halfling.tasks.encode import IGNORED
 from halfling.tasks.task import Task
@@ -119,6 +121,28 @@ def unlabelled_rows(
 def _shuffled(path: Path, seed: int) -> Iterator[Block]:
     blocks = PackedBlocks(path)
     return (blocks[number] for number in np.random.default_rng(seed).permutation(len(blocks)).tolist())
+
+
+def load_imitated(teacher: Path, task: Task, vocab_size: int, max_tokens: int) -> tuple[PreTrainedModel, list[int]]:
+    """Return a fine-tuned model to imitate, and the classes of a task as it numbers them.
+
+    Raises:
+        HalflingError: It has other labels or another vocabulary, reads less than `max_tokens`, or cannot be read.
+    """
+    labels = read_checkpoint(teacher).labels
+    if {*labels} != {*(task.labels or ())}:
+        raise HalflingError(
+            f"{teacher}: its labels are {', '.join(labels)}, not those of task {task.name}, "
+            f"{', '.join(task.labels or ())}: name a teacher of this task"
+        )
+    imitated = load_classifier(teacher)
+    require_room(imitated.config, max_tokens, teacher)
+    if vocab_size != imitated.config.vocab_size:
+        raise HalflingError(
+            f"{teacher}: its vocab_size is {imitated.config.vocab_size}, not {vocab_size}: "
+            "name a teacher of the same tokenizer"
+        )
+    return imitated, [labels.index(label) for label in task.labels or ()]
 
 
 def take_classifier(student: PreTrainedModel, teacher: PreTrainedModel, classes: list[int]) -> None:
