@@ -290,17 +290,21 @@ def test_a_variant_is_checked_as_a_distillation(stages, variants, says):
 
 def test_each_command_of_the_study_plans():
     root = RECIPES[0].parents[1]
-    page = (root / "docs/study.md").read_text(encoding="utf-8").replace("\\\n", " ")
+    page = (root / "docs/study.md").read_text(encoding="utf-8").replace("\\\n", " ").replace("--jobs 2", "")
     commands = [shlex.split(line, comments=True) for line in re.findall("^    (halfling run .*)", page, re.MULTILINE)]
-    assert len(commands) == 4
+    assert len(commands) == 5
     found = []
     for _, _, recipe, *words in commands:
         said = [word for word in words if not word.startswith("--")]
         found.append(by_name(plan(read_recipe(root / recipe, said), Path("runs/any"))))
-    whole, second, four = found[1:]
+    whole, second, slope, four = found[1:]
     assert len([name for name in whole if name.startswith("distill/")]) == 25
     assert {one.settings.seed for name, one in second.items() if name.startswith("distill/")} == {1}
     assert {one.settings.seed for name, one in whole.items() if name.startswith("distill/")} == {0}
+    assert {one.settings.seed for name, one in second.items() if name.startswith("exits/")} == {1}
+    tuned = [name for name in slope if name.startswith("finetune/student")]
+    assert tuned == [f"finetune/student-uniform-e{epoch}-wikiann-0" for epoch in (1, 3, 5)]
+    assert slope["distill/uniform"].settings == whole["distill/uniform"].settings
     assert [name for name in four if name.startswith("distill/")] == [
         *("distill/uniform", "distill/all", "distill/and-exit", "distill/start-subclone")
     ]
@@ -309,4 +313,4 @@ def test_each_command_of_the_study_plans():
         assert four[name].settings == whole[name].settings, name
     # Equal tokens.
     read = {(one.settings.epochs, one.settings.tokens_per_epoch) for name, one in whole.items() if "distill/" in name}
-    assert read == {(5, 400_000)}
+    assert read == {(5, 200_000)}
