@@ -84,3 +84,23 @@ def test_of_a_huge_file_the_size_and_both_ends_count(tmp_path, monkeypatch):
     assert of(b"HEAD" + b"." * 20 + b"tail") != whole
     assert of(b"head" + b"." * 20 + b"TAIL") != whole
     assert of(b"head" + b"." * 21 + b"tail") != whole
+
+
+def test_what_is_read_ahead_is_the_file_as_it_is_when_asked(tmp_path, monkeypatch):
+    same, changed, gone = (tmp_path / name for name in ("same", "changed", "gone"))
+    for path in (same, changed, gone):
+        path.write_bytes(path.name.encode() * 2**20)
+    (small := tmp_path / "small").write_text("small")
+    files.read_ahead([same, changed, gone, small])
+    files._ahead.join()
+    changed.write_bytes(b"other" * 2**20)
+    gone.unlink()
+    asked = []
+    read = files._sha256
+    monkeypatch.setattr(files, "_sha256", lambda path, size: asked.append(path.name) or read(path, size))
+    for path in (same, changed, small):
+        assert files.sha256(path) == hashlib.sha256(path.read_bytes()).hexdigest()
+    assert asked == ["changed", "small"], "what was read, and has not changed, is not read again"
+    with pytest.raises(FileNotFoundError):
+        files.sha256(gone)
+    files.read_ahead([tmp_path / "nowhere"])  # whoever needs it says so

@@ -3,11 +3,10 @@
 import contextlib
 import hashlib
 import json
-import mmap
 import os
 import stat
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from io import BufferedReader
 from pathlib import Path
 from typing import Any
@@ -143,49 +142,61 @@ def no_text(head: bytes, *, carriage_returns: bool = False) -> str | None:
 
 def sha256(path: Path) -> str:
     """Return the SHA-256 of a file's every byte, in hexadecimal."""
-    if ahead := _ahead.pop(path, None):
-        ahead.join()
-        if ahead.found:
-            return ahead.found
+    return (_ahead.of(path) if _ahead else None) or _sha256(path, 2**18)
+
+
+def _sha256(path: Path, at_once: int) -> str:
+    """Return the SHA-256 of a file, so many bytes at once."""
+    found, buffer = hashlib.sha256(), memoryview(bytearray(at_once))
     with opened(path) as content:
-        return hashlib.file_digest(content, "sha256").hexdigest()
+        while size := content.readinto(buffer):
+            found.update(buffer[:size])
+    return found.hexdigest()
 
 
 class _Ahead(threading.Thread):
-    """Reads a file to the end for its SHA-256; empty where it cannot."""
+    """Reads files in turn for their SHA-256, until it meets one that it cannot read."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, paths: Sequence[Path]) -> None:
         super().__init__(daemon=True)
-        self.path, self.found = path, ""
+        self.paths = paths
+        self.found: dict[Path, tuple[tuple[int, ...], str]] = {}
 
     def run(self) -> None:
-        found = hashlib.sha256()
-        with (
-            contextlib.suppress(HalflingError, OSError, ValueError),
-            opened(self.path) as content,
-            mmap.mmap(content.fileno(), 0, access=mmap.ACCESS_READ) as mapped,
-        ):
-            for start in range(0, len(mapped), _AT_ONCE):
-                # One call for so many bytes: before each of them this thread waits until the others let it go on.
-                with memoryview(mapped)[start : start + _AT_ONCE] as some:
-                    found.update(some)
-                    mapped.madvise(mmap.MADV_DONTNEED, start, len(some))
-            self.found = found.hexdigest()
+        with contextlib.suppress(HalflingError, OSError):
+            for path in self.paths:
+                seen = _state(path)
+                # In large parts: before each of them this thread waits until the importing one lets it go on.
+                self.found[path] = seen, _sha256(path, _AT_ONCE)
+
+    def of(self, path: Path) -> str | None:
+        """Return what was found, if the file is still what it was then; None: it was not read, or has changed."""
+        if path not in self.paths:
+            return None
+        self.join()
+        seen, found = self.found.pop(path, ((), ""))
+        with contextlib.suppress(OSError):
+            return found if found and seen == _state(path) else None
+        return None
 
 
-_ahead: dict[Path, _Ahead] = {}
+def _state(path: Path) -> tuple[int, ...]:
+    said = path.stat()
+    return said.st_dev, said.st_ino, said.st_size, said.st_mtime_ns
 
 
-def read_ahead(folder: Path) -> None:
-    """Begin to read a folder's large files in the background, for whoever asks for their `sha256` next.
+_ahead: _Ahead | None = None
+
+
+def read_ahead(paths: Iterable[Path]) -> None:
+    """Begin to read large files in the background, for whoever asks for their `sha256` next.
 
     What a command has to import meanwhile takes as long as reading a model of a hundred megabytes.
     """
+    global _ahead
     with contextlib.suppress(OSError):
-        for path in folder.iterdir():
-            if path.stat().st_size >= _LARGE and path not in _ahead:
-                _ahead[path] = _Ahead(path)
-                _ahead[path].start()
+        _ahead = _Ahead([path for path in paths if path.stat().st_size >= _LARGE])
+        _ahead.start()
 
 
 def digest(path: Path) -> str:

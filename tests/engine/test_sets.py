@@ -133,3 +133,18 @@ def test_the_command_guesses_and_says_nothing_more(export_with, halfling):
     found = halfling("predict", model, SWAHILI_TEXT, ENGLISH, "--language", "auto", "--json")
     assert (found.status, found.err) == (0, "")
     assert [json.loads(line).get("policy") for line in found.out.splitlines()] == ["sw", None]
+
+
+def test_a_set_that_no_guess_names_is_said(export_with, halfling):
+    model = export_with("sequence", "native", CAUTIOUS, {"sw": SWAHILI, "zh-Hans": SWAHILI})
+    found = halfling("predict", model, SWAHILI_TEXT, "--language", "auto", "--json")
+    assert (found.status, json.loads(found.out)["policy"]) == (0, "sw")
+    assert found.err == "note: no guess is ever zh-Hans: name it where you know it\n"
+
+
+def test_texts_by_the_default_are_one_batch_whatever_is_guessed(export_with, monkeypatch):
+    loaded = AdaptiveEngine.from_pretrained(export_with("sequence", "native", CAUTIOUS, {"sw": SWAHILI}), "native", 1)
+    asked, answer = [], loaded.answer
+    monkeypatch.setattr(loaded, "answer", lambda parts, **more: asked.append(len(parts)) or answer(parts, **more))
+    loaded.predict([ENGLISH, UNSURE, "Der Ausschuss hat gestern beschlossen, die Wahlen zu verschieben."], "auto")
+    assert asked == [3]

@@ -2,6 +2,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import textwrap
 import time
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 from halfling import processes
 from halfling.cores import usable_cores
 from halfling.errors import HalflingError
+from halfling.pipeline import side_by_side
 from halfling.pipeline.side_by_side import run_side_by_side
 from halfling.records import Settings
 from halfling.stage import Stage, View
@@ -69,6 +71,35 @@ def refuse(*, settings, out, progress, **inputs):
 
 def stop(*, settings, out, progress, **inputs):
     os.kill(os.getpid(), signal.SIGKILL)
+
+
+class OddError(Exception):
+    """It can be sent to another process, and not be read there."""
+
+    def __init__(self, message, *, response):
+        super().__init__(message)
+
+
+def odd(*, settings, out, progress, **inputs):
+    raise OddError("what really happened", response=None)
+
+
+def chatty(*, settings, out, progress, **inputs):
+    for number in range(2000):
+        progress(number, 2000, "x" * 1000)
+    return write(settings=settings, out=out, progress=progress)
+
+
+def litter(*, settings, out, progress, **inputs):
+    with tempfile.TemporaryDirectory() as folder:
+        settings.mine.write_text(folder)
+        time.sleep(PATIENCE)
+
+
+def wait_for_note(*, settings, out, progress, **inputs):
+    while not settings.mine.exists():
+        time.sleep(0.01)
+    raise HalflingError("no: mend it")
 
 
 def linger(*, settings, out, progress, **inputs):
@@ -135,6 +166,47 @@ def test_one_that_fails_stops_the_others_and_says_why(tmp_path):
 def test_a_killed_process_is_one_line(tmp_path):
     with pytest.raises(HalflingError, match="a process was killed, perhaps for want of memory: run the same command"):
         run_side_by_side([stage(tmp_path / "one", stop), stage(tmp_path / "two")], View(), 2)
+
+
+def test_after_a_stage_of_its_own_others_get_new_processes(tmp_path):
+    first = [stage(tmp_path / name) for name in ("a", "b")]
+    alone = stage(tmp_path / "alone", a=first[0].out, b=first[1].out)
+    last = [stage(tmp_path / name, alone=alone.out) for name in ("c", "d")]
+    run_side_by_side([*first, alone, *last], View(), 2)
+    before, after = ({who(one.out)[0] for one in some} for some in (first, last))
+    assert not before & after
+    assert not any(is_alive(pid) for pid in before | after)
+
+
+def test_an_error_that_no_process_can_read_is_told_all_the_same(tmp_path):
+    with pytest.raises(RuntimeError, match="what really happened"):
+        run_side_by_side([stage(tmp_path / "one", odd), stage(tmp_path / "two")], View(), 2)
+
+
+def test_a_view_that_fails_ends_the_run_and_nobody_waits_for_it(tmp_path, monkeypatch):
+    monkeypatch.setattr(side_by_side, "_SECONDS_BETWEEN_NEWS", 0.0)
+
+    class Gone(View):
+        def start(self, stage):
+            raise SystemExit(1)  # as rich does where nobody reads
+
+    with pytest.raises(SystemExit):
+        run_side_by_side([stage(tmp_path / "one", chatty), stage(tmp_path / "two", chatty)], Gone(), 2)
+
+
+def test_what_stopped_processes_left_behind_is_removed(tmp_path):
+    note = tmp_path / "note"
+    stages = [
+        stage(tmp_path / name, work, Notes(mine=note)) for name, work in (("one", litter), ("two", wait_for_note))
+    ]
+    with pytest.raises(HalflingError, match="mend it"):
+        run_side_by_side(stages, View(), 2)
+    assert not Path(note.read_text()).exists()
+
+
+def test_more_jobs_than_stages_start_no_more_processes_than_those(tmp_path):
+    run_side_by_side([stage(tmp_path / "one"), stage(tmp_path / "two")], View(), 10**12)
+    assert who(tmp_path / "one")[1] == 1
 
 
 def test_an_input_that_nobody_makes_is_refused_before_anything_runs(tmp_path):

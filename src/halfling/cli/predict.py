@@ -34,9 +34,10 @@ def predict(
     as_json: AsJson = False,
 ) -> None:
     """Answer texts with the exported model in FOLDER: a label each, or its entities, and the layer it exited at."""
-    read_ahead(folder)
+    if (folder / "engine.json").is_file():
+        read_ahead(folder.glob("native.*"))
     from halfling.engine import AdaptiveEngine
-    from halfling.engine.guess import AUTO
+    from halfling.engine.guess import AUTO, unguessable
 
     if text and file:
         raise HalflingError(f"{file}: texts were given too: give texts or a file")
@@ -48,7 +49,10 @@ def predict(
     if not any(one.strip() if isinstance(one, str) else all(map(str.strip, one)) for one in texts):
         raise HalflingError(f"{file or 'predict'}: no text: give texts, --file, or lines on standard input")
     sets = [*engine.exported.policies]
-    if language is not None and not (language == AUTO and sets) and (note := note_of_set(language, sets)):
+    if language == AUTO and sets:
+        if never := unguessable(sets):
+            typer.echo(f"note: no guess is ever {', '.join(never)}: name it where you know it", err=True)
+    elif language is not None and (note := note_of_set(language, sets)):
         typer.echo(note, err=True)
     for given, answer in zip(texts, engine.predict(texts, language), strict=True):
         shown = given if isinstance(given, str) else "\t".join(given)

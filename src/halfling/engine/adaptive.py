@@ -87,7 +87,8 @@ class AdaptiveEngine:
         questions = self.prepare(texts)
         if language != AUTO or not self.exported.policies:
             return self._said(questions, language)
-        whose = [guessed(one.text) for one in questions]
+        guesses = [guessed(one.text) for one in questions]
+        whose = [code if code in self.exported.policies else None for code in guesses]
         found: dict[int, Prediction] = {}
         for each in dict.fromkeys(whose):
             places = [place for place, other in enumerate(whose) if other == each]

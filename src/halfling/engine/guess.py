@@ -13,14 +13,31 @@ SURE = 0.8
 """Probability above which a guess counts. Below, as in short texts, the cautious default's thresholds hold."""
 
 
+_MOST = 2000
+"""Characters that are looked at."""
+
+_OURS = {"nso": "ns", "fuv": "ff", "gug": "gn"}
+"""Codes of py3langid that CC100 calls otherwise."""
+
+
 def guessed(text: str | Sequence[str]) -> str | None:
     """Return the code of the language that a text, a pair or a list of words is in; None: it is not sure.
 
     Raises:
         HalflingError: py3langid is not installed.
     """
-    code, _ = _identifier().classify(text if isinstance(text, str) else " ".join(text))
-    return None if code == "und" else str(code)
+    code, _ = _identifier().classify((text if isinstance(text, str) else " ".join(text))[:_MOST])
+    return None if code == "und" else _OURS.get(code, code)
+
+
+def unguessable(codes: Sequence[str]) -> list[str]:
+    """Return those of some codes of languages that no guess ever is, `zh-Hans` for one.
+
+    Raises:
+        HalflingError: py3langid is not installed.
+    """
+    known = {_OURS.get(code, code) for code in _identifier().labels}
+    return [code for code in codes if code not in known]
 
 
 @cache

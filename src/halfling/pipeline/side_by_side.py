@@ -6,11 +6,15 @@ the whole machine.
 """
 
 import multiprocessing
+import pickle
 import queue
 import signal
+import tempfile
 import threading
 import time
-from collections.abc import Sequence
+import traceback
+import warnings
+from collections.abc import Collection, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any, Literal
@@ -41,27 +45,28 @@ def run_side_by_side(stages: Sequence[Stage], view: View, jobs: int) -> None:
     needs = _needs(stages)
     alone = [stage.settings.timed or _is_bottleneck(place, needs) for place, stage in enumerate(stages)]
     waiting, running = list(range(len(stages))), dict[Future[None], int]()
-    with _Workers(jobs, view) as workers:
+    with _Workers(jobs, len(stages), view) as workers:
         while waiting or running:
             unmade = {*waiting, *running.values()}
             ready = [place for place in waiting if not needs[place] & unmade]
             shared = [place for place in ready if not alone[place]][: jobs - len(running)]
-            for place in shared:
-                running[workers.submit(stages[place])] = place
-                waiting.remove(place)
-            if not running:  # so nothing but what has the machine to itself
-                run_stage(stages[ready[0]], view)
-                waiting.remove(ready[0])
-                continue
-            for future in wait(running, return_when=FIRST_COMPLETED).done:
-                name = stages[running.pop(future)].name
-                try:
+            try:
+                for place in shared:
+                    running[workers.submit(stages[place])] = place
+                    waiting.remove(place)
+                if not running:  # so nothing but what has the machine to itself
+                    workers.rest()
+                    run_stage(stages[ready[0]], view)
+                    waiting.remove(ready[0])
+                for future in workers.over(running):
                     future.result()
-                except BrokenProcessPool as error:
-                    raise HalflingError(
-                        f"{name}: a process was killed, perhaps for want of memory: run the same command again, with "
-                        "fewer jobs; finished work is kept"
-                    ) from error
+                    del running[future]
+            except BrokenProcessPool as error:
+                names = ", ".join(stages[place].name for place in running.values())
+                raise HalflingError(
+                    f"{names}: a process was killed, perhaps for want of memory: run the same command again, with "
+                    "fewer jobs; finished work is kept"
+                ) from error
 
 
 def _needs(stages: Sequence[Stage]) -> list[set[int]]:
@@ -80,39 +85,69 @@ def _is_bottleneck(place: int, needs: Sequence[set[int]]) -> bool:
 
 
 class _Workers:
-    """Processes that run stages, once the first is submitted, and tell a view of this process how far they are."""
+    """Processes that run stages, once one is submitted, and tell a view of this process how far they are."""
 
-    def __init__(self, number: int, view: View) -> None:
-        self._number, self._view = number, view
+    def __init__(self, jobs: int, most: int, view: View) -> None:
+        """Begin; `jobs` share the cores, and no more than `most` processes are of use."""
+        self._share, self._number, self._view = max(1, cores.usable_cores() // jobs), min(jobs, most), view
         self._context = multiprocessing.get_context("spawn")  # not fork: this process has threads
         self._pool: ProcessPoolExecutor | None = None
         self._ended = threading.Event()
+        self._failed: BaseException | None = None
 
     def __enter__(self) -> "_Workers":
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         """End the processes; after an error at once, whatever they do."""
+        self.rest(at_once=kind is not None)
+        if kind is None and self._failed:
+            raise self._failed
+
+    def rest(self, at_once: bool = False) -> None:
+        """End the processes, so that what they keep in memory is free; the next stage starts others."""
         if self._pool is None:
             return
-        for process in multiprocessing.active_children() if kind else ():
+        for process in multiprocessing.active_children() if at_once else ():
             process.kill()
         self._pool.shutdown(wait=True, cancel_futures=True)
+        self._pool = None
         self._ended.set()
         self._listener.join(_PATIENCE)  # not for ever: one killed while it spoke left half a sentence
+        self._scratch.cleanup()  # of those that were killed
 
     def submit(self, stage: Stage) -> Future[None]:
         """Run a stage as soon as a process is free."""
         if self._pool is None:
             self._said = self._context.Queue()
+            self._ended.clear()
             self._listener = threading.Thread(target=self._listen, daemon=True)
             self._listener.start()
-            share = max(1, cores.usable_cores() // self._number)
-            self._pool = ProcessPoolExecutor(self._number, self._context, _Telling.begin, (share, self._said))
-        return self._pool.submit(_Telling.work, stage)
+            self._scratch = tempfile.TemporaryDirectory(prefix="halfling-", ignore_cleanup_errors=True)
+            told = (self._share, self._said, self._scratch.name)
+            self._pool = ProcessPoolExecutor(self._number, self._context, _Telling.begin, told)
+        # A process inherits what is blocked, until it has said that it leaves Ctrl-C to its parent.
+        blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            return self._pool.submit(_Telling.work, stage)
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+
+    def over(self, running: Collection[Future[None]]) -> Collection[Future[None]]:
+        """Return those of some stages that are over, once there are any, or none if none is running.
+
+        Raises:
+            BaseException: Whatever the view raised.
+        """
+        found: Collection[Future[None]] = ()
+        while running and not found and not self._failed:
+            found = wait(running, timeout=_PATIENCE, return_when=FIRST_COMPLETED).done
+        if self._failed:
+            raise self._failed
+        return found
 
     def _listen(self) -> None:
-        """Show what the processes say."""
+        """Show what the processes say. Whatever the view does, they are listened to: else they would wait."""
         shown: dict[str, Progress] = {}
         while True:
             try:
@@ -121,12 +156,17 @@ class _Workers:
                 if self._ended.is_set():
                     return
                 continue
-            if what == "start":
-                shown[stage.name] = self._view.start(stage)
-            elif what == "progress":
-                shown[stage.name](*more)
-            else:
-                getattr(self._view, what)(stage, *more)
+            if self._failed:
+                continue
+            try:
+                if what == "start":
+                    shown[stage.name] = self._view.start(stage)
+                elif what == "progress":
+                    shown[stage.name](*more)
+                else:
+                    getattr(self._view, what)(stage, *more)
+            except BaseException as error:  # SystemExit too, of a terminal that is gone
+                self._failed = error
 
 
 class _Telling(View):
@@ -136,17 +176,31 @@ class _Telling(View):
     """The queue."""
 
     @classmethod
-    def begin(cls, share: int, to_parent: Any) -> None:
-        """Begin a process that uses `share` cores and ends when its parent does."""
+    def begin(cls, share: int, to_parent: Any, scratch: str) -> None:
+        """Begin a process that uses `share` cores, makes temporary files in `scratch` and ends when its parent does."""
         cls.to_parent = to_parent
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent too, which ends us
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+        tempfile.tempdir = scratch
+        warnings.filterwarnings("ignore")  # as the parent does
         cores.limit(share)
         processes.end_with_parent()
 
     @classmethod
     def work(cls, stage: Stage) -> None:
-        """Run a stage."""
-        run_stage(stage, cls())
+        """Run a stage.
+
+        Raises:
+            RuntimeError: In place of an error that cannot be sent to the parent.
+        """
+        try:
+            run_stage(stage, cls())
+        except Exception as error:
+            try:
+                pickle.loads(pickle.dumps(error))
+            except Exception:
+                raise RuntimeError("".join(traceback.format_exception(error))) from None
+            raise
 
     def start(self, stage: Stage) -> Progress:
         """Pass on that a stage begins, and from time to time how far it is."""

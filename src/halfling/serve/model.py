@@ -107,11 +107,11 @@ class Served:
             questions = await self._prepare(texts)
         except HalflingError as error:
             raise Refusal("Tokenizer", str(error)) from error
-        whose = await self._guessed(texts) if language == AUTO else language
-        whose = whose if whose in self.exported.policies else None
         if not truncate and any(one.truncated for one in questions):
             longest = self.exported.shape.max_tokens
             raise Refusal("Validation", f"inputs: more than {longest} tokens: set truncate, or send less")
+        whose = await self._guessed(texts) if language == AUTO else language
+        whose = whose if whose in self.exported.policies else None
         policy = self.engine.policy(whose) if whose else None
         if flops_share is not None:
             policy = self._within("flops_share", flops_share)
@@ -149,9 +149,8 @@ class Served:
         """Return the language of all texts; None where they are of several, or nobody is sure."""
         if not self.exported.policies:
             return None
-        run = asyncio.get_running_loop().run_in_executor
-        try:  # the first guess loads the model of the languages, which takes a second
-            found = {await run(self._long, guessed, text) for text in texts}
+        try:  # not in the event loop: the first guess loads the model of the languages, which takes a second
+            found = await asyncio.to_thread(lambda: {guessed(text) for text in texts})
         except HalflingError as error:
             raise Refusal("Validation", str(error)) from error
         return found.pop() if len(found) == 1 else None

@@ -36,6 +36,8 @@ from halfling.training.trainer import BatchMeanTrainer, counted_by_all
 _REMEMBERED_BYTES = 2**30
 """Of a teacher's answers, at most; above it is asked anew in every pass."""
 _ASKED_AT_ONCE = 64
+_SHARE_OF_DISK = 0.25
+"""Of what is free: other stages may look at the same time."""
 
 UNLABELLED = -101
 """The label of a word that nobody has labelled: what the teacher says of it is imitated all the same."""
@@ -197,17 +199,22 @@ class ImitationTrainer(BatchMeanTrainer):
             return
         said: dict[int, Tensor] = {}
         states = _OnDisk(Path(self.args.output_dir)) if self.hidden_weight else None
+        # A teacher's states of all layers take so much that no more are read at once than in training.
+        at_once = self.args.per_device_train_batch_size if states else _ASKED_AT_ONCE
         collate = self.data_collator  # type: ignore[has-type]
         longest_first = sorted(rows, key=lambda row: -len(row["input_ids"]))
-        for start in range(0, len(rows), _ASKED_AT_ONCE):
-            some = longest_first[start : start + _ASKED_AT_ONCE]
+        for start in range(0, len(rows), at_once):
+            some = longest_first[start : start + at_once]
             told = self._teacher_says(self._prepare_inputs(collate(some)))
             answers, layers = told.logits[..., self.classes].cpu(), self._layers_of(told) if states else None
-            for place, (row, answer) in enumerate(zip(some, answers, strict=True)):
-                length = len(row["input_ids"])
-                said[id(row)] = answer[:length].clone() if answer.dim() == 2 else answer.clone()
-                if states and layers is not None:
-                    states.add(id(row), layers[place, :length])
+            try:
+                for place, (row, answer) in enumerate(zip(some, answers, strict=True)):
+                    length = len(row["input_ids"])
+                    said[id(row)] = answer[:length].clone() if answer.dim() == 2 else answer.clone()
+                    if states and layers is not None:
+                        states.add(id(row), layers[place, :length])
+            except OSError:  # somebody else has filled the disk
+                return
             progress(start + len(some), len(rows), "what the teacher says")
         read = states.read() if states else None
 
@@ -222,7 +229,7 @@ class ImitationTrainer(BatchMeanTrainer):
             tokens, len(self.layer_pairs), self.teacher.config.hidden_size, bfloat16=self.args.bf16
         )
         free = shutil.disk_usage(Path(self.args.output_dir).parent).free
-        return needed <= min(self.states_gb * 1e9, free / 2)
+        return needed <= min(self.states_gb * 1e9, free * _SHARE_OF_DISK)
 
     def _layers_of(self, told: Any) -> Float[Tensor, "batch tokens layers width"]:
         """Return the teacher's states of the layers that the student's learn from, as they are kept."""
@@ -263,7 +270,7 @@ class _OnDisk:
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        self.file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115
+        self.file = tempfile.TemporaryFile(dir=folder, buffering=0)  # noqa: SIM115  # a full disk is said at once
         self.places: dict[int, tuple[int, torch.Size]] = {}
         self.kind, self.length = torch.float32, 0
 
@@ -275,7 +282,6 @@ class _OnDisk:
 
     def read(self) -> Callable[[int], Tensor]:
         """Return what finds a tensor again."""
-        self.file.flush()
         mapped = mmap.mmap(self.file.fileno(), 0, access=mmap.ACCESS_COPY)  # torch warns of what cannot be written to
         self.file.close()  # the map holds it
         whole = torch.frombuffer(mapped, dtype=self.kind)
