@@ -96,8 +96,8 @@ def test_what_is_read_ahead_is_the_file_as_it_is_when_asked(tmp_path, monkeypatc
     changed.write_bytes(b"other" * 2**20)
     gone.unlink()
     asked = []
-    read = files._sha256
-    monkeypatch.setattr(files, "_sha256", lambda path, size: asked.append(path.name) or read(path, size))
+    read = files.opened
+    monkeypatch.setattr(files, "opened", lambda path: asked.append(path.name) or read(path))
     for path in (same, changed, small):
         assert files.sha256(path) == hashlib.sha256(path.read_bytes()).hexdigest()
     assert asked == ["changed", "small"], "what was read, and has not changed, is not read again"

@@ -3,6 +3,7 @@
 import contextlib
 import hashlib
 import json
+import mmap
 import os
 import stat
 import threading
@@ -142,16 +143,10 @@ def no_text(head: bytes, *, carriage_returns: bool = False) -> str | None:
 
 def sha256(path: Path) -> str:
     """Return the SHA-256 of a file's every byte, in hexadecimal."""
-    return (_ahead.of(path) if _ahead else None) or _sha256(path, 2**18)
-
-
-def _sha256(path: Path, at_once: int) -> str:
-    """Return the SHA-256 of a file, so many bytes at once."""
-    found, buffer = hashlib.sha256(), memoryview(bytearray(at_once))
+    if _ahead and (found := _ahead.of(path)):
+        return found
     with opened(path) as content:
-        while size := content.readinto(buffer):
-            found.update(buffer[:size])
-    return found.hexdigest()
+        return hashlib.file_digest(content, "sha256").hexdigest()
 
 
 class _Ahead(threading.Thread):
@@ -165,9 +160,19 @@ class _Ahead(threading.Thread):
     def run(self) -> None:
         with contextlib.suppress(HalflingError, OSError):
             for path in self.paths:
-                seen = _state(path)
-                # In large parts: before each of them this thread waits until the importing one lets it go on.
-                self.found[path] = seen, _sha256(path, _AT_ONCE)
+                self.found[path] = _state(path), self._sha256(path)
+
+    @staticmethod
+    def _sha256(path: Path) -> str:
+        # In large parts, and mapped, as the engine will map the file: before each call this thread waits until the
+        # importing one lets it go on.
+        found = hashlib.sha256()
+        with opened(path) as content, mmap.mmap(content.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
+            for start in range(0, len(mapped), _AT_ONCE):
+                with memoryview(mapped)[start : start + _AT_ONCE] as some:
+                    found.update(some)
+                    mapped.madvise(mmap.MADV_DONTNEED, start, len(some))
+        return found.hexdigest()
 
     def of(self, path: Path) -> str | None:
         """Return what was found, if the file is still what it was then; None: it was not read, or has changed."""
