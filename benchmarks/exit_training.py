@@ -34,9 +34,9 @@ TWO_STAGE: dict[str, Any] = {"method": "two_stage", "learning_rate": 1e-3}
 WAYS: dict[str, dict[str, Any]] = {
     "joint, English labels": {},
     "joint, labels and text": {"text": True},
-    "joint, text alone": {"text": True, "soft_share": 1.0},
     "two_stage, English labels": TWO_STAGE,
     "two_stage, labels and text": {**TWO_STAGE, "text": True},
+    "joint, text alone": {"text": True, "soft_share": 1.0},
     "two_stage, text alone": {**TWO_STAGE, "text": True, "soft_share": 1.0},
     "joint, text, the teacher's answers": {"text": True, "teacher": True},
     "two_stage, text, the teacher's answers": {**TWO_STAGE, "text": True, "teacher": True},
