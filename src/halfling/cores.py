@@ -3,6 +3,7 @@
 import os
 import resource
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 _ROOT = Path("/")
@@ -37,10 +38,17 @@ def workers(bytes_each: int, root: Path = _ROOT) -> int:
     return max(1, min(usable_cores(root), usable_memory(root) // bytes_each))
 
 
-def limit(number: int) -> None:
-    """Use no more than so many cores in this process, libraries that are loaded later included."""
-    for name in (_LIMIT, *_COUNT_THEMSELVES):
-        os.environ[name] = str(number)
+@contextmanager
+def limited(number: int) -> Iterator[None]:
+    """Let processes that are started within use no more than so many cores, libraries included."""
+    names = (_LIMIT, *_COUNT_THEMSELVES)
+    before = {name: os.environ.get(name) for name in names}
+    os.environ.update(dict.fromkeys(names, str(number)))
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name) if value is None else os.environ.update({name: value})
 
 
 def limit_libraries(root: Path = _ROOT) -> None:

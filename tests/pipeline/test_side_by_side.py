@@ -117,6 +117,13 @@ def who(folder: Path) -> tuple[int, int]:
     return int(pid), int(cores)
 
 
+def count_threads(*, settings, out, progress, **inputs):
+    import torch
+
+    (out / "who").write_text(f"{torch.get_num_threads()} {os.environ['RAYON_NUM_THREADS']}")
+    return {}
+
+
 def is_alive(pid: int) -> bool:
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
@@ -142,6 +149,16 @@ def test_stages_that_do_not_wait_run_at_once_in_processes_with_a_share_of_the_co
     again = Seen()
     run_side_by_side([first, one, two, last], again, 2)
     assert sorted(again.ends) == [(name, "skipped") for name in ("first", "last", "one", "two")]
+
+
+def test_libraries_have_the_share_too_and_the_parent_keeps_its_own(tmp_path, monkeypatch):
+    monkeypatch.setenv("HALFLING_CORES", "2")
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    before = dict(os.environ)
+    stages = [stage(tmp_path / name, count_threads) for name in ("one", "two")]
+    run_side_by_side(stages, View(), 2)
+    assert {who(one.out) for one in stages} == {(1, 1)}
+    assert dict(os.environ) == before
 
 
 def test_a_stage_that_measures_times_waits_until_nothing_else_runs(tmp_path):

@@ -124,12 +124,13 @@ class _Workers:
             self._listener = threading.Thread(target=self._listen, daemon=True)
             self._listener.start()
             self._scratch = tempfile.TemporaryDirectory(prefix="halfling-", ignore_cleanup_errors=True)
-            told = (self._share, self._said, self._scratch.name)
+            told = (self._said, self._scratch.name)
             self._pool = ProcessPoolExecutor(self._number, self._context, _Telling.begin, told)
         # A process inherits what is blocked, until it has said that it leaves Ctrl-C to its parent.
         blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
-            return self._pool.submit(_Telling.work, stage)
+            with cores.limited(self._share):  # from its first import on
+                return self._pool.submit(_Telling.work, stage)
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
 
@@ -176,14 +177,13 @@ class _Telling(View):
     """The queue."""
 
     @classmethod
-    def begin(cls, share: int, to_parent: Any, scratch: str) -> None:
-        """Begin a process that uses `share` cores, makes temporary files in `scratch` and ends when its parent does."""
+    def begin(cls, to_parent: Any, scratch: str) -> None:
+        """Begin a process that makes temporary files in `scratch` and ends when its parent does."""
         cls.to_parent = to_parent
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent too, which ends us
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
         tempfile.tempdir = scratch
         warnings.filterwarnings("ignore")  # as the parent does
-        cores.limit(share)
         processes.end_with_parent()
 
     @classmethod
