@@ -1,4 +1,5 @@
 import math
+import tempfile
 
 import pytest
 import torch
@@ -159,6 +160,23 @@ def test_hidden_states_are_remembered_on_disk_where_they_fit(encoder, pairs, ask
     assert often >= 3 * 55
     for name, weight in anew.items():
         torch.testing.assert_close(remembered[name], weight, atol=1e-4, rtol=0)
+
+
+def test_a_disk_that_fills_meanwhile_lets_the_teacher_read_in_every_pass(encoder, pairs, asked, tmp_path, monkeypatch):
+    teacher = trained(tmp_path / "teacher", encoder, pairs, epochs=1)
+    make = tempfile.TemporaryFile
+
+    class Full:
+        def __init__(self, file):
+            self.file, self.close = file, file.close
+
+        def write(self, _):
+            raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(imitate.tempfile, "TemporaryFile", lambda **how: Full(make(**how)))
+    asked.clear()
+    trained(tmp_path / "out", encoder, pairs, teacher, soft_share=0.5, hidden_weight=1.0, epochs=3)
+    assert sum(asked) >= 3 * 55
 
 
 @pytest.mark.parametrize("soft_share", [0.0, 0.5])

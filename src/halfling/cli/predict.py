@@ -34,7 +34,7 @@ def predict(
     as_json: AsJson = False,
 ) -> None:
     """Answer texts with the exported model in FOLDER: a label each, or its entities, and the layer it exited at."""
-    if (folder / "engine.json").is_file():
+    if (folder / "engine.json").is_file():  # an exported model: what knows that name takes as long to import
         read_ahead(folder.glob("native.*"))
     from halfling.engine import AdaptiveEngine
     from halfling.engine.guess import AUTO, unguessable

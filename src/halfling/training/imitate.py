@@ -1,5 +1,6 @@
 """Learning from labels and from a fine-tuned teacher's answers: on the train split, and on text without labels."""
 
+import contextlib
 import mmap
 import shutil
 import tempfile
@@ -197,6 +198,10 @@ class ImitationTrainer(BatchMeanTrainer):
         too_much = 4 * tokens * len(self.classes) > _REMEMBERED_BYTES
         if too_much or processes.number() > 1 or not self._states_fit(tokens):
             return
+        with contextlib.suppress(OSError):  # somebody else has filled the disk meanwhile
+            self._remember(rows, progress)
+
+    def _remember(self, rows: Sequence[dict[str, Any]], progress: Progress) -> None:
         said: dict[int, Tensor] = {}
         states = _OnDisk(Path(self.args.output_dir)) if self.hidden_weight else None
         # A teacher's states of all layers take so much that no more are read at once than in training.
@@ -207,14 +212,11 @@ class ImitationTrainer(BatchMeanTrainer):
             some = longest_first[start : start + at_once]
             told = self._teacher_says(self._prepare_inputs(collate(some)))
             answers, layers = told.logits[..., self.classes].cpu(), self._layers_of(told) if states else None
-            try:
-                for place, (row, answer) in enumerate(zip(some, answers, strict=True)):
-                    length = len(row["input_ids"])
-                    said[id(row)] = answer[:length].clone() if answer.dim() == 2 else answer.clone()
-                    if states and layers is not None:
-                        states.add(id(row), layers[place, :length])
-            except OSError:  # somebody else has filled the disk
-                return
+            for place, (row, answer) in enumerate(zip(some, answers, strict=True)):
+                length = len(row["input_ids"])
+                said[id(row)] = answer[:length].clone() if answer.dim() == 2 else answer.clone()
+                if states and layers is not None:
+                    states.add(id(row), layers[place, :length])
             progress(start + len(some), len(rows), "what the teacher says")
         read = states.read() if states else None
 
@@ -270,7 +272,7 @@ class _OnDisk:
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        self.file = tempfile.TemporaryFile(dir=folder, buffering=0)  # noqa: SIM115  # a full disk is said at once
+        self.file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115
         self.places: dict[int, tuple[int, torch.Size]] = {}
         self.kind, self.length = torch.float32, 0
 
@@ -278,10 +280,19 @@ class _OnDisk:
         """Write a tensor down."""
         self.places[key] = self.length, tensor.shape
         self.kind, self.length = tensor.dtype, self.length + tensor.numel()
-        self.file.write(tensor.contiguous().view(torch.uint8).numpy().data)
+        try:
+            self.file.write(tensor.contiguous().view(torch.uint8).numpy().data)
+        except OSError:
+            self._drop()
+            raise
 
     def read(self) -> Callable[[int], Tensor]:
         """Return what finds a tensor again."""
+        try:
+            self.file.flush()
+        except OSError:
+            self._drop()
+            raise
         mapped = mmap.mmap(self.file.fileno(), 0, access=mmap.ACCESS_COPY)  # torch warns of what cannot be written to
         self.file.close()  # the map holds it
         whole = torch.frombuffer(mapped, dtype=self.kind)
@@ -291,3 +302,8 @@ class _OnDisk:
             return whole[place : place + shape.numel()].view(shape)
 
         return read
+
+    def _drop(self) -> None:
+        """Close the file, whose last bytes have no room."""
+        with contextlib.suppress(OSError):
+            self.file.close()
