@@ -15,7 +15,7 @@ _LIMIT = "HALFLING_CORES"
 
 
 def usable_cores(root: Path = _ROOT) -> int:
-    """Return how many cores this process may use: its affinity, its cgroups' quota, its own limit (`limited`); at least 1.
+    """Return how many cores this process may use: by its affinity, its cgroups' quota and its limit; at least 1.
 
     Half a core of a quota is none: a thread too many is stopped again and again while others wait for it.
 
