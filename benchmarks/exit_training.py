@@ -30,16 +30,15 @@ from halfling.stage import Input, Stage
 from halfling.tasks.of_model import task_of
 from halfling.training.exits import ExitsSettings
 
-TWO_STAGE: dict[str, Any] = {"method": "two_stage", "learning_rate": 1e-3}
 WAYS: dict[str, dict[str, Any]] = {
-    "joint, English labels": {},
-    "joint, labels and text": {"text": True},
-    "two_stage, English labels": TWO_STAGE,
-    "two_stage, labels and text": {**TWO_STAGE, "text": True},
-    "joint, text alone": {"text": True, "soft_share": 1.0},
-    "two_stage, text alone": {**TWO_STAGE, "text": True, "soft_share": 1.0},
-    "joint, text, the teacher's answers": {"text": True, "teacher": True},
-    "two_stage, text, the teacher's answers": {**TWO_STAGE, "text": True, "teacher": True},
+    f"{method}, {name}": {"method": method, **changes}
+    for name, changes in {
+        "English labels": {},
+        "labels and text": {"text": True},
+        "text alone": {"text": True, "soft_share": 1.0},
+        "text, the teacher's answers": {"text": True, "teacher": True},
+    }.items()
+    for method in ("joint", "two_stage")
 }
 """What differs; text is of the task's languages, without labels. "text alone": English sentences without theirs too."""
 

@@ -3,227 +3,207 @@
     python benchmarks/thresholds.py runs/real/exits/*-wikiann-* --text ../shared/data/cc100-mini
 
 A model is an early-exit model's folder with its task's data. Models of one task are its seeds: what is printed is their
-mean. Each is exported, and every exit computed once in the
-native engine on one thread, on dev and on text without labels; what follows is arithmetic on these logits, which
-`--scratch` keeps.
+mean. Each is exported, and every exit computed once in the native engine on one thread, on dev and on text without
+labels; what follows is arithmetic on these logits, which `--scratch` keeps.
 
 Two kinds of text without labels are held against each other: sentences of `--text` (`calibrate.text`: as long as
-English dev's; for pairs, neighbours), and dev itself without its labels. Labels of other languages are read for the
-tables alone, English ones where thresholds are said to be of English labels.
+English dev's; for pairs, neighbours), and dev itself without its labels. What is fitted to dev is fitted to half of it,
+and everything is judged on the other half. Labels of other languages than English are read to judge, and for nothing
+else.
 """
 
 import argparse
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from halfling.calibrate.agreement import as_answered
-from halfling.calibrate.search import Options, search, taken
+from halfling.calibrate.agreement import disagreements
+from halfling.calibrate.search import search
+from halfling.calibrate.settings import Wish
+from halfling.calibrate.simulate import Trial
 from halfling.calibrate.text import read_text
-from halfling.cost.flops import Head, flops
+from halfling.calibrate.unlabelled import of_text
 from halfling.engine import AdaptiveEngine
 from halfling.engine.exported import EXPORTED
-from halfling.exits.bound import CONFIDENCE, p_value
-from halfling.exits.criteria import PER_ANSWER, Doubt, pool_tokens
+from halfling.errors import HalflingError
+from halfling.exits.bound import CONFIDENCE
+from halfling.exits.criteria import PER_ANSWER, Doubt
 from halfling.exits.policy import ExitPolicy, most_cautious
 from halfling.export.write import ExportSettings, export
 from halfling.files import whole_file
 from halfling.models.classifier import read_checkpoint
 from halfling.models.load import load_tokenizer, weights_sha256
-from halfling.tasks.encode import encode
+from halfling.tasks.encode import Encoded, encode
 from halfling.tasks.examples import Example, read_examples
 from halfling.tasks.of_model import task_of
-from halfling.tasks.predict import answers
-from halfling.tasks.score import tally
-from halfling.tasks.task import Task
+from halfling.tasks.score import Tally
 
-MAX_TOKENS = 128
+MAX_TOKENS, MAX_EXITS = 128, 3
 
 
 class Texts(NamedTuple):
-    """Texts of one language as every exit answers them; the first axis of most is the exit, the last one full depth.
+    """Texts by language, with every exit of a model computed.
 
     Attributes:
-        lengths: Tokens of each text.
-        counts: Answers of each text.
-        logits: [exits, answers, classes], one text's answers after the other.
-        gold: [exits, 2, texts], the two sides of the score by the labels (zeros where there are none).
-        agree: Likewise, by full depth's own answers.
+        dev: With their labels.
+        bare: The same without: right is what full depth says.
+        text: Of another kind, without labels.
     """
 
-    lengths: np.ndarray
-    counts: np.ndarray
-    logits: np.ndarray
-    gold: np.ndarray
-    agree: np.ndarray
+    dev: dict[str, Trial]
+    bare: dict[str, Trial]
+    text: dict[str, Trial]
 
 
-def computed(model: Path, text: Path, number: int, most: int | None, scratch: Path) -> dict[tuple[str, str], Texts]:
-    """Return the texts of a model by kind ("dev", "text") and language, from `scratch` where they were computed."""
-    task = task_of(model)
+def computed(model: Path, text: Path, number: int, most: int | None, scratch: Path, criterion: str) -> Texts:
+    """Return a model's texts; their logits come from `scratch` where they were computed."""
+    task, exported = task_of(model), scratch / f"exported-{weights_sha256(model)[:12]}"
     folder = scratch / f"{task.name}-{weights_sha256(model)[:12]}-{most or 'all'}-{number}"
     folder.mkdir(parents=True, exist_ok=True)
-    found = {}
-    for key in [(kind, code) for kind in ("dev", "text") for code in task.languages]:
-        path = folder / f"{'-'.join(key)}.npz"
-        if not path.is_file():
-            values = _compute(model, task, *key, text, number, most, exported_at(model, scratch))
-            with whole_file(path) as partial, partial.open("wb") as file:
-                np.savez(file, **values._asdict())
-        with np.load(path) as file:
-            found[key] = Texts(**file)
-    return found
-
-
-def exported_at(model: Path, scratch: Path) -> Path:
-    """Return where a model's export lies."""
-    return scratch / f"exported-{weights_sha256(model)[:12]}"
-
-
-def _compute(
-    model: Path, task: Task, kind: str, code: str, text: Path, number: int, most: int | None, exported: Path
-) -> Texts:
-    tokenizer, engine, layers = _loaded(model, exported)
-    if kind == "dev":
-        examples = read_examples(task, "dev", code)[:most]
-    else:
-        like = read_examples(task, "dev", task.source_languages[0])
-        examples = read_text(text, code, task.kind, like, tokenizer, number, seed=0)
-    encoded = encode(examples, tokenizer, MAX_TOKENS)
-    policy = ExitPolicy.uniform(layers, 0.5)  # any threshold: where texts leave is imposed
-    per_exit = [[one.logits for one in engine.answer(encoded, [layer] * len(encoded), policy)] for layer in layers]
-    itself = as_answered(task, examples, encoded, per_exit[-1])
-    named = [answers(one, encoded, task.labels, _words(examples)) for one in per_exit]
-    by_itself = [tally(task, itself, one) for one in named]
-    by_labels = [tally(task, examples, one) for one in named] if kind == "dev" else by_itself
-    print(f"{task.name} {kind} {code}: {len(examples)} texts", file=sys.stderr, flush=True)
-    return Texts(
-        np.array([len(one.ids) for one in encoded]),
-        np.array([len(one.picked) for one in encoded]),
-        np.array([np.concatenate(one) for one in per_exit]),
-        np.array([(one.above, one.below) for one in by_labels]) * (kind == "dev"),
-        np.array([(one.above, one.below) for one in by_itself]),
-    )
-
-
-@cache
-def _loaded(model: Path, exported: Path) -> tuple[Any, AdaptiveEngine, tuple[int, ...]]:
     if not (exported / EXPORTED).is_file():
         exported.mkdir(exist_ok=True)
         export(settings=ExportSettings(), model=model, out=exported)
-    layers = read_checkpoint(model).exit_layers
-    return load_tokenizer(model), AdaptiveEngine.from_pretrained(exported, "native", 1), tuple(layers)
+    engine, tokenizer = AdaptiveEngine.from_pretrained(exported, "native", 1), load_tokenizer(model)
+    layers = tuple(read_checkpoint(model).exit_layers)
+    like = ExitPolicy(layers=layers[-1:], thresholds=(), criterion=criterion)
+    found = Texts({}, {}, {})
 
-
-def _words(examples: Sequence[Example]) -> list[int] | None:
-    return [len(one.words) for one in examples if hasattr(one, "words")] or None
-
-
-class World(NamedTuple):
-    """The texts of one language and kind, with what exits cost there.
-
-    Attributes:
-        texts: As computed.
-        spent: [exits, texts], the encoder's share of the arithmetic without exits until an exit.
-        head: Share of one classifier, of each text.
-    """
-
-    texts: Texts
-    spent: np.ndarray
-    head: np.ndarray
-
-    def of(self, rows: np.ndarray) -> "World":
-        """Return the same of some texts."""
-        one, picked = self.texts, np.repeat(rows, self.texts.counts)
-        part = Texts(
-            one.lengths[rows], one.counts[rows], one.logits[:, picked], one.gold[..., rows], one.agree[..., rows]
+    def tried(examples: Sequence[Example], name: str, *, labelled: bool) -> Trial:
+        encoded = encode(examples, tokenizer, MAX_TOKENS)
+        per_exit = _logits(engine, encoded, layers, folder / f"{name}.npz")
+        return Trial.from_logits(
+            task, engine.exported.shape, layers, examples, encoded, per_exit, like, labelled=labelled
         )
-        whole = (self.spent[-1] + self.head)[rows].sum()
-        return World(part, self.spent[:, rows] / whole, self.head[rows] / whole)
+
+    for code in task.languages:
+        examples = read_examples(task, "dev", code)[:most]
+        found.dev[code] = tried(examples, f"dev-{code}", labelled=True)
+        found.bare[code] = tried(examples, f"dev-{code}", labelled=False)
+        usual = read_examples(task, "dev", task.source_languages[0])
+        sentences = read_text(text, code, task.kind, usual, tokenizer, number, seed=0)
+        found.text[code] = whole(tried(sentences, f"text-{code}", labelled=False))
+        print(f"{task.name} {code}: {len(examples)} of dev, {len(sentences)} of text", file=sys.stderr, flush=True)
+    return found
 
 
-def world(texts: Texts, engine: AdaptiveEngine) -> World:
-    """Return texts with their costs."""
-    shape, kind = engine.exported.shape, engine.exported.kind
-    head = Head(kind=kind, num_classes=len(engine.exported.labels))
-    layers = EXITS
-    table = {
-        length: [flops(shape, [length], [layer]).total for layer in layers]
-        + [flops(shape, [length], [layers[-1]], head).heads]
-        for length in {*texts.lengths.tolist()}
-    }
-    each = np.array([table[length] for length in texts.lengths.tolist()], float).T
-    whole = (each[-2] + each[-1]).sum()
-    return World(texts, each[:-1] / whole, each[-1] / whole)
+def _logits(
+    engine: AdaptiveEngine, encoded: Sequence[Encoded], layers: tuple[int, ...], path: Path
+) -> list[list[np.ndarray]]:
+    """Return [answers, classes] of each text at each exit."""
+    if not path.is_file():
+        policy = ExitPolicy.uniform(layers, 0.5)  # any threshold: where texts exit is imposed
+        per_exit = [[one.logits for one in engine.answer(encoded, [layer] * len(encoded), policy)] for layer in layers]
+        with whole_file(path) as partial, partial.open("wb") as file:
+            np.savez(file, logits=np.array([np.concatenate(one) for one in per_exit]))
+    ends = np.cumsum([len(one.picked) for one in encoded])[:-1]
+    with np.load(path) as file:
+        return [np.split(one, ends) for one in file["logits"]]
 
 
-def pooled(worlds: Sequence[World]) -> World:
-    """Return several worlds as one, each language with the same share of the arithmetic."""
-    texts = Texts(
-        *(np.concatenate([getattr(one.texts, name) for one in worlds], axis=-1) for name in ("lengths", "counts")),
-        np.concatenate([one.texts.logits for one in worlds], axis=1),
-        *(np.concatenate([getattr(one.texts, name) for one in worlds], axis=-1) for name in ("gold", "agree")),
+def whole(trial: Trial) -> Trial:
+    """Return a trial that thresholds are fitted to all of."""
+    return trial.some(np.arange(len(trial.encoded)))
+
+
+def pooled(trials: Sequence[Trial]) -> Trial:
+    """Return several trials as one, each language with the same share of the arithmetic."""
+
+    def joined(name: str) -> Any:
+        return [np.concatenate(each) for each in zip(*(getattr(one, name) for one in trials), strict=True)]
+
+    tallies = zip(*(one.tallies for one in trials), strict=True)
+    costs = [np.vstack([one.encoder_flops, one.head_flops]) / one.plain_flops for one in trials]
+    arithmetic = np.concatenate(costs, axis=1)
+    return replace(
+        trials[0],
+        examples=[each for one in trials for each in one.examples],
+        encoded=[each for one in trials for each in one.encoded],
+        logits=joined("logits"),
+        tallies=[
+            Tally(np.concatenate([a.above for a in each]), np.concatenate([a.below for a in each])) for each in tallies
+        ],
+        encoder_flops=arithmetic[:-1],
+        head_flops=arithmetic[-1],
+        learned_from=np.concatenate([one.learned_from for one in trials]),
+        uncertainty=None,
     )
-    spent, head = (np.concatenate([one[n] for one in worlds], axis=-1) / len(worlds) for n in (1, 2))
-    return World(texts, spent, head)
 
 
-Unsure = Callable[[World], np.ndarray]
-"""The uncertainty of every text at every exit."""
+Rule = Callable[[Trial], Trial]
+"""Gives texts another uncertainty."""
 
 
-def by_rule(name: str, temperatures: Sequence[float] = ()) -> Unsure:
-    """Return the uncertainty by an exit criterion, each exit's logits divided by its temperature where given."""
+def by(criterion: str, temperatures: Sequence[float] = ()) -> Rule:
+    """Return the rule of an exit criterion, each exit's logits divided by its temperature where given."""
 
-    def unsure(one: World) -> np.ndarray:
-        divided = one.texts.logits / np.array([*temperatures, *[1.0] * len(EXITS)])[: len(EXITS), None, None]
-        counts = None if TAGGING is False else one.texts.counts
-        each = [PER_ANSWER[name](logits.astype(np.float32)) for logits in divided]
-        return np.array([row if counts is None else pool_tokens(row, counts, "mean") for row in each])
+    @cache_by_identity
+    def ruled(trial: Trial) -> Trial:
+        like = trial.like.model_copy(update={"criterion": criterion})
+        divided = [one / t for one, t in zip(trial.logits, temperatures or [1.0] * len(trial.logits), strict=True)]
+        return replace(trial, like=like, logits=divided, uncertainty=None)
 
-    return unsure
-
-
-def by_patience(one: World) -> np.ndarray:
-    """Return one minus the exits in a row that confirmed an answer, over their number."""
-    doubt = Doubt(ExitPolicy.uniform(EXITS, 0.1, criterion="patience", patience=len(EXITS) - 1))
-    return np.array([doubt(logits, one.texts.counts if TAGGING else None) for logits in one.texts.logits])
+    return ruled
 
 
-def features(one: World) -> np.ndarray:
+def cache_by_identity(rule: Rule) -> Rule:
+    """Return a rule that gives the same trial again for the same one."""
+    known: dict[int, tuple[Trial, Trial]] = {}
+
+    def ruled(trial: Trial) -> Trial:
+        if id(trial) not in known:
+            known[id(trial)] = trial, rule(trial)
+        return known[id(trial)][1]
+
+    return ruled
+
+
+@cache_by_identity
+def by_patience(trial: Trial) -> Trial:
+    """Return texts whose uncertainty is one minus the exits in a row that confirmed an answer, over their number."""
+    doubt = Doubt(ExitPolicy.uniform(trial.layers, 0.1, criterion="patience", patience=len(trial.layers) - 1))
+    counts = trial.counts if trial.task.kind == "tagging" else None
+    return replace(trial, uncertainty=np.array([doubt(one, counts) for one in trial.logits]))
+
+
+def features(trial: Trial) -> np.ndarray:
     """Return what the learned criterion reads, [exits, texts, features]: entropy, margin, depth, length."""
-    entropy, margin = by_rule("entropy")(one), by_rule("margin")(one)
-    length = np.broadcast_to(np.log(one.texts.lengths), entropy.shape)
-    depths = np.broadcast_to(np.eye(len(EXITS))[:, None], (*entropy.shape, len(EXITS)))
+    every = ExitPolicy.uniform(trial.layers, 0.5)
+    entropy, margin = (by(name)(trial).unsure(every) for name in ("entropy", "margin"))
+    length = np.broadcast_to(np.log([len(one.ids) for one in trial.encoded]), entropy.shape)
+    exits = len(trial.layers)
+    depths = np.broadcast_to(np.eye(exits)[:, None], (*entropy.shape, exits))
     return np.concatenate([np.stack([entropy, margin, np.sqrt(entropy), length], axis=-1), depths], axis=-1)
 
 
-def learned(train: World) -> Unsure:
+def learned(train: Trial) -> Rule:
     """Return the probability that an exit disagrees with full depth, by a logistic model fitted to text alone."""
-    read = features(train)[:-1].reshape(-1, 4 + len(EXITS))
-    above, below = train.texts.agree[:-1, 0].ravel(), train.texts.agree[:-1, 1].ravel()
-    wrong = np.where(below > 0, 1 - above / np.maximum(below, 1), 0.0)
+    read = features(train)[:-1]
+    wrong = np.array([1 - one.above / np.maximum(one.below, 1) for one in train.tallies[:-1]]).ravel()
+    wrong[np.array([one.below == 0 for one in train.tallies[:-1]]).ravel()] = 0.0
+    read = read.reshape(-1, read.shape[-1])
     weights = np.zeros(read.shape[1])
     for _ in range(30):  # Newton's steps, with a small ridge
         chance = 1 / (1 + np.exp(-np.clip(read @ weights, -30, 30)))
         slope = read.T @ (chance - wrong) + 1e-2 * weights
         bend = (read * (chance * (1 - chance))[:, None]).T @ read + 1e-2 * np.eye(len(weights))
         weights -= np.linalg.solve(bend, slope)
-    return lambda one: 1 / (1 + np.exp(-np.clip(features(one) @ weights, -30, 30)))
+
+    @cache_by_identity
+    def ruled(trial: Trial) -> Trial:
+        chance = 1 / (1 + np.exp(-np.clip(features(trial) @ weights, -30, 30)))
+        return replace(trial, uncertainty=chance.astype(np.float32))
+
+    return ruled
 
 
-def few(one: World, most: int = 3000) -> World:
-    """Return some of the texts, which thresholds are fitted to."""
-    return one.of(np.random.default_rng([0, 4]).permutation(len(one.texts.lengths)) < most)
-
-
-def temperatures_of(train: World) -> list[float]:
+def temperatures_of(train: Trial) -> list[float]:
     """Return each exit's temperature: at which full depth's own answers are likeliest, on text alone."""
-    final = train.texts.logits[-1].argmax(axis=-1)
+    final = train.logits[-1].argmax(axis=-1)
     grid = np.geomspace(0.4, 4.0, 30)
 
     def surprise(logits: np.ndarray, temperature: float) -> float:
@@ -232,86 +212,91 @@ def temperatures_of(train: World) -> list[float]:
         logs = scaled - top - np.log(np.exp(scaled - top).sum(axis=-1, keepdims=True))
         return -float(logs[np.arange(len(final)), final].mean())
 
-    return [float(min(grid, key=lambda t, one=one: surprise(one, t))) for one in train.texts.logits[:-1]] + [1.0]
+    return [float(min(grid, key=lambda t, one=one: surprise(one, t))) for one in train.logits[:-1]] + [1.0]
 
 
-class Set(NamedTuple):
-    """Thresholds in use: which exits (0-based, the last included), and one for each but the last."""
-
-    places: tuple[int, ...]
-    thresholds: tuple[float, ...]
+Fit = Callable[[float], ExitPolicy]
+"""Thresholds that spend least at a price, in points for the whole arithmetic."""
 
 
-def fit(one: World, unsure: Unsure, price: float, side: str) -> Set:
-    """Return thresholds that spend least at a price (points for the whole arithmetic), by labels or by agreement."""
-    above, below = np.moveaxis(getattr(one.texts, side), 1, 0)
-    whole = max(below[-1].sum(), 1.0)
-    score = above[-1].sum() / whole
-    gain = (above - score * below) / whole
-    read = unsure(one).astype(np.float32)
-    found = search(Options(tuple(range(len(EXITS))), read, gain, one.spent, one.head), price / 100, 3)
-    return Set(found.layers, found.thresholds)
-
-
-def exits_taken(one: World, unsure: np.ndarray, chosen: Set) -> tuple[np.ndarray, float]:
-    """Return the exit that each text takes, and the arithmetic of all."""
-    at = taken(unsure[[*chosen.places]], chosen.thresholds)
-    places = np.array(chosen.places)[at]
-    rows = np.arange(len(places))
-    return places, float((one.spent[places, rows] + (at + 1) * one.head).sum())
-
-
-def lost(one: World, places: np.ndarray, side: str = "gold") -> float:
-    """Return the points of the score that exits lose, by labels, or of agreement with full depth."""
-    above, below = np.moveaxis(getattr(one.texts, side), 1, 0)
-    rows = np.arange(len(places))
-    return 100 * float(above[-1].sum() / below[-1].sum() - above[places, rows].sum() / below[places, rows].sum())
-
-
-def disagreeing(one: World, places: np.ndarray) -> np.ndarray:
-    """Return each text's disagreement with full depth, NaN where neither finds a span."""
-    above, below = (one.texts.agree[places, side, np.arange(len(places))] for side in (0, 1))
-    return np.where(below > 0, 1 - above / np.maximum(below, 1), np.nan)
+def fitted(trial: Trial) -> Fit:
+    """Return what fits thresholds to a trial."""
+    options = trial.options()
+    return cache(lambda price: trial.like.model_copy(update=search(options, price / 100, MAX_EXITS)._asdict()))
 
 
 Rows = dict[str, dict[str, tuple[float, float]]]
 """By way and language, flops_share and the points that are lost."""
 
-PRICES = np.geomspace(0.25, 250, 16)
+Way = dict[str, tuple[Rule, Fit]]
+"""By language, whose uncertainty is compared with which thresholds."""
+
+PRICES = np.geomspace(0.25, 250, 16).tolist()
 
 
-def at_equal_loss(
-    dev: dict[str, World], ways: Callable[[float], dict[str, tuple[Unsure, Set]]], loss: float
-) -> dict[str, tuple[float, float]]:
+def at_equal_loss(judged: dict[str, Trial], way: Way, loss: float) -> dict[str, tuple[float, float]]:
     """Return (flops_share, loss) by language where the zero-shot languages lose `loss` points in the mean.
 
     Between two prices it is interpolated: as if a share of the texts were answered at the one, the rest at the other.
     """
-    zero_shot = [code for code in dev if code not in TRAINED]
-    before = dict.fromkeys(dev, (1.0, 0.0))
-    read: dict[tuple[str, Unsure], np.ndarray] = {}
+    trained = next(iter(judged.values())).task.source_languages
+    before = dict.fromkeys(judged, (1.0, 0.0))
     for price in PRICES:
         now = {}
-        for code, (unsure, chosen) in ways(float(price)).items():
-            if (code, unsure) not in read:
-                read[code, unsure] = unsure(dev[code]).astype(np.float32)
-            places, share = exits_taken(dev[code], read[code, unsure], chosen)
-            now[code] = share, lost(dev[code], places)
-        low, high = (np.mean([each[code][1] for code in zero_shot]) for each in (before, now))
+        for code, (rule, fit) in way.items():
+            found = rule(judged[code]).run(fit(price))
+            now[code] = found.flops_share, 100 * (judged[code].plain.score - found.tally.score)
+        low, high = (
+            np.mean([lost for code, (_, lost) in each.items() if code not in trained]) for each in (before, now)
+        )
         if high >= loss:
-            part = (loss - low) / (high - low)
+            part = float((loss - low) / (high - low))
             return {
-                code: tuple((1 - part) * a + part * b for a, b in zip(before[code], now[code], strict=True))
-                for code in dev
+                code: ((1 - part) * was + part * share, (1 - part) * had + part * lost)
+                for (code, (was, had)), (share, lost) in zip(before.items(), now.values(), strict=True)
             }
         before = now
     return before
 
 
-def table(title: str, seeds: Sequence[Rows], codes: Sequence[str]) -> None:
+def compare(texts: Texts, loss: float) -> tuple[Rows, Rows]:
+    """Return what is left of the arithmetic at one loss, by thresholds and by criterion."""
+    english = next(code for code, one in texts.dev.items() if code in one.task.source_languages)
+    usual: Rule = by(texts.dev[english].like.criterion)
+    judged = {code: one.halves()[1] for code, one in texts.dev.items()}
+    tempered = {code: by(one.like.criterion, temperatures_of(one)) for code, one in texts.text.items()}
+    labels, everywhere = fitted(texts.dev[english]), fitted(pooled([*texts.text.values()]))
+    own = {code: fitted(one) for code, one in texts.text.items()}
+    tempered_labels = fitted(tempered[english](texts.dev[english]))
+
+    def same(fit: Fit) -> Way:
+        return dict.fromkeys(judged, (usual, fit))
+
+    def of_each(rule: Callable[[Trial], Rule], among: dict[str, Trial]) -> Way:
+        rules = {code: rule(one) for code, one in among.items()}
+        return {code: (rules[code], fitted(rules[code](one))) for code, one in among.items()}
+
+    ways = {
+        "English labels, everywhere": same(labels),
+        "the same, temperatures by language": {code: (tempered[code], tempered_labels) for code in judged},
+        "text of all languages, one set": same(everywhere),
+        "text, a set a language": {code: (usual, own[code]) for code in judged},
+        "text, the most cautious of those": same(lambda price: most_cautious([fit(price) for fit in own.values()])),
+        "dev without labels, a set a language": of_each(lambda _: usual, texts.bare),
+    }
+    named = {name: by(name) for name in ("entropy", "margin", "max_probability")}
+    rules: dict[str, Callable[[Trial], Rule]] = {name: lambda _, rule=rule: rule for name, rule in named.items()}
+    rules |= {"patience": lambda _: by_patience, "learned": learned}
+    return (
+        {name: at_equal_loss(judged, way, loss) for name, way in ways.items()},
+        {name: at_equal_loss(judged, of_each(rule, texts.text), loss) for name, rule in rules.items()},
+    )
+
+
+def table(title: str, seeds: Sequence[Rows], codes: Sequence[str], trained: Sequence[str]) -> None:
     """Print flops_share, and the loss in brackets, by language and in the zero-shot mean, of all seeds the mean."""
     print(f"\n### {title}\n\n| | {' | '.join(codes)} | zero-shot mean |\n|---|{'---:|' * (len(codes) + 1)}")
-    zero_shot = [code not in TRAINED for code in codes]
+    zero_shot = [code not in trained for code in codes]
     for name in seeds[0]:
         # [seeds, languages, share and loss]
         found = np.array([[each[name][code] for code in codes] for each in seeds])
@@ -320,52 +305,6 @@ def table(title: str, seeds: Sequence[Rows], codes: Sequence[str]) -> None:
         spread = f" ± {means[:, 0].std(ddof=1):.3f}" if len(seeds) > 1 else ""
         share, loss = means.mean(axis=0)
         print(f"| {name} | {' | '.join(cells)} | {share:.3f}{spread} ({loss:+.2f}) |", flush=True)
-
-
-def same(codes: Sequence[str], unsure: Unsure, chosen: Set) -> dict[str, tuple[Unsure, Set]]:
-    """Return one set for all languages."""
-    return dict.fromkeys(codes, (unsure, chosen))
-
-
-def compare(dev: dict[str, World], text: dict[str, World], loss: float, criterion: str) -> tuple[Rows, Rows]:
-    """Return what is left of the arithmetic at one loss, by thresholds and by criterion."""
-    codes, usual = [*dev], by_rule(criterion)
-    some = {code: few(one) for code, one in dev.items()}
-    english = next(code for code in codes if code in TRAINED)
-    everywhere = pooled([*text.values()])
-    tempered = {code: by_rule(criterion, temperatures_of(one)) for code, one in text.items()}
-
-    def of_each(texts: dict[str, World], unsure: Callable[[World], Unsure]) -> Callable[[float], Any]:
-        rules = {code: unsure(one) for code, one in texts.items()}
-        return lambda price: {code: (rules[code], fit(texts[code], rules[code], price, "agree")) for code in codes}
-
-    def cautious(price: float) -> dict[str, tuple[Unsure, Set]]:
-        sets = [fit(text[code], usual, price, "agree") for code in codes]
-        whole = most_cautious(
-            [ExitPolicy(layers=tuple(p + 1 for p in s.places), thresholds=s.thresholds) for s in sets]
-        )
-        return same(codes, usual, Set(tuple(layer - 1 for layer in whole.layers), whole.thresholds))
-
-    def tempered_english(price: float) -> dict[str, tuple[Unsure, Set]]:
-        chosen = fit(some[english], tempered[english], price, "gold")
-        return {code: (tempered[code], chosen) for code in codes}
-
-    ways = {
-        "English labels, everywhere": lambda p: same(codes, usual, fit(some[english], usual, p, "gold")),
-        "the same, temperatures by language": tempered_english,
-        "text of all languages, one set": lambda p: same(codes, usual, fit(everywhere, usual, p, "agree")),
-        "text, a set a language": of_each(text, lambda _: usual),
-        "text, the most cautious of those": cautious,
-        "dev without labels, a set a language": of_each(some, lambda _: usual),
-    }
-    rules: dict[str, Callable[[World], Unsure]] = {
-        name: lambda _, name=name: by_rule(name) for name in ("entropy", "margin", "max_probability")
-    }
-    rules |= {"patience": lambda _: by_patience, "learned": learned}
-    return (
-        {name: at_equal_loss(dev, way, loss) for name, way in ways.items()},
-        {name: at_equal_loss(dev, of_each(text, rule), loss) for name, rule in rules.items()},
-    )
 
 
 class Held(NamedTuple):
@@ -392,53 +331,46 @@ class Held(NamedTuple):
     lost_more: float
 
 
-def hold(
-    dev: dict[str, World], text: dict[str, World], limits: Sequence[float], draws: int, number: int, criterion: str
-) -> list[Held]:
-    """Return how often what was chosen for a limit of disagreement exceeds the limit, and what is really lost."""
-    usual, found = by_rule(criterion), []
-    for kind, worlds in (("sentences", text), ("dev without labels", dev)):
-        for code, one in worlds.items():
-            half = np.random.default_rng([0, 3]).permutation(len(one.texts.lengths)) % 2 == 0
-            fitted, held = few(one.of(half)), one.of(~half)
-            judged = held if kind.startswith("dev") else dev[code]
-            candidates = [fit(fitted, usual, float(price), "agree") for price in PRICES]
-            candidates = [each for each in dict.fromkeys(candidates) if each.thresholds]
-            closer = [
-                Set(each.places, tuple(t * 0.75**step for t in each.thresholds))
-                for each in candidates[:3]
-                for step in range(1, 6)
-            ]
-            read = [usual(each).astype(np.float32) for each in (fitted, held, judged)]
-            tried = []
-            for chosen in (*candidates, *closer):
-                estimate = np.nanmean(disagreeing(fitted, exits_taken(fitted, read[0], chosen)[0]))
-                losses = disagreeing(held, exits_taken(held, read[1], chosen)[0])
-                places, share = exits_taken(judged, read[2], chosen)
-                dev_losses = disagreeing(judged, places)
-                tried.append((estimate, losses, np.nanmean(dev_losses), share, lost(judged, places)))
-            tried.sort(key=lambda each: each[0])
-            for limit in limits:
-                random, outcomes = np.random.default_rng(0), []
-                for _ in range(draws):
-                    rows = random.integers(0, len(held.texts.lengths), number)
-                    last = None
-                    for each in tried:
-                        drawn = each[1][rows]
-                        if p_value(drawn[~np.isnan(drawn)], limit / 100) > 1 - CONFIDENCE:
-                            break
-                        last = each
-                    outcomes.append((0.0, 0.0, 1.0, 0.0) if last is None else (np.nanmean(last[1]), *last[2:]))
-                true, there, share, real = np.array(outcomes).T
-                above, on_dev, more = (np.mean(each > limit) for each in (100 * true, 100 * there, real))
-                found.append(Held(kind, code, limit, above, on_dev, share.mean(), real.mean(), more))
+def hold(texts: Texts, limits: Sequence[float], draws: int, number: int) -> list[Held]:
+    """Return how often what calibration chooses for a limit of disagreement exceeds it, and what is really lost.
+
+    Each draw is of so many texts, with replacement; `of_text` then does as in `halfling calibrate`, its halves drawn
+    too. Where it refuses so little text, nobody exits.
+    """
+    found = []
+    for kind, trials in (("sentences", texts.text), ("dev without labels", texts.bare)):
+        for code, trial in trials.items():
+            random = np.random.default_rng(0)
+            nobody = trial.like.model_copy(update={"layers": trial.layers[-1:], "thresholds": ()})
+
+            @cache
+            def truth(policy: ExitPolicy, trial: Trial = trial, code: str = code) -> tuple[float, ...]:
+                outcome, dev = texts.bare[code].run(policy), texts.dev[code]
+                there = 100 * float(disagreements(trial.run(policy).tally).mean())
+                on_dev = 100 * float(disagreements(outcome.tally).mean())
+                return there, on_dev, outcome.flops_share, 100 * (dev.plain.score - dev.run(policy).tally.score)
+
+            outcomes: dict[float, list[tuple[float, ...]]] = {limit: [] for limit in limits}
+            for _ in range(draws):
+                drawn = trial.some(random.integers(0, len(trial.encoded), number))
+                drawn = replace(drawn, learned_from=random.permutation(number) % 2 == 0)
+                for limit in limits:
+                    try:
+                        policy = of_text(Wish("max_disagreement", limit), drawn, None, MAX_EXITS, code).policy
+                    except HalflingError:
+                        policy = nobody
+                    outcomes[limit].append(truth(policy))
+            for limit, each in outcomes.items():
+                there, on_dev, share, loss = np.array(each).T
+                above, above_on_dev, more = (float(np.mean(one > limit)) for one in (there, on_dev, loss))
+                found.append(Held(kind, code, limit, above, above_on_dev, share.mean(), loss.mean(), more))
     return found
 
 
 def promises(found: Sequence[Held], draws: int, number: int) -> None:
     """Print for each kind of text and limit the worst case of all languages and seeds, and who broke a promise."""
     print(
-        f"\n### Does the bound hold? {draws} draws of {number} texts bound what the other half was fitted to\n\n"
+        f"\n### Does the bound hold? {draws} draws of {number} texts\n\n"
         "| text | limit | cases | above it on the same text, % of draws: mean, worst | on dev: mean, worst | "
         "flops_share, loss on dev | loss above the limit, worst |\n|---|" + "---:|" * 6
     )
@@ -457,14 +389,8 @@ def promises(found: Sequence[Held], draws: int, number: int) -> None:
             )
 
 
-EXITS: tuple[int, ...] = ()
-TAGGING = False
-TRAINED: tuple[str, ...] = ()
-
-
 def main() -> None:
     """Print a table for each question."""
-    global EXITS, TAGGING, TRAINED
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("models", type=Path, nargs="+")
     parser.add_argument("--text", type=Path, required=True)
@@ -472,32 +398,30 @@ def main() -> None:
     parser.add_argument("--dev", type=int, help="of each language's dev, the first so many; all")
     parser.add_argument("--loss", type=float, default=0.5, help="points, the mean of the zero-shot languages")
     parser.add_argument("--draws", type=int, default=200)
+    parser.add_argument("--drawn", type=int, default=1000, help="texts of a draw")
     parser.add_argument("--criterion", default="margin", choices=[*PER_ANSWER], help="where it is not the question")
     parser.add_argument("--scratch", type=Path, default=Path("runs/thresholds"))
     given = parser.parse_args()
-    number = min(500, given.sentences // 2)
     of_task: dict[str, list[Path]] = {}
     for model in given.models:
         of_task.setdefault(task_of(model).name, []).append(model)
     for name, models in of_task.items():
         sets, rules, held = list[Rows](), list[Rows](), list[Held]()
+        task = task_of(models[0])
         for model in models:
-            task = task_of(model)
-            found = computed(model, given.text, given.sentences, given.dev, given.scratch)
-            _, engine, EXITS = _loaded(model, exported_at(model, given.scratch))
-            TAGGING, TRAINED = task.kind == "tagging", task.source_languages
-            worlds = {key: world(texts, engine) for key, texts in found.items()}
-            dev, text = ({code: worlds[kind, code] for code in task.languages} for kind in ("dev", "text"))
-            score = {code: one.texts.gold[-1, 0].sum() / one.texts.gold[-1, 1].sum() for code, one in dev.items()}
+            texts = computed(model, given.text, given.sentences, given.dev, given.scratch, given.criterion)
             print(f"\n{name}, {model.name}, native int8, without exits: ", end="")
-            print(", ".join(f"{code} {100 * value:.1f} ({len(dev[code].head)})" for code, value in score.items()))
-            for rows, more in zip((sets, rules), compare(dev, text, given.loss, given.criterion), strict=True):
+            print(", ".join(f"{c} {100 * one.plain.score:.1f} ({len(one.encoded)})" for c, one in texts.dev.items()))
+            for rows, more in zip((sets, rules), compare(texts, given.loss), strict=True):
                 rows.append(more)
-            held += hold(dev, text, (1.0, 2.0, 5.0), given.draws, number, given.criterion)
+            held += hold(texts, (1.0, 2.0, 5.0), given.draws, given.drawn)
         said = f"flops_share (loss in points), {given.loss} points lost in the mean, {len(models)} seeds"
-        table(f"{name}: which thresholds, by {given.criterion}: {said}", sets, [*dev])
-        table(f"{name}: which criterion, a set a language from text: {said}", rules, [*dev])
-        promises(held, given.draws, number)
+        for title, seeds in (
+            (f"which thresholds, by {given.criterion}", sets),
+            ("which criterion, a set a language from text", rules),
+        ):
+            table(f"{name}: {title}: {said}", seeds, task.languages, task.source_languages)
+        promises(held, given.draws, given.drawn)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 import itertools
 from dataclasses import replace
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -84,6 +85,15 @@ def options():
     )
 
 
+def tried(options, granularity):
+    """Texts whose every exit is as good: what a Drawing reads of them, where it does not measure."""
+    every = replace(options, gain=options.gain[:1].repeat(4, axis=0))
+    like = ExitPolicy(layers=(4,), thresholds=(), granularity=granularity)
+    made = Mock(spec=Trial, like=like, learned_from=np.zeros(4, bool))
+    made.options.return_value = every
+    return made
+
+
 @pytest.mark.parametrize(("what", "limit", "reached"), [("max_drop", 1.0, 0.8), ("flops_share", 0.686, 0.686)])
 def test_where_every_price_overshoots_the_wish_thresholds_are_lowered_until_it_is_met(
     options, monkeypatch, what, limit, reached
@@ -103,11 +113,7 @@ def test_where_every_price_overshoots_the_wish_thresholds_are_lowered_until_it_i
         )
 
     monkeypatch.setattr(Drawing, "_measure", measure)
-    trial = Trial.__new__(Trial)
-    trial.like = ExitPolicy(layers=(4,), thresholds=(), granularity="token")
-    trial.learned_from = np.zeros(4, bool)
-    as_good_everywhere = options.gain[:1].repeat(4, axis=0)
-    trial.options = lambda: replace(options, gain=as_good_everywhere)
+    trial = tried(options, "token")
     drawing, wish = Drawing(trial, None, resamples(4, 2, seed=0)), Wish(what, limit)
     drawing.close_in(wish, max_exits=3)
     assert wish.choose(drawing.curve).flops_share == pytest.approx(reached, abs=0.05)
@@ -126,11 +132,7 @@ def test_sentences_are_also_searched_for_by_time(options, granularity, monkeypat
         return TradeOff(layers=policy.layers, thresholds=policy.thresholds, time_share=0.5, **shown)
 
     monkeypatch.setattr(Drawing, "_measure", measure)
-    trial = Trial.__new__(Trial)
-    trial.like = ExitPolicy(layers=(4,), thresholds=(), granularity=granularity)
-    trial.learned_from = np.zeros(4, bool)
-    trial.options = lambda: replace(options, gain=options.gain[:1].repeat(4, axis=0))
-    drawing = Drawing(trial, clock, resamples(4, 2, seed=0))
+    drawing = Drawing(tried(options, granularity), clock, resamples(4, 2, seed=0))
     drawing.close_in(Wish("max_drop", 1.0), max_exits=1)
     assert {(1, 4), (4,)} <= {policy.layers for policy in drawing.points}
     assert ((3, 4) in {policy.layers for policy in drawing.points}) == (granularity == "sentence")

@@ -220,7 +220,7 @@ def test_thresholds_are_fitted_to_one_half_of_dev_and_their_drop_is_bounded_on_t
     model = early_exit("names")
     task, examples, encoded = dev(model)
     like = ExitPolicy(layers=(3,), thresholds=(), granularity=granularity)
-    trial = Trial(task, load_classifier(model), examples, encoded, like, batch_size=8)
+    trial = Trial.from_model(task, load_classifier(model), examples, encoded, like, batch_size=8)
     fitted = trial.learned_from
     assert fitted.sum() == len(fitted) / 2 == 20
     assert len(trial.options().head) == (20 if granularity == "sentence" else trial.counts[fitted].sum())
@@ -235,7 +235,7 @@ def test_a_model_that_answers_with_no_numbers_is_refused(early_exit):
     network = load_classifier(model)
     network.classifier.bias.data[0] = float("nan")
     with pytest.raises(HalflingError, match="answers with what is no number"):
-        Trial(task, network, examples, encoded, ExitPolicy(layers=(3,), thresholds=()), batch_size=8)
+        Trial.from_model(task, network, examples, encoded, ExitPolicy(layers=(3,), thresholds=()), batch_size=8)
 
 
 @pytest.mark.parametrize("task", ["pairs", "names"])

@@ -43,7 +43,7 @@ def tags(*names):
         (tags("B-P", "O", "B-P"), tags("B-P", "O", "O"), ("O", "B-P", "I-P"), 1 / 3),
         (tags("O", "O"), tags("O", "O"), ("O", "B-P", "I-P"), None),
         (tags("P", "P"), tags("P", "O"), ("O", "P"), 1),
-        (tags("noun", "verb", None, "verb"), tags("noun", "noun", None, "verb"), ("noun", "verb"), 0.25),
+        (tags("noun", "verb", None, "verb"), tags("noun", "noun", None, "verb"), ("noun", "verb"), 1 / 3),
         (tags(), tags(), ("noun", "verb"), None),
     ],
 )
@@ -95,7 +95,7 @@ def test_the_service_watches_and_tells_metrics_and_its_log_without_any_text(star
     # What exits by a constraint of its own is no set's: 64 texts in Swahili, 64 by default.
     assert value(metrics, "halfling_watched_total", model="moods", policy="en") == 0
     assert value(metrics, "halfling_disagreement_promised", model="moods", policy="sw") == 0.03
-    assert value(metrics, "halfling_disagreement_promised", model="moods", policy="default") == 0.05
+    assert value(metrics, "halfling_disagreement_promised", model="moods", policy="default") is None
     assert value(metrics, "halfling_disagreement_promised", model="moods", policy="en") is None
     assert service.stop() == 0
     told = [line for line in service.lines if line["event"] == "more disagreement with full depth than promised"]

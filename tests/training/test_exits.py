@@ -64,6 +64,12 @@ def test_two_stages_leave_the_fine_tuned_model_bit_for_bit(task, train, finetune
         )
 
 
+def test_what_moves_everything_learns_more_slowly_unless_said_otherwise():
+    assert ExitsSettings().learning_rate == 1e-3
+    assert ExitsSettings(method="joint").learning_rate == 2e-4
+    assert ExitsSettings(method="leaving", learning_rate=1e-4).learning_rate == 1e-4
+
+
 def test_exits_of_a_frozen_model_learn(task, train, finetuned, tmp_path, scored):
     counts = train(finetuned(task, epochs=20), epochs=20, layers=(2,))
     assert counts["curve"][-1]["loss"] < counts["curve"][0]["loss"]

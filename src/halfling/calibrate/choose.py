@@ -2,7 +2,6 @@
 
 from statistics import fmean
 
-from halfling.calibrate.curve import Drawing
 from halfling.calibrate.settings import Wish
 from halfling.calibrate.timing import Clock
 from halfling.errors import HalflingError
@@ -12,13 +11,23 @@ _MEASURED = 3
 """So many policies at most are measured as one: each is an export."""
 
 
-def choose(wish: Wish, drawing: Drawing, clock: Clock | None) -> ExitPolicy:
+def choose(wish: Wish, points: dict[ExitPolicy, TradeOff], clock: Clock | None, where: str) -> ExitPolicy:
     """Return the policy to take.
 
     A time that was added up from layers is measured as one before its policy is taken, which must then still be the
-    one to choose. The others are expected to be off by as much. Tokens' policies were all measured.
+    one to choose; `points` then hold what was measured. The others are expected to be off by as much. Tokens' policies
+    were all measured.
+
+    Args:
+        wish: What is asked for.
+        points: What may be taken, no exits first.
+        clock: Measures times, if they are measured.
+        where: What is calibrated, for messages.
+
+    Raises:
+        HalflingError: No point meets the wish.
     """
-    points, plain = drawing.points, drawing.no_exits
+    plain = next(iter(points))
     plain_ms = clock.plain_ms if clock else None
     measured = {*points} if plain.granularity == "token" else {plain}
     by_time = wish.what == "latency_ms"
@@ -49,7 +58,7 @@ def choose(wish: Wish, drawing: Drawing, clock: Clock | None) -> ExitPolicy:
             least = min(known.values(), key=spent)
             took = f", time_share {least.time_share:.3f} of {plain_ms:.2f} ms" if plain_ms and least.time_share else ""
             raise HalflingError(
-                f"calibrate: {wish.what}={wish.limit:g} is out of reach: the cheapest policy has flops_share "
+                f"{where}: {wish.what}={wish.limit:g} is out of reach: the cheapest policy has flops_share "
                 f"{least.flops_share:.3f}{took}"
             )
 

@@ -1,12 +1,12 @@
-"""What a policy would do on the dev split: every exit is computed once, a policy then chooses among the answers."""
+"""What a policy would do on texts whose exits were all computed: it then chooses among the answers."""
 
-from collections.abc import Sequence
-from copy import copy
-from itertools import compress
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Bool
+from jaxtyping import Bool, Float, Int
 from transformers import PreTrainedModel
 
 from halfling.calibrate.agreement import as_answered
@@ -16,9 +16,10 @@ from halfling.errors import HalflingError
 from halfling.exits import criteria
 from halfling.exits.policy import ExitPolicy
 from halfling.models.shapes import shape_of
+from halfling.records import EncoderShape
 from halfling.tasks.encode import Encoded
 from halfling.tasks.examples import Example, TaggedExample
-from halfling.tasks.predict import answers, predict
+from halfling.tasks.predict import Predictions, answers, predict
 from halfling.tasks.score import Answer, Tally, tally
 from halfling.tasks.tags import fitted
 from halfling.tasks.task import Task
@@ -43,19 +44,45 @@ def head_of(task: Task, exit_layers: tuple[int, ...] = ()) -> Head:
     return Head(kind=task.head, num_classes=len(task.labels or ()), layers=exit_layers)
 
 
+@dataclass(frozen=True)
 class Trial:
     """Texts as every exit of a model answers them: a dev split, or without labels what full depth is agreed with on.
 
-    Thresholds are fitted to half of the examples, drawn by `seed`; the other half tells their drop's bound. All
-    policies share criterion, pooling and granularity with `like`. With `labelled` False the right answers are those of
-    full depth.
+    All policies share criterion, pooling and granularity with `like`.
 
-    Raises:
-        HalflingError: The model answers with something that is no number.
+    Attributes:
+        task: What is answered.
+        shape: The model's.
+        layers: The trained exits, the last layer included.
+        like: The policy of no exits.
+        examples: With the right answers.
+        encoded: Likewise, as the model reads them.
+        logits: Of each exit, [answers, classes], one text's answers after the other.
+        tallies: Of each exit, the score.
+        encoder_flops: The encoder's arithmetic until an exit.
+        head_flops: Of one classifier.
+        learned_from: True where thresholds are fitted; the rest bounds what they cost.
+        uncertainty: Of each text at each exit where it was computed already; not by patience.
+        rerun: Runs a policy of token exits over encoded texts: tokens that leave change the states of others.
     """
 
-    def __init__(
-        self,
+    task: Task
+    shape: EncoderShape
+    layers: tuple[int, ...]
+    like: ExitPolicy
+    examples: Sequence[Example]
+    encoded: Sequence[Encoded]
+    logits: Sequence[Float[np.ndarray, "answers classes"]]
+    tallies: Sequence[Tally]
+    encoder_flops: Float[np.ndarray, "exits examples"]
+    head_flops: Float[np.ndarray, " examples"]
+    learned_from: Bool[np.ndarray, " examples"]
+    uncertainty: Float[np.ndarray, "exits examples"] | None = None
+    rerun: Callable[[Sequence[Encoded], ExitPolicy], Predictions] | None = None
+
+    @classmethod
+    def from_model(
+        cls,
         task: Task,
         network: PreTrainedModel,
         examples: Sequence[Example],
@@ -65,55 +92,114 @@ class Trial:
         seed: int = 0,
         *,
         labelled: bool = True,
-    ) -> None:
-        self.task, self.network, self.encoded = task, network, encoded
-        self.like, self.batch_size = like, batch_size
-        self.layers: tuple[int, ...] = tuple(network.config.exit_layers)
+    ) -> "Trial":
+        """Return texts with every exit of a PyTorch model computed; thresholds are fitted to half of them, by `seed`.
+
+        With `labelled` False the right answers are those of full depth.
+
+        Raises:
+            HalflingError: The model answers with something that is no number.
+        """
+        shape, layers = shape_of(network.config), tuple(network.config.exit_layers)
         per_exit = predict(network, encoded, batch_size, all_exits=True).exit_logits or ()
-        self.counts = np.array([len(one.picked) for one in encoded])
-        self.logits = [np.concatenate(one) for one in per_exit]
-        if not all(np.isfinite(one).all() for one in self.logits):
+        made = cls.from_logits(task, shape, layers, examples, encoded, per_exit, like, seed, labelled=labelled)
+        return replace(made, rerun=lambda some, policy: predict(network, some, batch_size, policy=policy))
+
+    @classmethod
+    def from_logits(
+        cls,
+        task: Task,
+        shape: EncoderShape,
+        layers: tuple[int, ...],
+        examples: Sequence[Example],
+        encoded: Sequence[Encoded],
+        per_exit: Sequence[Sequence[np.ndarray]],
+        like: ExitPolicy,
+        seed: int = 0,
+        *,
+        labelled: bool = True,
+    ) -> "Trial":
+        """Return texts with the logits of every exit, [answers, classes] of each text, whoever computed them.
+
+        Raises:
+            HalflingError: Some logits are no numbers.
+        """
+        logits = [np.concatenate(one) for one in per_exit]
+        if not all(np.isfinite(one).all() for one in logits):
             raise HalflingError("the model's logits are not all finite: its weights are broken, train it again")
-        self.examples = examples if labelled else as_answered(task, examples, encoded, per_exit[-1])
-        self.tallies = [tally(task, self.examples, self._named(one)) for one in per_exit]
-        self.lengths = [len(one.ids) for one in encoded]
-        table = {length: self._arithmetic(length) for length in sorted({*self.lengths})}
-        arithmetic = np.array([table[length] for length in self.lengths]).T
-        self.encoder_flops, self.head_flops = arithmetic[:-1], arithmetic[-1]
-        self.learned_from = np.random.default_rng([seed, 1]).permutation(len(self.lengths)) % 2 == 0
+        right = examples if labelled else as_answered(task, examples, encoded, per_exit[-1])
+        tallies = [tally(task, right, _named(task, right, encoded, one)) for one in per_exit]
+        if not labelled and task.metric != "span F1":  # a word that is cut off has no answer to disagree with
+            answered = np.array([len(one.picked) for one in encoded], float)
+            tallies = [Tally(one.above, answered) for one in tallies]
+        lengths, head = [len(one.ids) for one in encoded], head_of(task)
+        table = {
+            length: [flops(shape, [length], [layer]).total for layer in layers]
+            + [flops(shape, [length], [layers[-1]], head).heads]
+            for length in {*lengths}
+        }
+        arithmetic = np.array([table[length] for length in lengths], float).T
+        return cls(
+            task=task,
+            shape=shape,
+            layers=layers,
+            like=like,
+            examples=right,
+            encoded=encoded,
+            logits=logits,
+            tallies=tallies,
+            encoder_flops=arithmetic[:-1],
+            head_flops=arithmetic[-1],
+            learned_from=np.random.default_rng([seed, 1]).permutation(len(lengths)) % 2 == 0,
+        )
 
     @property
     def plain(self) -> Tally:
         """No exits."""
         return self.tallies[-1]
 
+    @cached_property
+    def counts(self) -> Int[np.ndarray, " examples"]:
+        """How many answers each text has."""
+        return np.array([len(one.picked) for one in self.encoded], np.int64)
+
     @property
     def plain_flops(self) -> float:
         """The arithmetic of no exits."""
         return float((self.encoder_flops[-1] + self.head_flops).sum())
 
-    def of(self, rows: Bool[np.ndarray, " examples"]) -> "Trial":
-        """Return the same of some examples, which thresholds are all fitted to."""
-        part, picked = copy(self), np.repeat(rows, self.counts)
-        part.examples, part.encoded = [*compress(self.examples, rows)], [*compress(self.encoded, rows)]
-        part.counts, part.lengths = self.counts[rows], [*compress(self.lengths, rows)]
-        part.logits = [one[picked] for one in self.logits]
-        part.tallies = [Tally(one.above[rows], one.below[rows]) for one in self.tallies]
-        part.encoder_flops, part.head_flops = self.encoder_flops[:, rows], self.head_flops[rows]
-        part.learned_from = np.ones(int(rows.sum()), bool)
-        return part
+    def some(self, rows: Int[np.ndarray, " some"]) -> "Trial":
+        """Return the same of some texts, in this order, which thresholds are all fitted to."""
+        counts = self.counts
+        some, begins = counts[rows], np.cumsum(counts) - counts
+        picked = np.repeat(begins[rows] - (np.cumsum(some) - some), some) + np.arange(some.sum())
+        return replace(
+            self,
+            examples=[self.examples[row] for row in rows],
+            encoded=[self.encoded[row] for row in rows],
+            logits=[one[picked] for one in self.logits],
+            tallies=[Tally(one.above[rows], one.below[rows]) for one in self.tallies],
+            encoder_flops=self.encoder_flops[:, rows],
+            head_flops=self.head_flops[rows],
+            learned_from=np.ones(len(rows), bool),
+            uncertainty=None if self.like.criterion == "patience" else self._by_text[:, rows],
+        )
+
+    def halves(self) -> tuple["Trial", "Trial"]:
+        """Return what thresholds are fitted to, and the rest."""
+        return self.some(np.flatnonzero(self.learned_from)), self.some(np.flatnonzero(~self.learned_from))
 
     def run(self, policy: ExitPolicy) -> Outcome:
-        """Return what a policy does. Tokens that leave change the states of others, so token exits are really run."""
+        """Return what a policy does."""
         if policy.granularity == "token" and policy.is_early:
-            found = predict(self.network, self.encoded, self.batch_size, policy=policy)
-            head = head_of(self.task, policy.layers)
-            spent = flops(shape_of(self.network.config), self.lengths, found.exit_layers, head).total
-            named = self._named(found.logits)
+            assert self.rerun is not None
+            found, lengths = self.rerun(self.encoded, policy), [len(one.ids) for one in self.encoded]
+            spent = flops(self.shape, lengths, found.exit_layers, head_of(self.task, policy.layers)).total
+            named = _named(self.task, self.examples, self.encoded, found.logits)
             return Outcome(
                 tally(self.task, self.examples, named), spent / self.plain_flops, np.array(found.exits_taken)
             )
-        at = taken(self._unsure(policy, self.counts), policy.thresholds)
+        at = taken(self.unsure(policy), policy.thresholds)
         places = np.array([self.layers.index(layer) for layer in policy.layers])[at]
         examples = np.arange(len(places))
         spent = self.encoder_flops[places, examples] + (at + 1) * self.head_flops
@@ -126,25 +212,38 @@ class Trial:
             np.array(self.layers)[places],
         )
 
+    def unsure(self, policy: ExitPolicy) -> Float[np.ndarray, "exits examples"]:
+        """Return the uncertainty of each text at each of a policy's exits."""
+        if policy.criterion == "patience":  # which compares the exits in use
+            return self._computed(policy, self.counts)
+        return self._by_text[[self.layers.index(layer) for layer in policy.layers]]
+
     def options(self) -> Options:
         """Return what the search reads: the half to learn from.
 
         For token exits it is an estimate: as if those who left had gone on.
         """
         by_token = self.like.granularity == "token"
-        units = self.counts if by_token else np.ones_like(self.counts)
+        counts = self.counts
+        units = counts if by_token else np.ones_like(counts)
         share = np.repeat(1 / np.maximum(units, 1), units)
         every = self.like.model_copy(update={"layers": self.layers})
         return Options(
             layers=self.layers,
-            unsure=self._unsure(every, None if by_token else self.counts),
+            unsure=self._computed(every, None) if by_token else self.unsure(every),
             gain=self._gain_of_tokens() if by_token else self._gain_of_sentences(),
             spent=np.repeat(self.encoder_flops, units, axis=1) * share / self.plain_flops,
             head=np.repeat(self.head_flops, units) * share / self.plain_flops,
         ).of(np.repeat(self.learned_from, units))
 
-    def _unsure(self, policy: ExitPolicy, counts: np.ndarray | None) -> np.ndarray:
-        """Return the uncertainty of each sentence (without counts of each token) at each of the policy's exits."""
+    @cached_property
+    def _by_text(self) -> np.ndarray:
+        if self.uncertainty is not None:
+            return self.uncertainty
+        return self._computed(self.like.model_copy(update={"layers": self.layers}), self.counts)
+
+    def _computed(self, policy: ExitPolicy, counts: np.ndarray | None) -> np.ndarray:
+        """Return the uncertainty of each text (without counts of each token) at each of the policy's exits."""
         doubt = criteria.Doubt(policy)
         return np.array([doubt(self.logits[self.layers.index(layer)], counts) for layer in policy.layers])
 
@@ -163,12 +262,9 @@ class Trial:
         names, right = np.array(labels, dtype=object), np.concatenate(gold)
         return np.array([names[one.argmax(axis=-1)] == right for one in self.logits]) / max(len(right), 1)
 
-    def _arithmetic(self, length: int) -> list[float]:
-        """Return the operations of the encoder up to each exit, and of one classifier."""
-        shape = shape_of(self.network.config)
-        encoder = [float(flops(shape, [length], [layer]).total) for layer in self.layers]
-        return [*encoder, float(flops(shape, [length], [self.layers[-1]], head_of(self.task)).heads)]
 
-    def _named(self, logits: Sequence[np.ndarray]) -> list[Answer]:
-        words = [len(one.tags) for one in self.examples if isinstance(one, TaggedExample)]
-        return answers(logits, self.encoded, self.task.labels or (), words or None)
+def _named(
+    task: Task, examples: Sequence[Example], encoded: Sequence[Encoded], logits: Sequence[np.ndarray]
+) -> list[Answer]:
+    words = [len(one.tags) for one in examples if isinstance(one, TaggedExample)]
+    return answers(logits, encoded, task.labels or (), words or None)

@@ -93,7 +93,8 @@ def calibrate(
     )
     steps = 3 + len(drawn)
     progress(0, steps, "every exit on the dev split")
-    trial = Trial(whole, network, examples, encoded, like, settings.batch_size, settings.seed)
+    trial = Trial.from_model(whole, network, examples, encoded, like, settings.batch_size, settings.seed)
+    held = int((~trial.learned_from).sum())
     progress(1, steps, "times")
     clock, scratch = None, out / "timing"
     shutil.rmtree(scratch, ignore_errors=True)  # a killed try's
@@ -106,22 +107,23 @@ def calibrate(
         draws = bootstrap.resamples(len(examples), settings.resamples, settings.seed)
         drawing = Drawing(trial, clock, draws)
         drawing.draw(settings.wish, settings.max_exits)
-        policy = choose(settings.wish, drawing, clock)
+        policy = choose(settings.wish, drawing.points, clock, "calibrate")
+        chosen = drawing.points[policy]
+        sets: dict[str, OfLanguage] = {}
+        if unlabelled:
+            by_labels = OfLanguage(
+                policy=policy, from_labels=True, point=chosen, num_texts=held, confidence=bootstrap.CONFIDENCE
+            )
+            sets = dict.fromkeys(languages, by_labels)
+        for number, (code, some) in enumerate(drawn.items(), start=3):
+            progress(number, steps, f"text in {code}")
+            where, cut = f"{unseen[code]}, {code}", encode(some, tokenizer, settings.max_tokens)
+            asked = Trial.from_model(
+                whole, network, some, cut, like, settings.batch_size, settings.seed, labelled=False
+            )
+            sets[code] = of_text(settings.text_wish, asked, clock, settings.max_exits, where)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
-    chosen = drawing.points[policy]
-    sets: dict[str, OfLanguage] = {}
-    if unlabelled:
-        held = int((~trial.learned_from).sum())
-        by_labels = OfLanguage(
-            policy=policy, from_labels=True, point=chosen, num_texts=held, confidence=bootstrap.CONFIDENCE
-        )
-        sets = dict.fromkeys(languages, by_labels)
-    for number, (code, some) in enumerate(drawn.items(), start=3):
-        progress(number, steps, f"text in {code}")
-        where, cut = f"{unseen[code]}, {code}", encode(some, tokenizer, settings.max_tokens)
-        asked = Trial(whole, network, some, cut, like, settings.batch_size, settings.seed, labelled=False)
-        sets[code] = of_text(settings.text_wish, asked, clock, settings.max_exits, where)
     wishes = {
         wish.what: wish.limit for wish in ((settings.wish, settings.text_wish) if unlabelled else (settings.wish,))
     }

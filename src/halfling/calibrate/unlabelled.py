@@ -1,13 +1,14 @@
 """Exits and thresholds for a language from its text alone: how far may answers be from those of full depth?"""
 
 from halfling.calibrate.agreement import disagreements
+from halfling.calibrate.choose import choose
 from halfling.calibrate.curve import Drawing, scaled
 from halfling.calibrate.settings import Wish
 from halfling.calibrate.simulate import Trial
 from halfling.calibrate.timing import Clock
 from halfling.errors import HalflingError
 from halfling.exits.bound import CONFIDENCE, fewest, upper_bound
-from halfling.exits.policy import OfLanguage, TradeOff
+from halfling.exits.policy import ExitPolicy, OfLanguage
 from halfling.tasks.score import Tally
 
 _CLOSER = 10
@@ -19,6 +20,10 @@ class Agreement(Drawing):
 
     def __init__(self, trial: Trial, clock: Clock | None) -> None:
         super().__init__(trial, clock, trial.learned_from[None])
+
+    def number(self, policy: ExitPolicy) -> int:
+        """Return how many texts say something of a policy."""
+        return len(disagreements(self.trial.run(policy).tally))
 
     def _judged(self, tally: Tally) -> tuple[float, float, float]:
         losses = disagreements(tally)
@@ -45,10 +50,9 @@ def of_text(wish: Wish, trial: Trial, clock: Clock | None, max_exits: int, where
     Raises:
         HalflingError: The text is too little to bound anything, or the wish is out of reach.
     """
-    fitted, held = (Agreement(trial.of(rows), clock) for rows in (trial.learned_from, ~trial.learned_from))
-    plain_ms = clock.plain_ms if clock else None
-    number = min(len(disagreements(each.trial.plain)) for each in (fitted, held))
+    fitted, held = (Agreement(half, clock) for half in trial.halves())
     by_limit = wish.what == "max_disagreement"
+    number = min(each.number(each.no_exits) for each in (fitted, held))
     if number < (needed := fewest(wish.limit / 100) if by_limit else 1):
         what = "texts in which the model finds spans" if trial.task.metric == "span F1" else "texts"
         mend = f"or set max_disagreement above {wish.limit:g}" if by_limit else "or leave the language out"
@@ -57,32 +61,20 @@ def of_text(wish: Wish, trial: Trial, clock: Clock | None, max_exits: int, where
             f"{needed} are needed: give more text, {mend}"
         )
     fitted.draw(wish, max_exits)
-    chosen: TradeOff | None
+    allowed = fitted.points
     if by_limit:
         _draw_closer(fitted, wish)
-        kept = [held.points[held.no_exits]]
+        allowed = {held.no_exits: held.points[held.no_exits]}
         for each in sorted(fitted.points, key=lambda one: (fitted.points[one].drop, -fitted.points[one].flops_share)):
             if not wish.is_met(point := held.at(each)):
                 break
-            kept.append(point)
-        chosen = wish.choose(kept)
-    else:
-        chosen = wish.choose(fitted.curve, plain_ms)
-    policy = next((one for drawn in (held, fitted) for one, point in drawn.points.items() if point is chosen), None)
-    if policy is None:
-        least = min(point.flops_share for point in fitted.points.values())
-        raise HalflingError(
-            f"{where}: {wish.what}={wish.limit:g} is out of reach: the cheapest policy has flops_share {least:.3f}"
-        )
-    point = held.at(policy)
+            allowed[each] = point
+    policy = choose(wish, allowed, clock, where)
+    point = held.at(policy).model_copy(update={"time_share": allowed[policy].time_share})
     if by_limit and policy.is_early:
         point = point.model_copy(update={"drop_bound": wish.limit})
     return OfLanguage(
-        policy=policy,
-        from_labels=False,
-        point=point,
-        num_texts=len(disagreements(held.trial.plain)),
-        confidence=CONFIDENCE,
+        policy=policy, from_labels=False, point=point, num_texts=held.number(policy), confidence=CONFIDENCE
     )
 
 

@@ -17,7 +17,7 @@ def disagreement(early: Prediction, full: Prediction, labels: Sequence[str]) -> 
     """Return by how much an answer to a text differs from that at full depth, 0..1; None where there is nothing to say.
 
     Of a label 0 or 1; of a tagger one minus the F1 of both sets of spans, None where neither has a span; of tags that
-    are no spans the share of words with another tag. As calibration counts it (`calibrate/agreement.py`).
+    are no spans the share of answered words with another tag. As calibration counts it (`calibrate/agreement.py`).
 
     Args:
         early: The answer by a policy.
@@ -28,7 +28,8 @@ def disagreement(early: Prediction, full: Prediction, labels: Sequence[str]) -> 
         return None if full.label is None else float(early.label != full.label)
     prefixed = is_prefixed(labels)
     if not prefixed and OUTSIDE not in labels:
-        differ = [one != other for one, other in zip(early.tags, full.tags, strict=True)]
+        pairs = zip(early.tags, full.tags, strict=True)
+        differ = [one != other for one, other in pairs if one is not None or other is not None]
         return sum(differ) / len(differ) if differ else None
     one, other = ({*spans([tag or OUTSIDE for tag in each.tags or ()], prefixed=prefixed)} for each in (early, full))
     return 1 - 2 * len(one & other) / (len(one) + len(other)) if one or other else None
@@ -37,7 +38,8 @@ def disagreement(early: Prediction, full: Prediction, labels: Sequence[str]) -> 
 def at_full_depth(engine: AdaptiveEngine, sequences: Sequence[Encoded], answers: Sequence[Answer]) -> Iterator[Answer]:
     """Yield the answer at full depth to each sequence, given those by a policy.
 
-    They are computed one by one, as they are asked for; those from which nothing exited early are at full depth.
+    They are computed one by one, as they are asked for, so that a service can answer others meanwhile; those from which
+    nothing exited early are at full depth.
     """
     last = engine.exported.shape.num_layers
     for sequence, answer in zip(sequences, answers, strict=True):

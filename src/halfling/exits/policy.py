@@ -132,14 +132,12 @@ class Calibration(Record):
         return {code: one.policy for code, one in self.languages.items()}
 
     def promised(self, language: str | None) -> float | None:
-        """Return how many points (0..100) of disagreement with full depth a language's set was bound to.
+        """Return how many points (0..100) of disagreement with full depth a language's set was bound to; else None.
 
-        None: the default's, which lets nobody leave earlier than any set does, and is held to what was asked of all.
-        Nothing was promised of a set that was chosen by labels: they bound the loss of score.
+        Nothing was promised of a set that was chosen by labels, which bound the loss of score, and nothing of the
+        default (`language` None): no text of those whom it serves was looked at.
         """
-        if language is None:
-            return self.max_disagreement
-        found = self.languages.get(language)
+        found = self.languages.get(language or "")
         return None if found is None or found.from_labels else found.point.drop_bound
 
     @property

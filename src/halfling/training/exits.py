@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor
 from transformers import PreTrainedModel, set_seed
 
@@ -33,7 +33,7 @@ class ExitsSettings(LabelledTraining):
 
     layers: tuple[Part, ...] | None = Field(None, description="exit after these layers; after every one")
     method: Literal["two_stage", "joint", "leaving"] = Field(
-        "joint",
+        "two_stage",
         description="two_stage: the fine-tuned model is frozen, so its last exit stays what it was; "
         "joint: everything moves, exit k weighs k; "
         "leaving: joint, and in the second half of all steps an exit learns from those alone who come as far",
@@ -54,7 +54,13 @@ class ExitsSettings(LabelledTraining):
         "sentence", description="what exits in the second half of method=leaving: sentences, or (taggers) single tokens"
     )
     epochs: Repeats = Field(1, gt=0, description="passes over the train split, after those of fine-tuning")
-    learning_rate: Rate = Field(2e-4, description="two_stage, which moves classifiers alone, wants 1e-3")
+    learning_rate: Rate = Field(1e-3, description="unsaid with joint or leaving, which move everything: 2e-4")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _slower_where_everything_moves(cls, raw: Any) -> Any:
+        moves = isinstance(raw, dict) and raw.get("method", "two_stage") != "two_stage"
+        return {"learning_rate": 2e-4, **raw} if moves else raw
 
 
 class _ExitsTrainer(BatchMeanTrainer):
