@@ -12,8 +12,8 @@ typedef struct Pool Pool;
 // `threads` counts the caller's. Threads begin with the first work. NULL without memory.
 Pool *pool_new(int threads);
 void pool_free(Pool *pool);
-// Runs work(given, 0 .. count - 1), each in a thread, and returns how many there were: `most`, or fewer where the
-// system gives no more threads. `prepare(given, count)` runs before them. The caller must be alone.
+// Runs work(given, 0 .. count - 1), each in a thread: `most`, or fewer where the system gives no more threads.
+// `prepare(given, count)` runs before them. The caller must be alone.
 void pool_run(Pool *pool, int most, void (*prepare)(void *given, int count), Job work, void *given);
 int pool_threads(const Pool *pool);
 

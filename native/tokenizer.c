@@ -98,12 +98,14 @@ static const char *replacement(const Tokenizer *tokenizer, const char *text, siz
     return NULL;
 }
 
-// How far the grapheme of several characters reaches that begins here; 0 where none does.
-static size_t grapheme(const Tokenizer *tokenizer, const char *text, size_t bytes) {
+// How far the grapheme of several characters reaches that begins here; 0 where none does, and `alone` is how far none
+// does: a run of characters that prepend is read once, not again from each of them.
+static size_t grapheme(const Tokenizer *tokenizer, const char *text, size_t bytes, size_t *alone) {
     const unsigned char *from = (const unsigned char *)text;
     int32_t code = 0;
     size_t at = 0, next = 0;
     while (at < bytes && (next = decode(from + at, bytes - at, &code), kind(tokenizer, code) & PREPENDS)) at += next;
+    *alone = at ? at : 1;
     if (at == bytes || (kind(tokenizer, code) & CONTROL)) return 0;
     size_t end = at + next;
     while (end < bytes && (next = decode(from + end, bytes - end, &code), kind(tokenizer, code) & JOINS)) end += next;
@@ -114,16 +116,17 @@ static size_t grapheme(const Tokenizer *tokenizer, const char *text, size_t byte
 // beginning becomes, and of a longer one each character.
 static int normalise(const Tokenizer *tokenizer, const char *text, size_t bytes, Numbers *codes) {
     for (size_t at = 0; at < bytes;) {
+        size_t alone = 1;
         size_t whole = (unsigned char)text[at] < 0x80 && (at + 1 == bytes || (unsigned char)text[at + 1] < 0x80)
                            ? 0
-                           : grapheme(tokenizer, text + at, bytes - at);
+                           : grapheme(tokenizer, text + at, bytes - at, &alone);
         const char *becomes = whole && whole < WHOLE_BELOW ? replacement(tokenizer, text + at, whole) : NULL;
         if (becomes) {
             if (!add_text(codes, becomes, strlen(becomes))) return 0;
             at += whole;
             continue;
         }
-        for (size_t end = at + (whole ? whole : 1); at < end;) {
+        for (size_t end = at + (whole ? whole : alone); at < end;) {
             int32_t code;
             size_t length = decode((const unsigned char *)text + at, bytes - at, &code);
             becomes = replacement(tokenizer, text + at, length);

@@ -13,6 +13,9 @@ _COUNT_THEMSELVES = ("OMP_NUM_THREADS", "RAYON_NUM_THREADS")
 _LIMIT = "HALFLING_CORES"
 """Environment variable: cores that a process of ours may use at most."""
 
+_DIGITS = 10
+"""A number of more is no number of cores."""
+
 
 def usable_cores(root: Path = _ROOT) -> int:
     """Return how many cores this process may use: by its affinity, its cgroups' quota and its limit; at least 1.
@@ -23,7 +26,9 @@ def usable_cores(root: Path = _ROOT) -> int:
         root: Where `/proc` and `/sys` are.
     """
     own = os.environ.get(_LIMIT, "")
-    return max(1, min([_affinity(), *map(int, _quotas(root)), *([int(own)] if own.isdigit() else [])]))
+    return max(
+        1, min([_affinity(), *map(int, _quotas(root)), *([int(own)] if own.isdecimal() and len(own) < _DIGITS else [])])
+    )
 
 
 def usable_memory(root: Path = _ROOT) -> int:

@@ -65,8 +65,8 @@ def test_each_language_is_held_against_its_promise(halfling, exported, file):
     fine = halfling("watch", exported, "--unlabelled", f"ur={file}", "--texts", "20")
     assert (fine.status, fine.err) == (0, "")
     assert [line.split() for line in fine.out.splitlines()] == [
-        ["language", "policy", "texts", "disagreement", "bound", "promised", "promise"],
-        ["ur", "ur", "20", "0.00", "13.91", "5.00", "open:", "give", "more", "text"],
+        ["language", "policy", "texts", "layer", "disagreement", "bound", "promised", "promise"],
+        ["ur", "ur", "20", "3.00", "0.00", "13.91", "5.00", "open:", "give", "more", "text"],
     ]
 
 
@@ -102,6 +102,11 @@ def test_columns_of_no_table_are_refused_here_and_by_predict(error, halfling, ex
     (table := tmp_path / "more.csv").write_text("id,mine\n" + "1,yes\n" * 90)
     words = ("--unlabelled", f"ur={file}", "--unlabelled", f"sw={table}", "--column", "mine", "--json")
     assert [row["texts"] for row in json.loads(halfling("watch", exported, *words).out)] == [200, 90]
+
+
+def test_what_is_no_language_is_refused_by_predict_too(error, exported):
+    said = "--language klingon: no code of a language, as sw or zh-Hant: the model has thresholds for sw, ur"
+    assert error("predict", exported, "yes", "--language", "klingon") == said
 
 
 def test_a_language_without_thresholds_of_its_own_is_noted_as_predict_does(halfling, exported, file):

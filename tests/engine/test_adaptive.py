@@ -349,8 +349,9 @@ def test_auto_is_the_first_backend_that_is_exported_and_installed(exported, monk
     assert isinstance(AdaptiveEngine.from_pretrained(folder).backend, OnnxBackend)
     with pytest.raises(HalflingError, match=r"torch is not installed: pip install 'halfling-nlp\[train\]'"):
         AdaptiveEngine.from_pretrained(folder, "torch")
-    with pytest.raises(HalflingError, match="threads 0: at least 1"):
-        AdaptiveEngine.from_pretrained(folder, threads=0)
+    for threads in (0, 1025):
+        with pytest.raises(HalflingError, match=f"threads {threads}: a number from 1 to 1024, or None"):
+            AdaptiveEngine.from_pretrained(folder, threads=threads)
 
 
 def test_a_folder_of_an_earlier_version_is_refused_in_one_line(exported, tmp_path):

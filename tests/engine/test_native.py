@@ -1,12 +1,16 @@
 """The native engine against the same quantised arithmetic in numpy, and against itself."""
 
+import copy
 import os
+import pickle
 import re
 import shutil
+import signal
 import struct
 import subprocess
 import sys
 import textwrap
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from itertools import product
 from pathlib import Path
@@ -468,6 +472,42 @@ def test_a_forked_process_may_go_on_with_it(loop, sequences):
         os._exit(0 if all(same(a, b) for a, b in zip(found, expected, strict=True)) else 1)
     assert os.waitpid(child, 0)[1] == 0
     assert all(same(a, b) for a, b in zip(loaded.answer(some), expected, strict=True))
+
+
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
+def test_a_process_forked_while_others_compute_answers(folders, sequences):
+    some, engine = sequences("token"), AdaptiveEngine.from_pretrained(folders["token"], threads=2)
+    expected, done = engine.answer(some), threading.Event()
+    busy = threading.Thread(target=lambda: [engine.answer(some) for _ in iter(done.is_set, True)])
+    busy.start()
+    try:
+        for _ in range(20):
+            child = os.fork()
+            if not child:
+                signal.alarm(60)
+                found = engine.answer(some)
+                os._exit(0 if all(same(a, b) for a, b in zip(found, expected, strict=True)) else 1)
+            assert os.waitpid(child, 0)[1] == 0
+    finally:
+        done.set()
+        busy.join()
+
+
+@pytest.mark.parametrize("copied", [copy.copy, pickle.dumps])
+def test_what_holds_a_file_is_not_copied(copied, loop, folders):
+    for one in (loop("token"), AdaptiveEngine.from_pretrained(folders["token"]).pieces):
+        with pytest.raises(TypeError, match="maps a file, and cannot be copied or pickled"):
+            copied(one)
+
+
+@pytest.mark.parametrize("layers", [(2, 4), (1, 2)])
+@pytest.mark.parametrize("where", ["policy", "policies"])
+def test_a_policy_that_is_not_of_these_weights_is_refused_when_they_are_loaded(layers, where, folders):
+    exported = read_exported(folders["token"])
+    other = ExitPolicy(layers=layers, thresholds=(0.5,))
+    changed = exported.model_copy(update={where: other if where == "policy" else {"sw": other}})
+    with pytest.raises(HalflingError, match=r"the policy.*: calibrate and export the model again$"):
+        NativeLoop(folders["token"], changed, 1)
 
 
 def test_another_variant_is_chosen_by_the_environment_and_unknown_ones_are_refused(folders, monkeypatch):

@@ -93,6 +93,8 @@ def test_no_texts_empty_texts_and_very_long_ones(pieces, expected):
     assert pieces([]) == []
     assert pieces(["", " \t\x85\u3000"]) == [[], []]
     long = ["abc" * 40_000, "a b " * 40_000, "\u0301" * 30_000, "\ufdfa" * 1000]
+    prepend = "\u0600" * 20_000
+    long += [prepend, prepend + "a b", prepend + "a\u0301", prepend + "\n" + prepend]
     assert pieces(long) == expected(long)
 
 

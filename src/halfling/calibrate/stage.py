@@ -14,6 +14,7 @@ from halfling.calibrate.text import read_text
 from halfling.calibrate.timing import Clock
 from halfling.calibrate.unlabelled import of_text
 from halfling.errors import HalflingError
+from halfling.exits.bound import fewest
 from halfling.exits.policy import Calibration, ExitPolicy, OfLanguage, most_cautious
 from halfling.models.classifier import load_classifier, read_checkpoint
 from halfling.models.load import load_tokenizer, weights_sha256
@@ -147,24 +148,31 @@ def calibrate(
         "drop": round(chosen.drop, 2),
         "drop_bound": round(chosen.drop_bound, 2),
     }
-    made_up = [code for code, place in unseen.items() if whole.kind == "pair_classification" and place.is_dir()]
-    return counts | _told(sets, [code for code in unlabelled or {} if code in split], made_up)
+    says = []
+    if made_up := [code for code, place in unseen.items() if whole.kind == "pair_classification" and place.is_dir()]:
+        says.append(
+            f"{', '.join(made_up)}: pairs are neighbouring sentences of a corpus: the bound holds of these alone: give "
+            "pairs of the task where you have them, two texts a line with a tab between"
+        )
+    if settings.wish.what == "max_drop" and policy.is_early and held < (needed := fewest(settings.wish.limit / 100)):
+        says.append(
+            f"{held} dev texts bound the drop: of fewer than {needed} a bound of {settings.wish.limit:g} points is too "
+            "low: give more, or take the drop for a guess"
+        )
+    told = _told(sets, [code for code in unlabelled or {} if code in split])
+    return counts | told | ({"says": says} if says else {})
 
 
-def _told(sets: dict[str, OfLanguage], labelled: list[str], made_up: list[str]) -> dict[str, Any]:
-    """Return what is said of each language, of text that was not needed, and of pairs that are not the task's."""
+def _told(sets: dict[str, OfLanguage], labelled: list[str]) -> dict[str, Any]:
+    """Return what is said of each language, and of text that was not needed."""
     found: dict[str, Any] = {}
     for code, one in sets.items():
         if not one.from_labels:
             point = one.point
+            found[f"layers, {code}"], found[f"thresholds, {code}"] = point.layers, point.thresholds
             found[f"flops_share, {code}"] = round(point.flops_share, 4)
             found[f"disagreement, {code}"] = round(point.drop, 2)
             found[f"disagreement_bound, {code}"] = round(point.drop_bound, 2)
     if labelled:
         found["labels_instead_of_text"] = ", ".join(labelled)
-    if made_up:
-        found["says"] = [
-            f"{', '.join(made_up)}: pairs are neighbouring sentences of a corpus: the bound holds of these alone: give "
-            "pairs of the task where you have them, two texts a line with a tab between"
-        ]
     return found

@@ -19,6 +19,7 @@ from halfling.tokens.blocks import PackedBlocks, PackedSummary, blocks_file
 
 _MOST_READ = 200_000
 """Sentences that are drawn from: a corpus holds gigabytes, and a few thousand sentences are wanted."""
+_TABLES = (".csv", ".tsv", ".json", ".jsonl", ".parquet")
 _SENTENCE_ENDS = re.compile(r"(?<=[.!?؟।۔…])\s+|(?<=[。！？])")
 _USUAL = (5, 95)
 """Percentiles of the number of words of the task's own texts: sentences of a corpus are as long."""
@@ -42,6 +43,8 @@ def read_text(
     Raises:
         HalflingError: There is no text of the language, it cannot be read, or was packed with another tokenizer.
     """
+    if path.suffix in _TABLES:
+        raise HalflingError(f"{path}: is a table: write its texts into a .txt, a text a line, pairs with a tab between")
     if path.is_dir():
         found = [*dict.fromkeys(islice(_sentences(path, language, kind, like, tokenizer), _MOST_READ))]
     else:

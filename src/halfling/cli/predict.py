@@ -52,7 +52,7 @@ def predict(
     if language == AUTO and sets:
         if never := unguessable(sets):
             typer.echo(f"note: no guess is ever {', '.join(never)}: name it where you know it", err=True)
-    elif language is not None and (note := note_of_set(language, sets)):
+    elif language is not None and (note := note_of_set(language, sets, "--language")):
         typer.echo(note, err=True)
     for given, answer in zip(texts, engine.predict(texts, language), strict=True):
         shown = given if isinstance(given, str) else "\t".join(given)
@@ -72,4 +72,5 @@ def predict(
             what = "; ".join(f"{span.text} {span.label} {span.score:.3f}" for span in answer.spans) or "-"
         else:
             what = f"{answer.label} {max((answer.scores or {}).values()):.3f}" if answer.label else "-"
-        typer.echo(shown_as(f"{what}\tlayer {answer.exit_layer}\t{shown}"))
+        whose = f" ({answer.policy or 'default'})" if language == AUTO else ""
+        typer.echo(shown_as(f"{what}\tlayer {answer.exit_layer}{whose}\t{shown}"))

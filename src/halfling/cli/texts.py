@@ -2,6 +2,7 @@
 
 import csv
 import io
+import re
 import sys
 import unicodedata
 from collections.abc import Sequence
@@ -10,6 +11,7 @@ from typing import Any
 
 from halfling.errors import HalflingError
 from halfling.files import no_text, opened
+from halfling.languages import CODE
 
 
 class _Plain(csv.excel_tab):
@@ -47,10 +49,17 @@ def require_table(columns: Sequence[str] | None, files: Sequence[Path | None]) -
         raise HalflingError(f"--column {columns[0]}: columns are of a .csv or .tsv, and there is none: leave it out")
 
 
-def note_of_set(language: str, known: Sequence[str]) -> str | None:
-    """Return what is said where a model has no thresholds of its own for a language; None where it has."""
+def note_of_set(language: str, known: Sequence[str], option: str) -> str | None:
+    """Return what is said where a model has no thresholds of its own for a language; None where it has.
+
+    Raises:
+        HalflingError: It cannot be a language.
+    """
     if language in known:
         return None
+    if not re.fullmatch(CODE, language):
+        there = f": the model has thresholds for {', '.join(known)}" if known else ""
+        raise HalflingError(f"{option} {language}: no code of a language, as sw or zh-Hant{there}")
     there = f"there are {', '.join(known)}" if known else "this model has one set for all"
     return f"note: no thresholds of its own for {language!r} ({there}): the default's hold"
 

@@ -1,7 +1,6 @@
 """`halfling watch`: how far an exported model's answers are from those at full depth, on text as it comes in use."""
 
 import json
-import re
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,7 +11,6 @@ from halfling.cli.app import SERVING, AsJson, app
 from halfling.cli.columns import in_columns
 from halfling.cli.texts import columns_of, note_of_set, read_texts, require_table
 from halfling.errors import HalflingError
-from halfling.languages import CODE
 
 _BROKEN = 1
 """The status where a promise is shown to be broken."""
@@ -43,7 +41,8 @@ def watch(
     engine = AdaptiveEngine.from_pretrained(folder, backend)
     pairs, known = engine.exported.kind == "sequence", engine.exported.policies
     for language in files:
-        _note(language, [*known])
+        if note := note_of_set(language, [*known], "--unlabelled"):
+            typer.echo(note, err=True)
     columns = columns_of(folder, column, pairs)
     require_table(column, [*files.values()])
     calibration = Calibration.read(folder / CALIBRATED) if CALIBRATED in engine.exported.files else None
@@ -51,7 +50,7 @@ def watch(
     for language, file in files.items():
         there = read_texts(file, columns, pairs)
         drawn = np.random.default_rng([seed, 2]).permutation(len(there))[:texts]
-        losses = disagreements(engine, [there[number] for number in drawn.tolist()], language)
+        losses, layers = disagreements(engine, [there[number] for number in drawn.tolist()], language)
         if not len(losses):
             raise HalflingError(f"{file}: no text that the model answers: name other text")
         promised = calibration.promised(language if language in known else None) if calibration else None
@@ -60,6 +59,7 @@ def watch(
             "language": language,
             "policy": language if language in known else None,
             "texts": len(losses),
+            "layer": round(float(layers.mean()), 2),
             "disagreement": round(100 * float(losses.mean()), 2),
             "bound": round(bound, 2),
             "promised": promised,
@@ -87,15 +87,6 @@ def _files(given: list[str]) -> dict[str, Path]:
             raise HalflingError(f"{file}: is a folder: name a file with a text a line")
         found[language] = Path(file)
     return found
-
-
-def _note(language: str, known: list[str]) -> None:
-    """Say where the default's thresholds hold, and refuse what cannot be a language."""
-    if note := note_of_set(language, known):
-        if not re.fullmatch(CODE, language):
-            there = f": the model has thresholds for {', '.join(known)}" if known else ""
-            raise HalflingError(f"--unlabelled {language}: no code of a language, as sw or zh-Hant{there}")
-        typer.echo(note, err=True)
 
 
 def _cell(name: str, value: Any) -> str:

@@ -1,6 +1,7 @@
 """The engine: texts in, answers out."""
 
 from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from threading import Lock
@@ -22,6 +23,8 @@ from halfling.tasks.encode import Encoded
 if TYPE_CHECKING:
     from halfling.engine.loop import AdaptiveLoop as _Loop
 
+_MOST_THREADS = 1024
+
 
 class AdaptiveEngine:
     """Answers with an exported model: segments, packed rows, early exits.
@@ -32,13 +35,14 @@ class AdaptiveEngine:
 
     def __init__(self, folder: Path, exported: Exported, backend: str, threads: int | None) -> None:
         self.exported = exported
-        self._turn = Lock()
         self.pieces = load_pieces(folder, exported.tokenizer)
         chosen = choose_backend(backend, folder, exported)
-        if threads is not None and threads < 1:
-            raise HalflingError(f"threads {threads}: at least 1")
+        if threads is not None and not (isinstance(threads, int) and 1 <= threads <= _MOST_THREADS):
+            raise HalflingError(f"threads {threads}: a number from 1 to {_MOST_THREADS}, or None")
         self.loop: NativeLoop | _Loop
         self.backend: Backend | None = None
+        # The library lets its callers take turns, and a fork's child too, where a lock of Python's might lie locked.
+        self._turn: AbstractContextManager[Any] = nullcontext()
         if chosen == "native":
             self.loop = NativeLoop(folder, exported, threads or usable_cores())
             return
@@ -46,6 +50,7 @@ class AdaptiveEngine:
         from halfling.engine.token_loop import TokenLoop
 
         self.backend = load_backend(chosen, folder, exported, threads)
+        self._turn = Lock()  # these compute into arrays that they use again
         loop = TokenLoop if exported.policy.granularity == "token" else AdaptiveLoop
         self.loop = loop(exported, self.backend)
 
@@ -107,8 +112,8 @@ class AdaptiveEngine:
         Raises:
             HalflingError: Something is no text of this model's kind.
         """
-        if isinstance(texts, str):
-            raise HalflingError("predict takes a list of texts, not one text: put it into a list")
+        if isinstance(texts, str) or not isinstance(texts, Iterable):
+            raise HalflingError(f"predict takes a list of texts, not a lone {type(texts).__name__}: put it into a list")
         ask = classifier_questions if self.exported.kind == "sequence" else tagger_questions
         return ask(list(texts), self.pieces, self.exported.shape.max_tokens)
 
@@ -133,5 +138,5 @@ class AdaptiveEngine:
         """
         if leave_after is not None and len(leave_after) != len(sequences):
             raise ValueError(f"leave_after has {len(leave_after)} layers for {len(sequences)} sequences")
-        with self._turn:  # backends compute into arrays that they use again
+        with self._turn:
             return self.loop.answer(sequences, leave_after, policy)

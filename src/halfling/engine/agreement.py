@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from halfling.engine.adaptive import AdaptiveEngine
 from halfling.engine.answer import Answer
@@ -47,8 +47,10 @@ def at_full_depth(engine: AdaptiveEngine, sequences: Sequence[Encoded], answers:
         yield engine.answer([sequence], leave_after=[last])[0] if is_early else answer
 
 
-def disagreements(engine: AdaptiveEngine, texts: Iterable[Any], language: str | None) -> Float[np.ndarray, " counted"]:
-    """Return what each text's answer by a language's set differs by from that at full depth, 0..1.
+def disagreements(
+    engine: AdaptiveEngine, texts: Iterable[Any], language: str | None
+) -> tuple[Float[np.ndarray, " counted"], Int[np.ndarray, " counted"]]:
+    """Return what each text's answer by a language's set differs by from that at full depth, 0..1, and its layer.
 
     Texts are as `AdaptiveEngine.predict` takes them; those of which there is nothing to say are left out.
     """
@@ -57,5 +59,6 @@ def disagreements(engine: AdaptiveEngine, texts: Iterable[Any], language: str | 
     answers = engine.answer(sequences, policy=policy)
     full = [*at_full_depth(engine, sequences, answers)]
     pairs = zip(engine.read(questions, answers), engine.read(questions, full), strict=True)
-    found = [disagreement(early, late, engine.exported.labels) for early, late in pairs]
-    return np.array([one for one in found if one is not None], np.float64)
+    found = [(disagreement(early, late, engine.exported.labels), early.exit_layer) for early, late in pairs]
+    counted = [(loss, layer) for loss, layer in found if loss is not None]
+    return np.array([loss for loss, _ in counted], float), np.array([layer for _, layer in counted], int)

@@ -174,7 +174,7 @@ def _words(text: Any, number: int) -> tuple[list[str], list[tuple[int, int]]]:
     if isinstance(text, str):
         places = split_words(text)
         return [text[start:end] for start, end in places], places
-    if not isinstance(text, Sequence) or not all(isinstance(word, str) for word in text):
+    if not isinstance(text, Sequence) or isinstance(text, bytes) or not all(isinstance(word, str) for word in text):
         raise HalflingError(f"text {number}: expected a text or a list of words")
     return list(text), [(place, place + 1) for place in range(len(text))]
 

@@ -1,5 +1,6 @@
 """What a mean of losses, each 0..1, does not exceed, and how sure one may be of it."""
 
+from functools import lru_cache
 from math import log
 
 import numpy as np
@@ -48,16 +49,25 @@ def lower_bound(losses: Float[np.ndarray, " texts"], confidence: float = CONFIDE
 
 
 def fewest(limit: float, confidence: float = CONFIDENCE) -> int:
-    """Return how many texts show that a mean is at most `limit` where none disagrees; 0 for 0, which nothing shows."""
-    return 0 if limit <= 0 else int(np.ceil(log(1 - confidence) / log(1 - limit)))
+    """Return how many texts show that a mean is at most `limit` where none disagrees.
+
+    It is 0 for 0, which nothing shows, and for 1, which needs no showing.
+    """
+    return 0 if limit <= 0 or limit >= 1 else int(np.ceil(log(1 - confidence) / log(1 - limit)))
 
 
 def _binomial_tail(most: int, number: int, share: float) -> float:
     """Return the probability of at most `most` in `number` draws of probability `share`."""
     hits = np.arange(min(most, number) + 1)
-    factorials = np.concatenate([[0.0], np.cumsum(np.log(np.arange(1, number + 1)))])
+    factorials = _log_factorials(number)
     logs = factorials[number] - factorials[hits] - factorials[number - hits]
     return float(min(1.0, np.exp(logs + hits * log(share) + (number - hits) * log(1 - share)).sum()))
+
+
+@lru_cache(64)
+def _log_factorials(number: int) -> np.ndarray:
+    """Return the logarithm of each factorial from that of 0 on."""
+    return np.concatenate([[0.0], np.cumsum(np.log(np.arange(1, number + 1)))])
 
 
 def _divergence(mean: float, limit: float) -> float:

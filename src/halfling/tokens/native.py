@@ -5,6 +5,7 @@ import os
 from collections.abc import Sequence
 from itertools import accumulate, pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -31,6 +32,9 @@ class NativePieces:
         if not self._tokenizer:
             where = tables if isinstance(tables, Path) else "tokenizer"
             raise HalflingError(f"{where}: {(wrong.value or b'').decode()}: export the model again")
+
+    def __reduce__(self) -> Any:
+        raise TypeError("a tokenizer maps a file, and cannot be copied or pickled: open it in each process")
 
     def __del__(self) -> None:
         if getattr(self, "_tokenizer", None):

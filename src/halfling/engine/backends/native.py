@@ -64,7 +64,8 @@ class NativeLoop:
             variant: Of the kernels (`variants()`); what the environment names, or the fastest, when absent.
 
         Raises:
-            HalflingError: The file is damaged, or this processor does not run the variant.
+            HalflingError: The file is damaged, a policy is not one of this model, or this processor does not run the
+                variant.
         """
         self.policy, self.by_token = exported.policy, exported.kind == "token"
         self._library = library()
@@ -90,6 +91,14 @@ class NativeLoop:
         self.limits = shape.vocab_size, shape.max_tokens
         # The last policy, as the library reads it, and what must live as long.
         self._told: tuple[ExitPolicy | None, Any, Any] = (None, None, None)
+        for policy in (exported.policy, *exported.policies.values()):
+            try:
+                self.answer([], policy=policy)
+            except ValueError as error:
+                raise HalflingError(f"{folder}: {error}: calibrate and export the model again") from error
+
+    def __reduce__(self) -> Any:
+        raise TypeError("an engine maps a file, and cannot be copied or pickled: open its folder in each process")
 
     def __del__(self) -> None:
         if getattr(self, "_model", None):
@@ -109,7 +118,8 @@ class NativeLoop:
             policy: For this call, instead of the model's own; among exits that the model has.
 
         Raises:
-            ValueError: An id is none of the vocabulary, or a sequence is empty or too long.
+            ValueError: An id is none of the vocabulary, a sequence is empty or too long, or the policy is not one of
+                this model.
         """
         policy = policy or self.policy
         by_token = policy.granularity == "token"
@@ -134,7 +144,8 @@ class NativeLoop:
         )
         if wrong:
             vocabulary, longest = self.limits
-            raise ValueError(f"{wrong.decode()} (ids 0 to {vocabulary - 1}, at most {longest} tokens)")
+            limits = "" if b"policy" in wrong else f" (ids 0 to {vocabulary - 1}, at most {longest} tokens)"
+            raise ValueError(wrong.decode() + limits)
         logits = parts[5].view(np.float32).reshape(picked, self.classes)
         rows = [logits[begin:end] for begin, end in pairwise(picked_starts)]
         alone = parts[8].tolist()
