@@ -7,7 +7,7 @@ Each model is a fine-tuned student with its task, one a seed. It gets exits in e
 `--flops-share` of the arithmetic on English dev, and an export; all are stages below `--out`, so a killed run goes on.
 
 - network: the model in PyTorch with exits off, less the model before it had exits, in points.
-- exits: int8 with exits less the same model in PyTorch without, in points.
+- exits: int8 with exits less int8 without, in points.
 - share: flops_share of the exported model.
 """
 
@@ -30,25 +30,27 @@ from halfling.stage import Input, Stage
 from halfling.tasks.of_model import task_of
 from halfling.training.exits import ExitsSettings
 
+CHANGES: dict[str, dict[str, Any]] = {
+    "English labels": {},
+    "labels and text": {"text": True},
+    "text alone": {"text": True, "soft_share": 1.0},
+    "text, the teacher's answers": {"text": True, "teacher": True},
+}
 WAYS: dict[str, dict[str, Any]] = {
     f"{method}, {name}": {"method": method, **changes}
-    for name, changes in {
-        "English labels": {},
-        "labels and text": {"text": True},
-        "text alone": {"text": True, "soft_share": 1.0},
-        "text, the teacher's answers": {"text": True, "teacher": True},
-    }.items()
+    for name, changes in CHANGES.items()
     for method in ("joint", "two_stage")
 }
 """What differs; text is of the task's languages, without labels. "text alone": English sentences without theirs too."""
 
 
 class Way(NamedTuple):
-    """Where the measurements of a way and seed lie."""
+    """Where the measurements of a way and seed lie: `without` those of the export without a policy."""
 
     name: str
     seed: int
     quality: Path
+    without: Path | None = None
 
 
 def plan(given: argparse.Namespace) -> tuple[list[Stage], list[Way]]:
@@ -79,19 +81,22 @@ def plan(given: argparse.Namespace) -> tuple[list[Stage], list[Way]]:
             policy = add("calibrate", within, asked, model=made)
             served = add("export", within, ExportSettings(max_int8_drop=None), model=made, policy=policy)
             models = {"model/pytorch": made, "model/int8-exits": served}
-            ways.append(Way(name, seed, add("quality", within, QualitySettings(), models=models)))
+            found = add("quality", within, QualitySettings(), models=models)
+            plain = add("export", f"{within}-without", ExportSettings(max_int8_drop=None), model=made)
+            without = add("quality", f"{within}-without", QualitySettings(), models={"model/int8": plain})
+            ways.append(Way(name, seed, found, without))
     return stages, ways
 
 
-def scores(way: Way, exits: bool) -> dict[str, Quality]:
+def scores(quality: Path, *, exits: bool = False) -> dict[str, Quality]:
     """Return what was measured by language."""
-    lines = Quality.read_lines(way.quality / "quality.jsonl")
+    lines = Quality.read_lines(quality / "quality.jsonl")
     return {line.language: line for line in lines if line.exits == exits}
 
 
 def table(ways: Sequence[Way], trained: Sequence[str]) -> str:
     """Return a line for each way: means over seeds, with their standard deviation in zero-shot means."""
-    before = {way.seed: scores(way, exits=False) for way in ways if way.name == "before"}
+    before = {way.seed: scores(way.quality) for way in ways if way.name == "before"}
     codes = [*next(iter(before.values()))]
     zero_shot = [code not in trained for code in codes]
     lines = [
@@ -101,9 +106,10 @@ def table(ways: Sequence[Way], trained: Sequence[str]) -> str:
     for name in WAYS:
         network, lost, share = [], [], []
         for way in (each for each in ways if each.name == name):
-            plain, served = scores(way, exits=False), scores(way, exits=True)
+            assert way.without is not None
+            plain, served, without = scores(way.quality), scores(way.quality, exits=True), scores(way.without)
             network.append([100 * (plain[code].score - before[way.seed][code].score) for code in codes])
-            lost.append([100 * (served[code].score - plain[code].score) for code in codes])
+            lost.append([100 * (served[code].score - without[code].score) for code in codes])
             share.append([served[code].gflops / plain[code].gflops for code in codes])
         if not network:
             continue

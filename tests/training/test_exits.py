@@ -64,9 +64,9 @@ def test_two_stages_leave_the_fine_tuned_model_bit_for_bit(task, train, finetune
         )
 
 
-def test_what_moves_everything_learns_more_slowly_unless_said_otherwise():
-    assert ExitsSettings().learning_rate == 1e-3
-    assert ExitsSettings(method="joint").learning_rate == 2e-4
+def test_what_moves_everything_learns_less_unless_said_otherwise():
+    assert (ExitsSettings().learning_rate, ExitsSettings().epochs) == (1e-3, 3)
+    assert (ExitsSettings(method="joint").learning_rate, ExitsSettings(method="joint").epochs) == (2e-4, 1)
     assert ExitsSettings(method="leaving", learning_rate=1e-4).learning_rate == 1e-4
 
 

@@ -53,14 +53,16 @@ class ExitsSettings(LabelledTraining):
     granularity: Literal["sentence", "token"] = Field(
         "sentence", description="what exits in the second half of method=leaving: sentences, or (taggers) single tokens"
     )
-    epochs: Repeats = Field(1, gt=0, description="passes over the train split, after those of fine-tuning")
+    epochs: Repeats = Field(
+        3, gt=0, description="passes over the train split, after those of fine-tuning; unsaid with joint or leaving: 1"
+    )
     learning_rate: Rate = Field(1e-3, description="unsaid with joint or leaving, which move everything: 2e-4")
 
     @model_validator(mode="before")
     @classmethod
-    def _slower_where_everything_moves(cls, raw: Any) -> Any:
+    def _more_carefully_where_everything_moves(cls, raw: Any) -> Any:
         moves = isinstance(raw, dict) and raw.get("method", "two_stage") != "two_stage"
-        return {"learning_rate": 2e-4, **raw} if moves else raw
+        return {"epochs": 1, "learning_rate": 2e-4, **raw} if moves else raw
 
 
 class _ExitsTrainer(BatchMeanTrainer):
