@@ -15,8 +15,10 @@ else.
 import argparse
 import sys
 from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from functools import cache
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -389,6 +391,22 @@ def promises(found: Sequence[Held], draws: int, number: int) -> None:
             )
 
 
+class Measured(NamedTuple):
+    """What there is to print of one model."""
+
+    scores: str
+    sets: Rows
+    rules: Rows
+    held: list[Held]
+
+
+def measure(model: Path, given: argparse.Namespace) -> Measured:
+    """Return what there is to print of a model."""
+    texts = computed(model, given.text, given.sentences, given.dev, given.scratch, given.criterion)
+    scores = ", ".join(f"{code} {100 * one.plain.score:.1f} ({len(one.encoded)})" for code, one in texts.dev.items())
+    return Measured(scores, *compare(texts, given.loss), hold(texts, given.limits, given.draws, given.drawn))
+
+
 def main() -> None:
     """Print a table for each question."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -399,29 +417,27 @@ def main() -> None:
     parser.add_argument("--loss", type=float, default=0.5, help="points, the mean of the zero-shot languages")
     parser.add_argument("--draws", type=int, default=200)
     parser.add_argument("--drawn", type=int, default=1000, help="texts of a draw")
+    parser.add_argument("--limits", type=float, nargs="*", default=[1.0, 2.0, 5.0], help="of disagreement, points")
+    parser.add_argument("--jobs", type=int, default=1, help="models at a time")
     parser.add_argument("--criterion", default="margin", choices=[*PER_ANSWER], help="where it is not the question")
     parser.add_argument("--scratch", type=Path, default=Path("runs/thresholds"))
     given = parser.parse_args()
     of_task: dict[str, list[Path]] = {}
     for model in given.models:
         of_task.setdefault(task_of(model).name, []).append(model)
-    for name, models in of_task.items():
-        sets, rules, held = list[Rows](), list[Rows](), list[Held]()
-        task = task_of(models[0])
-        for model in models:
-            texts = computed(model, given.text, given.sentences, given.dev, given.scratch, given.criterion)
-            print(f"\n{name}, {model.name}, native int8, without exits: ", end="")
-            print(", ".join(f"{c} {100 * one.plain.score:.1f} ({len(one.encoded)})" for c, one in texts.dev.items()))
-            for rows, more in zip((sets, rules), compare(texts, given.loss), strict=True):
-                rows.append(more)
-            held += hold(texts, (1.0, 2.0, 5.0), given.draws, given.drawn)
-        said = f"flops_share (loss in points), {given.loss} points lost in the mean, {len(models)} seeds"
-        for title, seeds in (
-            (f"which thresholds, by {given.criterion}", sets),
-            ("which criterion, a set a language from text", rules),
-        ):
-            table(f"{name}: {title}: {said}", seeds, task.languages, task.source_languages)
-        promises(held, given.draws, given.drawn)
+    with ProcessPoolExecutor(given.jobs, get_context("spawn")) as pool:
+        found = {name: [pool.submit(measure, model, given) for model in models] for name, models in of_task.items()}
+        for name, models in of_task.items():
+            task, seeds = task_of(models[0]), [one.result() for one in found[name]]
+            for model, one in zip(models, seeds, strict=True):
+                print(f"\n{name}, {model.name}, native int8, without exits: {one.scores}")
+            said = f"flops_share (loss in points), {given.loss} points lost in the mean, {len(models)} seeds"
+            for title, rows in (
+                (f"which thresholds, by {given.criterion}", [one.sets for one in seeds]),
+                ("which criterion, a set a language from text", [one.rules for one in seeds]),
+            ):
+                table(f"{name}: {title}: {said}", rows, task.languages, task.source_languages)
+            promises([each for one in seeds for each in one.held], given.draws, given.drawn)
 
 
 if __name__ == "__main__":

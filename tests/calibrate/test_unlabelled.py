@@ -169,8 +169,8 @@ def test_labels_too_few_for_their_bound_are_said(model, tmp_path):
     assert "says" not in counts
     _, counts = calibrated(model("moods"), tmp_path / "few", None, max_drop=90, max_examples=2)
     assert counts["says"] == [
-        "1 dev texts bound the drop: of fewer than 2 a bound of 90 points is too low: give more, or take the drop for a "
-        "guess"
+        "1 dev texts bound the drop: of fewer than 2 a bound of 90 points is too low: give more, or take the drop for "
+        "a guess"
     ]
 
 

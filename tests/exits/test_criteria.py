@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 
-from halfling.exits.criteria import Doubt, leaves, normalised_entropy, pool_tokens
+from halfling.exits.criteria import Doubt, improbability, leaves, narrowness, normalised_entropy, pool_tokens
 from halfling.exits.policy import ExitPolicy
 
 
@@ -17,6 +17,12 @@ def test_entropy_of_four_of_seven_equal_classes_is_known_by_hand():
     # Four classes share everything, three have nothing: ln 4 of at most ln 7.
     logits = np.array([[0, 0, 0, 0, -1e4, -1e4, -1e4]], dtype=np.float32)
     assert normalised_entropy(logits)[0] == pytest.approx(math.log(4) / math.log(7), abs=1e-6)
+
+
+def test_margin_and_maximum_probability_of_one_half_three_tenths_one_fifth_are_known_by_hand():
+    logits = np.log(np.array([[0.2, 0.5, 0.3]]))
+    assert narrowness(logits).item() == pytest.approx(1 - (0.5 - 0.3))
+    assert improbability(logits).item() == pytest.approx((1 - 0.5) / (1 - 1 / 3))
 
 
 @pytest.mark.parametrize("classes", [2, 3, 7])
