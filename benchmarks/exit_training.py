@@ -7,7 +7,7 @@ Each model is a fine-tuned student with its task, one a seed. It gets exits in e
 `--flops-share` of the arithmetic on English dev, and an export; all are stages below `--out`, so a killed run goes on.
 
 - network: the model in PyTorch with exits off, less the model before it had exits, in points.
-- exits: int8 with exits less int8 without, in points.
+- exits: int8 with exits less the same model in PyTorch without, in points: what int8 costs is in it.
 - share: flops_share of the exported model.
 """
 
@@ -35,6 +35,7 @@ CHANGES: dict[str, dict[str, Any]] = {
     "labels and text": {"text": True},
     "text alone": {"text": True, "soft_share": 1.0},
     "text, the teacher's answers": {"text": True, "teacher": True},
+    "labels and text, three epochs": {"text": True, "epochs": 3},
 }
 WAYS: dict[str, dict[str, Any]] = {
     f"{method}, {name}": {"method": method, **changes}
@@ -45,12 +46,11 @@ WAYS: dict[str, dict[str, Any]] = {
 
 
 class Way(NamedTuple):
-    """Where the measurements of a way and seed lie: `without` those of the export without a policy."""
+    """Where the measurements of a way and seed lie."""
 
     name: str
     seed: int
     quality: Path
-    without: Path | None = None
 
 
 def plan(given: argparse.Namespace) -> tuple[list[Stage], list[Way]]:
@@ -69,10 +69,17 @@ def plan(given: argparse.Namespace) -> tuple[list[Stage], list[Way]]:
         for name, changes in WAYS.items():
             own = dict(changes)
             text, taught = (bool(own.pop(one, False)) for one in ("text", "teacher"))
-            if (text and task_of(model).kind != "tagging") or (taught and not given.teachers):
+            unasked = given.ways and name not in given.ways
+            if unasked or (text and task_of(model).kind != "tagging") or (taught and not given.teachers):
                 continue
             within = f"{re.sub('[^a-z_]+', '-', name.lower())}-{seed}"
-            common = {"soft_share": 0.9, "freeze_embeddings": True, "precision": "bfloat16", "layers": given.layers}
+            common = {
+                "epochs": 1,
+                "soft_share": 0.9,
+                "freeze_embeddings": True,
+                "precision": "bfloat16",
+                "layers": given.layers,
+            }
             settings = ExitsSettings(**{**common, **own, "text_sequences": 12_000 * text, "seed": seed})
             more: dict[str, Input] = {"packed": given.packed} if text else {}
             more |= {"teacher": given.teachers[seed]} if taught else {}
@@ -81,22 +88,19 @@ def plan(given: argparse.Namespace) -> tuple[list[Stage], list[Way]]:
             policy = add("calibrate", within, asked, model=made)
             served = add("export", within, ExportSettings(max_int8_drop=None), model=made, policy=policy)
             models = {"model/pytorch": made, "model/int8-exits": served}
-            found = add("quality", within, QualitySettings(), models=models)
-            plain = add("export", f"{within}-without", ExportSettings(max_int8_drop=None), model=made)
-            without = add("quality", f"{within}-without", QualitySettings(), models={"model/int8": plain})
-            ways.append(Way(name, seed, found, without))
+            ways.append(Way(name, seed, add("quality", within, QualitySettings(), models=models)))
     return stages, ways
 
 
-def scores(quality: Path, *, exits: bool = False) -> dict[str, Quality]:
+def scores(way: Way, exits: bool) -> dict[str, Quality]:
     """Return what was measured by language."""
-    lines = Quality.read_lines(quality / "quality.jsonl")
+    lines = Quality.read_lines(way.quality / "quality.jsonl")
     return {line.language: line for line in lines if line.exits == exits}
 
 
 def table(ways: Sequence[Way], trained: Sequence[str]) -> str:
     """Return a line for each way: means over seeds, with their standard deviation in zero-shot means."""
-    before = {way.seed: scores(way.quality) for way in ways if way.name == "before"}
+    before = {way.seed: scores(way, exits=False) for way in ways if way.name == "before"}
     codes = [*next(iter(before.values()))]
     zero_shot = [code not in trained for code in codes]
     lines = [
@@ -106,10 +110,9 @@ def table(ways: Sequence[Way], trained: Sequence[str]) -> str:
     for name in WAYS:
         network, lost, share = [], [], []
         for way in (each for each in ways if each.name == name):
-            assert way.without is not None
-            plain, served, without = scores(way.quality), scores(way.quality, exits=True), scores(way.without)
+            plain, served = scores(way, exits=False), scores(way, exits=True)
             network.append([100 * (plain[code].score - before[way.seed][code].score) for code in codes])
-            lost.append([100 * (served[code].score - without[code].score) for code in codes])
+            lost.append([100 * (served[code].score - plain[code].score) for code in codes])
             share.append([served[code].gflops / plain[code].gflops for code in codes])
         if not network:
             continue
@@ -137,6 +140,7 @@ def main() -> None:
     parser.add_argument("--layers", type=lambda said: tuple(map(int, said.split(","))), required=True)
     parser.add_argument("--flops-share", type=float, default=0.686)
     parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--ways", nargs="*", choices=[*WAYS], help="of those that are compared; all")
     parser.add_argument("--jobs", type=int, default=2)
     given = parser.parse_args()
     stages, ways = plan(given)

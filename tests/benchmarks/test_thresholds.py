@@ -32,7 +32,7 @@ def made_up(seed, number=600, hardest=1.0):
         logits.append(np.stack([sure, -sure], axis=1).astype(np.float32))
         tallies.append(Tally((random.random(number) >= wrong * hardness).astype(float), np.ones(number)))
     return Trial(
-        task=Task(kind="text_classification", train={"en": ("en.csv",)}, dev={"en": ("en.csv",), "sw": ("sw.csv",)}),
+        task=Task(kind="text_classification", train={"en": "en.csv"}, dev={"en": "en.csv", "sw": "sw.csv"}),
         shape=SHAPE,
         layers=(1, 2, 3),
         like=ExitPolicy(layers=(3,), thresholds=(), criterion="margin"),
