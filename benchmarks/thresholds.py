@@ -4,7 +4,7 @@
 
 A model is an early-exit model's folder with its task's data. Models of one task are its seeds: what is printed is their
 mean. Each is exported, and every exit computed once in the native engine on one thread, on dev and on text without
-labels; what follows is arithmetic on these logits, which `--scratch` keeps.
+labels; what follows is arithmetic on these logits. `--scratch` keeps both.
 
 Two kinds of text without labels are held against each other: sentences of `--text` (`calibrate.text`: as long as
 English dev's; for pairs, neighbours), and dev itself without its labels. What is fitted to dev is fitted to half of it,
@@ -13,6 +13,8 @@ else.
 """
 
 import argparse
+import hashlib
+import json
 import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -37,7 +39,7 @@ from halfling.exits.bound import CONFIDENCE
 from halfling.exits.criteria import PER_ANSWER, Doubt
 from halfling.exits.policy import ExitPolicy, most_cautious
 from halfling.export.write import ExportSettings, export
-from halfling.files import whole_file
+from halfling.files import whole_file, write_text
 from halfling.models.classifier import read_checkpoint
 from halfling.models.load import load_tokenizer, weights_sha256
 from halfling.tasks.encode import Encoded, encode
@@ -392,7 +394,7 @@ def promises(found: Sequence[Held], draws: int, number: int) -> None:
 
 
 class Measured(NamedTuple):
-    """What there is to print of one model."""
+    """What there is to print of one model; lists in the place of tuples where it was read from a file."""
 
     scores: str
     sets: Rows
@@ -401,7 +403,18 @@ class Measured(NamedTuple):
 
 
 def measure(model: Path, given: argparse.Namespace) -> Measured:
-    """Return what there is to print of a model."""
+    """Return what there is to print of a model, from `--scratch` where the same was measured before."""
+    asked = [str(getattr(given, name)) for name in ("text", "sentences", "dev", "loss", "draws", "drawn", "limits")]
+    key = hashlib.sha256("\n".join([weights_sha256(model), given.criterion, *asked]).encode()).hexdigest()[:16]
+    given.scratch.mkdir(parents=True, exist_ok=True)
+    path = given.scratch / f"measured-{key}.json"
+    if not path.is_file():
+        write_text(path, json.dumps(_measure(model, given)))
+    scores, sets, rules, held = json.loads(path.read_text(encoding="utf-8"))
+    return Measured(scores, sets, rules, [Held(*each) for each in held])
+
+
+def _measure(model: Path, given: argparse.Namespace) -> Measured:
     texts = computed(model, given.text, given.sentences, given.dev, given.scratch, given.criterion)
     scores = ", ".join(f"{code} {100 * one.plain.score:.1f} ({len(one.encoded)})" for code, one in texts.dev.items())
     return Measured(scores, *compare(texts, given.loss), hold(texts, given.limits, given.draws, given.drawn))
