@@ -275,7 +275,8 @@ def test_two_processes_share_what_is_learned_from_labels(more, learning, tmp_pat
     assert ended.returncode == 0, ended.stderr
     assert sorted(path.name for path in shared.iterdir()) == ["exits", "imitate", "labels"]
     shares = [here / every for trained in held_in(tmp_path) for one in trained for here, every in one.values()]
-    assert all(0.45 < share < 0.55 if more else share == 1 for share in shares)
+    # Five rows of an exit are shared out as three and two.
+    assert all(0.4 <= share <= 0.6 if more else share == 1 for share in shares)
     for stage, there in zip(learning(shared), expected, strict=True):
         assert state(stage) == "done"
         here = run_stage(stage)
