@@ -35,7 +35,7 @@ class ExitsSettings(LabelledTraining):
     method: Literal["two_stage", "joint", "leaving"] = Field(
         "two_stage",
         description="two_stage: the fine-tuned model is frozen, so its last exit stays what it was; "
-        "joint: everything moves, exit k weighs k; "
+        "joint: everything moves, exit k weighs k: for pairs; "
         "leaving: joint, and in the second half of all steps an exit learns from those alone who come as far",
     )
     soft_share: float = Field(
