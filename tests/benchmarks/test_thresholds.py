@@ -12,9 +12,15 @@ from halfling.records import EncoderShape
 from halfling.tasks import Task
 from halfling.tasks.encode import Encoded
 from halfling.tasks.examples import TextExample
-from halfling.tasks.score import Tally
 
 SHAPE = EncoderShape(num_layers=3, width=8, num_heads=2, ffn_width=8, vocab_size=9, max_tokens=16)
+TASK = Task(
+    kind="text_classification",
+    labels=("right", "wrong"),
+    train={"en": "en.csv"},
+    dev={"en": "en.csv", "sw": "sw.csv"},
+)
+LIKE = ExitPolicy(layers=(3,), thresholds=(), criterion="margin")
 
 
 @pytest.fixture(autouse=True)
@@ -26,24 +32,14 @@ def made_up(seed, number=600, hardest=1.0):
     """Texts whose exits after layers 1 and 2 are surer of easy ones, and wrong of hard ones."""
     random = np.random.default_rng(seed)
     hardness = random.random(number) * hardest
-    logits, tallies = [], []
+    per_exit = []
     for wrong in (0.6, 0.3, 0.0):
-        sure = 3 * (1 - hardness) + random.normal(0, 0.5, number)
-        logits.append(np.stack([sure, -sure], axis=1).astype(np.float32))
-        tallies.append(Tally((random.random(number) >= wrong * hardness).astype(float), np.ones(number)))
-    return Trial(
-        task=Task(kind="text_classification", train={"en": "en.csv"}, dev={"en": "en.csv", "sw": "sw.csv"}),
-        shape=SHAPE,
-        layers=(1, 2, 3),
-        like=ExitPolicy(layers=(3,), thresholds=(), criterion="margin"),
-        examples=[TextExample("any", None, "")] * number,
-        encoded=[Encoded(np.zeros(5, int), np.array([0]))] * number,
-        logits=logits,
-        tallies=tallies,
-        encoder_flops=np.repeat([[1.0], [2.0], [3.0]], number, axis=1),
-        head_flops=np.full(number, 0.01),
-        learned_from=np.ones(number, bool),
-    )
+        sure = np.abs(3 * (1 - hardness) + random.normal(0, 0.5, number)) + 0.01
+        sure[random.random(number) < wrong * hardness] *= -1
+        per_exit.append([np.array([[one, -one]], np.float32) for one in sure])
+    texts = [TextExample("any", None, "right")] * number
+    encoded = [Encoded(np.zeros(5, int), np.array([0]))] * number
+    return Trial.from_logits(TASK, SHAPE, (1, 2, 3), texts, encoded, per_exit, LIKE)
 
 
 def test_what_is_left_is_read_off_where_the_zero_shot_languages_lose_what_was_asked():

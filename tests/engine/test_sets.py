@@ -133,6 +133,8 @@ def test_the_command_guesses_and_says_nothing_more(export_with, halfling):
     found = halfling("predict", model, SWAHILI_TEXT, ENGLISH, "--language", "auto", "--json")
     assert (found.status, found.err) == (0, "")
     assert [json.loads(line).get("policy") for line in found.out.splitlines()] == ["sw", None]
+    shown = halfling("predict", model, SWAHILI_TEXT, ENGLISH, "--language", "auto").out.splitlines()
+    assert [line.split("\t")[1].split(" ", 2)[2] for line in shown] == ["(sw)", "(default)"]
 
 
 def test_a_set_that_no_guess_names_is_said(export_with, halfling):

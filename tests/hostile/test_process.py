@@ -243,6 +243,13 @@ def test_the_quota_of_a_container_decides_how_many_cores_there_are(what, lines, 
     assert cores.usable_cores(cgroup(tmp_path, lines, **files)) == expected
 
 
+@pytest.mark.parametrize(("said", "expected"), [("2", 2), ("0", 1), ("\u00b2", 16), ("9" * 5000, 16), ("abc", 16)])
+def test_a_limit_that_is_no_number_limits_nothing(said, expected, tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(16)))
+    monkeypatch.setenv("HALFLING_CORES", said)
+    assert cores.usable_cores(tmp_path) == expected
+
+
 @pytest.mark.parametrize(
     ("lines", "files"),
     [(V2, {"user.slice/memory.max": str(3 * 2**30)}), (V1, {"memory/memory.limit_in_bytes": str(3 * 2**30)})],

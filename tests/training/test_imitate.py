@@ -12,7 +12,7 @@ from halfling.models.classifier import load_classifier
 from halfling.settings import check
 from halfling.tasks import Task
 from halfling.tokens.pack import PackSettings, pack_corpus
-from halfling.training import imitate
+from halfling.training import imitate, on_disk
 from halfling.training.finetune import FinetuneSettings, finetune
 from halfling.training.imitate import UNLABELLED, imitation_loss, unlabelled_rows
 
@@ -173,7 +173,7 @@ def test_a_disk_that_fills_meanwhile_lets_the_teacher_read_in_every_pass(encoder
         def write(self, _):
             raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(imitate.tempfile, "TemporaryFile", lambda **how: Full(make(**how)))
+    monkeypatch.setattr(on_disk.tempfile, "TemporaryFile", lambda **how: Full(make(**how)))
     asked.clear()
     trained(tmp_path / "out", encoder, pairs, teacher, soft_share=0.5, hidden_weight=1.0, epochs=3)
     assert sum(asked) >= 3 * 55

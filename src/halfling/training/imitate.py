@@ -1,9 +1,7 @@
 """Learning from labels and from a fine-tuned teacher's answers: on the train split, and on text without labels."""
 
 import contextlib
-import mmap
 import shutil
-import tempfile
 from collections.abc import Callable, Collection, Iterator, Sequence
 from itertools import zip_longest
 from pathlib import Path
@@ -32,6 +30,7 @@ from halfling.tokens.tables import SPACE_MARK
 from halfling.training.layer_losses import hidden_state_loss
 from halfling.training.layer_maps import layer_map
 from halfling.training.losses import at_least_one
+from halfling.training.on_disk import OnDisk
 from halfling.training.trainer import BatchMeanTrainer, counted_by_all
 
 _REMEMBERED_BYTES = 2**30
@@ -203,7 +202,7 @@ class ImitationTrainer(BatchMeanTrainer):
 
     def _remember(self, rows: Sequence[dict[str, Any]], progress: Progress) -> None:
         said: dict[int, Tensor] = {}
-        states = _OnDisk(Path(self.args.output_dir)) if self.hidden_weight else None
+        states = OnDisk(Path(self.args.output_dir)) if self.hidden_weight else None
         # A teacher's states of all layers take so much that no more are read at once than in training.
         at_once = self.args.per_device_train_batch_size if states else _ASKED_AT_ONCE
         collate = self.data_collator  # type: ignore[has-type]
@@ -265,45 +264,3 @@ class ImitationTrainer(BatchMeanTrainer):
             kept = keep.sum()
             loss = loss + self.hidden_weight * torch.stack(gaps).mean() * (kept / counted_by_all(kept))
         return loss
-
-
-class _OnDisk:
-    """Tensors of one precision, written once in a file without a name, which goes with this process."""
-
-    def __init__(self, folder: Path) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        self.file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115
-        self.places: dict[int, tuple[int, torch.Size]] = {}
-        self.kind, self.length = torch.float32, 0
-
-    def add(self, key: int, tensor: Tensor) -> None:
-        """Write a tensor down."""
-        self.places[key] = self.length, tensor.shape
-        self.kind, self.length = tensor.dtype, self.length + tensor.numel()
-        try:
-            self.file.write(tensor.contiguous().view(torch.uint8).numpy().data)
-        except OSError:
-            self._drop()
-            raise
-
-    def read(self) -> Callable[[int], Tensor]:
-        """Return what finds a tensor again."""
-        try:
-            self.file.flush()
-        except OSError:
-            self._drop()
-            raise
-        mapped = mmap.mmap(self.file.fileno(), 0, access=mmap.ACCESS_COPY)  # torch warns of what cannot be written to
-        self.file.close()  # the map holds it
-        whole = torch.frombuffer(mapped, dtype=self.kind)
-
-        def read(key: int) -> Tensor:
-            place, shape = self.places[key]
-            return whole[place : place + shape.numel()].view(shape)
-
-        return read
-
-    def _drop(self) -> None:
-        """Close the file, whose last bytes have no room."""
-        with contextlib.suppress(OSError):
-            self.file.close()
