@@ -50,7 +50,7 @@ def run(tmp_path):
             quality("student-uniform-e5-exits", language, seed, score - 0.005, engine=True, exits=True, gflops=share)
         )
         rows.append(quality("teacher", language, seed, 0.9))
-        # Of an export without exits, and of exits in PyTorch, nothing is read.
+        # Of an export without exits nothing is read, nor of exits in PyTorch where the student itself was measured.
         rows.append(quality("student-uniform-e5", language, seed, 0.1, engine=True))
         rows.append(quality("student-uniform-e5-exits", language, seed, 0.1))
     (tmp_path / "study/quality/all").mkdir(parents=True)
@@ -73,6 +73,13 @@ def test_the_tables_by_hand(run):
         "|---|---:|---:|",
         "| uniform | 67.00 | 71.00 |",
     ]
+
+
+def test_a_student_that_was_measured_with_exits_alone_counts(run):
+    import study
+
+    records = [(where, one) for where, one in study.read([run], "wikiann") if one.model != "student-uniform-e5"]
+    assert set(study.scores(records)[study.Student("uniform", 5)].values()) == {10.0}
 
 
 def test_students_that_answer_alike_do_not_differ(run):

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from halfling.calibrate import stage
 from halfling.calibrate.settings import CalibrateSettings
 from halfling.calibrate.stage import calibrate
 from halfling.calibrate.text import read_text
@@ -172,6 +173,16 @@ def test_labels_too_few_for_their_bound_are_said(model, tmp_path):
         "1 dev texts bound the drop: of fewer than 2 a bound of 90 points is too low: give more, or take the drop for "
         "a guess"
     ]
+
+
+@pytest.mark.parametrize(("task", "more"), [("moods", ""), ("pairs", " (of pairs with method=joint)")])
+def test_that_nobody_exits_is_said_with_what_to_do(task, more, model, tmp_path, monkeypatch):
+    monkeypatch.setattr(stage, "choose", lambda _, points, *__: next(iter(points)))
+    found, counts = calibrated(model(task), tmp_path / "out", None, max_drop=0.0)
+    assert not found.policy.is_early
+    assert counts["says"][0] == (
+        f"nobody exits: no thresholds keep max_drop=0: allow more, or train the exits for longer{more}"
+    )
 
 
 def test_a_limit_of_disagreement_without_text_is_refused(model, tmp_path):

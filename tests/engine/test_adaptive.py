@@ -405,6 +405,8 @@ def test_places_and_layers_that_do_not_belong_to_the_sequences_are_refused(engin
     for wrong in ([one, two], [two], [Encoded(one.ids, np.array([-1]))]):
         with pytest.raises(ValueError, match="a place picked lies outside its sequence"):
             loaded.answer(wrong)
+    with pytest.raises(ValueError, match="ids are whole numbers, not float64"):
+        loaded.answer([Encoded(np.array([0, 5.5, 2]), np.array([1]))])
     with pytest.raises(ValueError, match="leave_after has 1 layers for 2 sequences"):
         loaded.answer([one, one], leave_after=[2])
 

@@ -149,6 +149,10 @@ def calibrate(
         "drop_bound": round(chosen.drop_bound, 2),
     }
     says = []
+    if not policy.is_early:
+        wished = f"{settings.wish.what}={settings.wish.limit:g}{' and save time' if clock else ''}"
+        pairs = " (of pairs with method=joint)" if whole.kind == "pair_classification" else ""
+        says.append(f"nobody exits: no thresholds keep {wished}: allow more, or train the exits for longer{pairs}")
     if made_up := [code for code, place in unseen.items() if whole.kind == "pair_classification" and place.is_dir()]:
         says.append(
             f"{', '.join(made_up)}: pairs are neighbouring sentences of a corpus: the bound holds of these alone: give "
