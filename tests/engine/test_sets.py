@@ -60,6 +60,17 @@ def test_a_language_exits_by_its_own_set_and_any_other_by_the_default(kind, back
     assert 1 in {one.exit_layer for one in own} <= {1, 3}
     assert {one.exit_layer for one in default} <= {2, 3}
     assert loaded.predict(texts[kind], language="xx") == default
+    assert loaded.predict(texts[kind], language="sw-KE") == own
+
+
+@pytest.mark.parametrize(
+    ("asked", "whose"),
+    [("sw", "sw"), ("SW", "sw"), ("sw_KE", "sw"), ("es-419", "es"), ("zh-hant", "zh_Hant"), ("ZH_HANT_TW", "zh_Hant")]
+    + [(other, None) for other in ("swa", "sw-Arab", "zh", "zh-Hans", "s", "", "-ke", None)],
+)
+def test_case_dashes_and_regions_do_not_hide_a_set(asked, whose, export_with):
+    sets = dict.fromkeys(("sw", "es", "zh_Hant"), SWAHILI)
+    assert read_exported(export_with("sequence", "native", CAUTIOUS, sets)).whose(asked) == whose
 
 
 def test_a_policy_of_one_language_that_is_another_models_is_refused(export_with):

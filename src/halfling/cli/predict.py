@@ -52,7 +52,7 @@ def predict(
     if language == AUTO and sets:
         if never := unguessable(sets):
             typer.echo(f"note: no guess is ever {', '.join(never)}: name it where you know it", err=True)
-    elif language is not None and (note := note_of_set(language, sets, "--language")):
+    elif language is not None and (note := note_of_set(language, engine.exported, "--language")):
         typer.echo(note, err=True)
     for given, answer in zip(texts, engine.predict(texts, language), strict=True):
         shown = given if isinstance(given, str) else "\t".join(given)

@@ -7,11 +7,14 @@ import sys
 import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from halfling.errors import HalflingError
 from halfling.files import no_text, opened
 from halfling.languages import CODE
+
+if TYPE_CHECKING:  # the engine takes as long to import as a command to say how it is used
+    from halfling.engine.exported import Exported
 
 
 class _Plain(csv.excel_tab):
@@ -49,14 +52,15 @@ def require_table(columns: Sequence[str] | None, files: Sequence[Path | None]) -
         raise HalflingError(f"--column {columns[0]}: columns are of a .csv or .tsv, and there is none: leave it out")
 
 
-def note_of_set(language: str, known: Sequence[str], option: str) -> str | None:
+def note_of_set(language: str, exported: "Exported", option: str) -> str | None:
     """Return what is said where a model has no thresholds of its own for a language; None where it has.
 
     Raises:
         HalflingError: It cannot be a language.
     """
-    if language in known:
+    if exported.whose(language):
         return None
+    known = [*exported.policies]
     if not re.fullmatch(CODE, language):
         there = f": the model has thresholds for {', '.join(known)}" if known else ""
         raise HalflingError(f"{option} {language}: no code of a language, as sw or zh-Hant{there}")

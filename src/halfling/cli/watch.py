@@ -39,9 +39,9 @@ def watch(
 
     files = _files(unlabelled)
     engine = AdaptiveEngine.from_pretrained(folder, backend)
-    pairs, known = engine.exported.kind == "sequence", engine.exported.policies
+    pairs = engine.exported.kind == "sequence"
     for language in files:
-        if note := note_of_set(language, [*known], "--unlabelled"):
+        if note := note_of_set(language, engine.exported, "--unlabelled"):
             typer.echo(note, err=True)
     columns = columns_of(folder, column, pairs)
     require_table(column, [*files.values()])
@@ -53,11 +53,12 @@ def watch(
         losses, layers = disagreements(engine, [there[number] for number in drawn.tolist()], language)
         if not len(losses):
             raise HalflingError(f"{file}: no text that the model answers: name other text")
-        promised = calibration.promised(language if language in known else None) if calibration else None
+        whose = engine.exported.whose(language)
+        promised = calibration.promised(whose) if calibration else None
         bound = 100 * upper_bound(losses)
         row: dict[str, Any] = {
             "language": language,
-            "policy": language if language in known else None,
+            "policy": whose,
             "texts": len(losses),
             "layer": round(float(layers.mean()), 2),
             "disagreement": round(100 * float(losses.mean()), 2),

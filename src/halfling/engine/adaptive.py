@@ -72,7 +72,8 @@ class AdaptiveEngine:
 
     def policy(self, language: str | None = None) -> ExitPolicy:
         """Return where texts of a language exit; where it has no set of its own, the cautious default's."""
-        chosen = self.exported.policies.get(language or "", self.exported.policy)
+        whose = self.exported.whose(language)
+        chosen = self.exported.policy if whose is None else self.exported.policies[whose]
         return chosen if isinstance(self.loop, NativeLoop) else self.exported.at_ends(chosen)
 
     def predict(self, texts: Iterable[Any], language: str | None = None) -> list[Prediction]:
@@ -93,7 +94,7 @@ class AdaptiveEngine:
         if language != AUTO or not self.exported.policies:
             return self._said(questions, language)
         guesses = [guessed(one.text) for one in questions]
-        whose = [code if code in self.exported.policies else None for code in guesses]
+        whose = [self.exported.whose(code) for code in guesses]
         found: dict[int, Prediction] = {}
         for each in dict.fromkeys(whose):
             places = [place for place, other in enumerate(whose) if other == each]
@@ -104,7 +105,8 @@ class AdaptiveEngine:
         """Return an answer for each text, all by the set of one language or by the default's."""
         parts = [part for one in questions for part in one.sequences]
         found = self.read(questions, self.answer(parts, policy=self.policy(language)))
-        return [replace(one, policy=language) for one in found] if language in self.exported.policies else found
+        whose = self.exported.whose(language)
+        return [replace(one, policy=whose) for one in found] if whose else found
 
     def prepare(self, texts: Iterable[Any]) -> list[Question]:
         """Return each text made ready for the network, in their order; texts are as `predict` takes them.

@@ -1,6 +1,7 @@
 """An exported model's folder: what it holds, and that it is whole."""
 
 import hashlib
+import re
 from pathlib import Path
 from typing import Literal
 
@@ -21,6 +22,9 @@ Precision = Literal["float32", "bfloat16", "int8"]
 
 
 FORMAT = 3
+
+_REGION = re.compile("-([a-z]{2}|[0-9]{3})$")
+"""Of a language's code: `-ke`, or `-419` for Latin America."""
 
 
 class Exported(Record):
@@ -47,6 +51,16 @@ class Exported(Record):
         """The layers after which somebody may exit, whatever the language: the ends of the segments."""
         return tuple(sorted({layer for policy in (self.policy, *self.policies.values()) for layer in policy.layers}))
 
+    def whose(self, language: str | None) -> str | None:
+        """Return the language whose set holds for one: its own, or without its region; None: the default.
+
+        As RFC 4647 looks languages up (https://www.rfc-editor.org/rfc/rfc4647#section-3.4), `SW` and `sw-KE` find `sw`,
+        but another script is another text: `zh-Hant` does not find `zh`.
+        """
+        known = {_plain(code): code for code in self.policies}
+        asked = _plain(language or "")
+        return known.get(asked) or known.get(_REGION.sub("", asked))
+
     def at_ends(self, policy: ExitPolicy) -> ExitPolicy:
         """Return a policy that does the same with an exit after every segment, thresholds 0 at those it has not."""
         used = dict(zip(policy.layers, policy.thresholds, strict=False))
@@ -58,6 +72,11 @@ class Exported(Record):
         """Return the first and last layer (1-based) of each segment."""
         ends = self.ends
         return tuple(zip((1, *(end + 1 for end in ends[:-1])), ends, strict=True))
+
+
+def _plain(language: str) -> str:
+    """Return a code as it is compared: neither case nor the kind of dash tells languages apart."""
+    return language.replace("_", "-").lower()
 
 
 def checksum_of(record: Record) -> str:

@@ -69,7 +69,7 @@ class Engine(Runtime):
                 computed += one.computed
         layers = self.engine.policy(language).layers
         head = Head(kind=self.engine.exported.kind, num_classes=len(self.labels), layers=layers)
-        return Reply(answers, computed, head, language if language in self.engine.exported.policies else None)
+        return Reply(answers, computed, head, self.engine.exported.whose(language))
 
 
 class Transformers(Runtime):

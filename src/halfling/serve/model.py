@@ -110,8 +110,7 @@ class Served:
         if not truncate and any(one.truncated for one in questions):
             longest = self.exported.shape.max_tokens
             raise Refusal("Validation", f"inputs: more than {longest} tokens: set truncate, or send less")
-        whose = await self._guessed(texts) if language == AUTO else language
-        whose = whose if whose in self.exported.policies else None
+        whose = self.exported.whose(await self._guessed(texts) if language == AUTO else language)
         policy = self.engine.policy(whose) if whose else None
         if flops_share is not None:
             policy = self._within("flops_share", flops_share)

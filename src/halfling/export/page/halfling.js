@@ -51,15 +51,15 @@ class Model {
    * counts words then. Of a tagger: {tags, spans, exit_layer, uncertainty}; of a classifier:
    * {label, scores, exit_layer, uncertainty, truncated}.
    *
-   * `language` exits by that language's thresholds, where calibration made some; with `exits` false nobody exits early.
+   * `language` exits by that language's thresholds, where calibration made some (`sw-KE` by those of `sw`); with `exits`
+   * false nobody exits early.
    */
   predict(text, { language, exits = true } = {}) {
     const parts = [text].flat();
     if (!parts.every((part) => typeof part === "string") || (!this.tagging && (parts.length < 1 || parts.length > 2)))
       throw new TypeError(this.tagging ? "expected a text or a list of words" : "expected a text or a pair of texts");
     if (parts.some((part) => /\p{Cs}/u.test(part))) throw new TypeError("the text holds half a surrogate pair");
-    const { policies } = this.about, own = Object.hasOwn(policies, language) ? policies[language] : this.about.policy;
-    const policy = { ...own };
+    const policy = { ...(this.about.policies[whose(this.about.policies, language)] ?? this.about.policy) };
     if (!exits) Object.assign(policy, { layers: policy.layers.slice(-1), thresholds: [] });
     return this.tagging ? this.#tag(text, policy) : this.#classify(parts, policy);
   }
@@ -191,6 +191,13 @@ export function splitWords(text) {
     for (const part of [...letters.slice(0, left), ...word, ...letters.slice(right)]) found.push([at, at += part.length]);
   }
   return found;
+}
+
+/** Return the language whose set holds for one: its own, or without its region. */
+function whose(policies, language = "") {
+  const plain = (code) => code.replaceAll("_", "-").toLowerCase(), asked = plain(language);
+  const among = (code) => Object.keys(policies).find((other) => plain(other) === code);
+  return among(asked) ?? among(asked.replace(/-([a-z]{2}|[0-9]{3})$/, ""));
 }
 
 /** Return `<s> first </s>` or `<s> first </s></s> second </s>`, the longer cut first, and whether one was cut. */
