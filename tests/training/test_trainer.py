@@ -64,7 +64,7 @@ def test_training_reports_every_step_and_keeps_its_last_checkpoint_until_it_is_r
     assert {total for _, total, _ in told} == {60}
     assert [entry["step"] for entry in curve] == [25, 50]
     assert curve[1]["loss"] < curve[0]["loss"]
-    assert told[-1][2] == f"loss {curve[1]['loss']:.3f}"
+    assert [told[0][2], told[-1][2]] == ["", f"loss {curve[1]['loss']:.3f}"]
     assert last_complete(tmp_path / "checkpoints").name == "checkpoint-60"
     remove_checkpoints(tmp_path)
     assert list(tmp_path.iterdir()) == []

@@ -178,8 +178,8 @@ class _Milestones(TrainerCallback):
             (Path(args.output_dir) / f"checkpoint-{state.global_step}" / _MARKER).touch()
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        loss = next((entry["loss"] for entry in reversed(state.log_history) if "loss" in entry), float("nan"))
-        self.progress(state.global_step, state.max_steps, f"loss {loss:.3f}")
+        known = (f"loss {entry['loss']:.3f}" for entry in reversed(state.log_history) if "loss" in entry)
+        self.progress(state.global_step, state.max_steps, next(known, ""))
 
 
 class BatchMeanTrainer(ShardingTrainer):
