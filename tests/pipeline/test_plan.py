@@ -140,14 +140,16 @@ def test_the_thesis_has_every_map_checkpoint_task_and_seed():
 
 
 def test_stages_of_a_small_recipe_stand_in_the_order_of_the_flow(stages):
-    assert list(stages())[:7] == [
+    assert list(stages())[:9] == [
         "corpus",
         "tokenizer",
         "pack",
         "teacher",
-        "distill/uniform",
         "finetune/teacher-xnli-0",
         "export/teacher-xnli-0/int8",
+        "quality/teacher-xnli-0",
+        "distill/uniform",
+        "finetune/student-uniform-xnli-0",
     ]
     names = [name for name in stages() if "student-uniform" in name and "wikiann" in name]
     assert names == [
@@ -160,6 +162,21 @@ def test_stages_of_a_small_recipe_stand_in_the_order_of_the_flow(stages):
         "export/student-uniform-exits-wikiann-0/int8-exits",
         "quality/student-uniform-exits-wikiann-0",
     ]
+
+
+def test_one_student_is_measured_before_the_next_is_distilled(stages):
+    names = [*stages(distill={"layer_maps": ["uniform", "top"]})]
+    of_xnli = [name for name in names[: names.index("costs/xnli")] if name.startswith(("distill", "quality"))]
+    assert of_xnli == [
+        "quality/teacher-xnli-0",
+        "distill/uniform",
+        "quality/student-uniform-xnli-0",
+        "quality/student-uniform-exits-xnli-0",
+        "distill/top",
+        "quality/student-top-xnli-0",
+        "quality/student-top-exits-xnli-0",
+    ]
+    assert [name for name in names if name.startswith("distill")] == ["distill/uniform", "distill/top"]
 
 
 def test_the_sample_is_a_stage_of_its_own_that_text_and_data_are_read_from(stages, tmp_path):

@@ -39,7 +39,9 @@ class _Plan:
             self.encoders["scratch"] = teacher
         self.with_exits: list[str] = []
         self.earlier: list[str] = []
-        self._distill(teacher)
+        self.distilled_by: dict[str, str] = {}
+        self.to_distil = recipe.distill.each()
+        self._name_students()
         if recipe.corpus.chunks > max(recipe.teacher.epochs, recipe.distill.epochs):
             self._masked_lm()
         for name, task in recipe.tasks.items():
@@ -48,8 +50,8 @@ class _Plan:
                 measured: dict[str, Path] = {}
                 for model in self._taking_part(seed):
                     measured |= self._plain(name, seed, model)
-                for model in self.with_exits:
-                    measured |= self._exiting(name, seed, model)
+                    if model in self.with_exits:
+                        measured |= self._exiting(name, seed, model)
                 if seed == recipe.models.seeds[0]:
                     # Side by side, those of one seed.
                     self._add("costs", recipe.costs[name], name, models=measured)
@@ -73,18 +75,30 @@ class _Plan:
         self.packed = self._add("pack", self.recipe.pack, "trimmed", out, corpus=corpus, tokenizer=trimmed)
         return trimmed
 
-    def _distill(self, teacher: Path) -> None:
-        """Add a distillation for each layer map, and name the students that are fine-tuned."""
+    def _name_students(self) -> None:
+        """Name the students that are fine-tuned: of each layer map and variant, after the epochs that are asked for."""
         models = self.recipe.models
         epochs = models.student_epochs or (self.recipe.distill.epochs,)
-        for name, settings in self.recipe.distill.each().items():
-            out = self._add("distill", settings, name, teacher=teacher, packed=self.packed)
+        for name in self.to_distil:
             # One student a layer map needs no epoch in its name.
             named = {f"student-{name}" + (f"-e{epoch}" if len(epochs) > 1 else ""): epoch for epoch in epochs}
-            self.encoders |= {student: out / f"epoch-{epoch}" for student, epoch in named.items()}
+            self.encoders |= {
+                student: self.folder / "distill" / name / f"epoch-{epoch}" for student, epoch in named.items()
+            }
+            self.distilled_by |= dict.fromkeys(named, name)
             self.earlier += list(named)[:-1]
             if models.exits_on is None or name in models.exits_on:
                 self.with_exits.append(list(named)[-1])
+
+    def _encoder(self, name: str) -> Path:
+        """Return an encoder, and distil it where it is the first of its students.
+
+        Not sooner: a long run measures one student after another, and what was stopped has whole ones.
+        """
+        by = self.distilled_by.get(name)
+        if by in self.to_distil:
+            self._add("distill", self.to_distil.pop(by), by, teacher=self.encoders["teacher"], packed=self.packed)
+        return self.encoders[name]
 
     def _taking_part(self, seed: int) -> list[str]:
         """Return the encoders that are fine-tuned with a seed."""
@@ -93,10 +107,10 @@ class _Plan:
 
     def _masked_lm(self) -> None:
         """Measure language models on the last chunk, which was never read: what are they worth on new text?"""
-        for name, model in self.encoders.items():
+        for name in self.encoders:
             if name != "scratch":
                 settings = MaskedLMSettings(model=name, chunk=self.recipe.corpus.chunks, seed=self.recipe.seed)
-                self._add("masked-lm", settings, name, model=model, packed=self.packed)
+                self._add("masked-lm", settings, name, model=self._encoder(name), packed=self.packed)
 
     def _plain(self, task: str, seed: int, name: str) -> dict[str, Path]:
         """Add fine-tuning, exports and quality of one encoder, and return what was measured."""
@@ -106,7 +120,7 @@ class _Plan:
             imitated["teacher"] = self._made("finetune", "teacher", task, seed)
         if settings.text_sequences:
             imitated["packed"] = self.packed
-        within, encoder = f"{name}-{task}-{seed}", self.encoders[name]
+        within, encoder = f"{name}-{task}-{seed}", self._encoder(name)
         model = self._add("finetune", settings, within, encoder=encoder, task=self.task, **imitated)
         # What pretraining is worth needs no export.
         exported = {} if name == "scratch" else self._exports(within, model)
