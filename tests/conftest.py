@@ -251,14 +251,15 @@ def write_packed() -> Callable[..., Path]:
 
 @pytest.fixture
 def full_blocks() -> Callable[..., list[list[list[int]]]]:
-    """A function that makes chunks of random blocks of 24 tokens, two sequences in each and no padding."""
+    """A function that makes chunks of random blocks of 24 tokens, one to three sequences in each and no padding."""
 
     def make(num_chunks: int, num_blocks: int, seed: int = 0) -> list[list[list[int]]]:
         random = np.random.default_rng(seed)
 
         def block() -> list[int]:
-            cut, words = int(random.integers(3, 17)), random.integers(4, 41, 20).tolist()
-            return [0, *words[:cut], 2, 0, *words[cut:], 2]
+            cuts = sorted(random.choice([5, 9, 13, 17], random.integers(0, 3), replace=False).tolist())
+            parts = np.split(random.integers(4, 41, 22 - 2 * len(cuts)), cuts)
+            return [piece for words in parts for piece in (0, *words.tolist(), 2)]
 
         return [[block() for _ in range(num_blocks)] for _ in range(num_chunks)]
 

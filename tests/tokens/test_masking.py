@@ -56,10 +56,16 @@ def test_masks_follow_from_seed_and_place_alone(packed):
     assert any(not torch.equal(first[n]["labels"], other[n]["labels"]) for n in range(6))
 
 
-@pytest.mark.parametrize(("share", "masked"), [(0.15, 3), (0.5, 10), (0.001, 1)])
+@pytest.mark.parametrize(("share", "masked"), [(0.15, 4), (0.5, 12), (0.001, 1), (0.74, 18)])
 def test_a_fixed_share_of_each_block_is_masked(packed, share, masked):
     blocks = read(packed, mask_share=share)
-    assert {int((blocks[n]["labels"] != -100).sum()) for n in range(30)} == {masked}  # of 20 words a block
+    assert len({int((blocks[n]["input_ids"] == 0).sum()) for n in range(30)}) == 3, "not all of equally many sequences"
+    assert {int((blocks[n]["labels"] != -100).sum()) for n in range(30)} == {masked}  # of 24 tokens
+
+
+def test_padding_is_no_part_of_the_share(tmp_path, write_packed):
+    blocks = read(write_packed(tmp_path / "p", [[[0, *range(4, 12), 2, *[1] * 10]] * 2]), mask_share=0.5)
+    assert int((blocks[0]["labels"] != -100).sum()) == 5
 
 
 def test_special_unknown_and_padding_tokens_are_never_masked(tmp_path, write_packed):
@@ -112,6 +118,19 @@ def test_a_budget_of_tokens_is_kept_in_every_epoch(packed):
 def test_a_chunk_too_small_for_one_step_is_named(packed):
     with pytest.raises(HalflingError, match=r"chunk-1: 6 blocks do not fill one step of 7: .*lower batch_size"):
         read(packed, blocks_per_step=7)
+
+
+@pytest.mark.parametrize("wrong", ["gone", "another"])
+def test_a_chunk_that_is_not_whole_is_refused_before_anything_is_read(wrong, tmp_path, write_packed, chunks):
+    packed = write_packed(tmp_path / "packed", chunks)
+    (file,) = (packed / "chunk-3").glob("*.arrow")
+    file.unlink()
+    if wrong == "another":
+        file.write_bytes((write_packed(tmp_path / "other", [chunks[2][:4]]) / "chunk-1" / file.name).read_bytes())
+    assert len(read(packed, epochs=2)) == 12, "nobody reads chunk 3"
+    said = {"gone": r"chunk-3: holds no blocks", "another": r"chunk-3: 4 blocks of \w+, not 6 as corpus\.json says"}
+    with pytest.raises(HalflingError, match=f"{said[wrong]}.*: pack the corpus again"):
+        read(packed, epochs=3)
 
 
 def test_a_share_of_0_masks_nothing(packed, chunks):

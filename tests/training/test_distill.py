@@ -5,6 +5,7 @@ import sys
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from transformers import AutoTokenizer, XLMRobertaForMaskedLM, XLMRobertaModel
 
 from halfling.errors import HalflingError
@@ -74,6 +75,18 @@ def test_training_twice_gives_the_same_bytes(settings, teacher, packed, tmp_path
     files = sorted(path.name for path in (tmp_path / "one/epoch-1").iterdir())
     for name in files:
         assert (tmp_path / "one/epoch-1" / name).read_bytes() == (tmp_path / "two/epoch-1" / name).read_bytes()
+
+
+def test_a_head_that_the_teacher_never_had_is_the_seeds(settings, headless, packed, tmp_path):
+    alike = Dimensions(num_layers=2, width=16, num_heads=2, max_tokens=64)
+    told = settings(epochs=1, kl_weight=0, mlm_weight=1, student=alike, start="layers")
+    for number in (1, 2):
+        (out := tmp_path / f"{number}").mkdir()
+        torch.manual_seed(number)  # what ran before does not matter
+        distill(settings=told, teacher=headless, packed=packed, out=out)
+    one, two = (load_file(tmp_path / f"{number}/epoch-1/model.safetensors") for number in (1, 2))
+    assert "lm_head.dense.weight" in one
+    assert all(torch.equal(two[name], weight) for name, weight in one.items())
 
 
 @pytest.mark.parametrize("start", ["random", "embeddings", "layers", "subclone"])
@@ -273,7 +286,7 @@ def test_a_pull_to_the_last_layer_brings_the_layers_before_nearer_to_it(settings
         told = settings(epochs=25, save_epochs=(), learning_rate=3e-3, exit_weight=weight)
         counts = distill(settings=told, teacher=teacher, packed=packed, out=tmp_path / f"{weight}")
         ends.append(counts["curve"][-1]["exit"])
-    assert ends[1] < 0.7 * ends[0]
+    assert ends[1] < 0.8 * ends[0]
 
 
 def test_a_student_of_a_teacher_without_a_head_learns_one_of_its_own_from_text(settings, headless, packed, out):

@@ -71,15 +71,16 @@ def test_a_teacher_says_the_same_twice_for_it_has_no_dropout(trainer):
 
 
 def test_the_teachers_states_are_those_of_the_mapped_layers(trainer):
-    batch = default_collate([trainer.train_dataset[n] for n in range(2)])
+    batch = default_collate([trainer.train_dataset[n] for n in range(4)])
     ids, sequence_ids = batch["input_ids"], batch["sequence_ids"]
-    second = int((sequence_ids[0] == 2).nonzero()[0])
+    row = int(sequence_ids.amax(dim=1).argmax())
+    second = int((sequence_ids[row] == 2).nonzero()[0])
     with torch.no_grad():
-        plain = trainer.teacher.roberta(ids[:1, :second], output_hidden_states=True).hidden_states
+        plain = trainer.teacher.roberta(ids[row : row + 1, :second], output_hidden_states=True).hidden_states
     states = trainer.targets(batch, [(1, 2), (2, 4)]).hidden_states
     assert {*states} == {2, 4}
     for layer, found in states.items():
-        torch.testing.assert_close(found[:1, :second], plain[layer], atol=1e-5, rtol=0)
+        torch.testing.assert_close(found[row : row + 1, :second], plain[layer], atol=1e-5, rtol=0)
 
 
 # Every term at once, with weights that move and pairs that are drawn anew for every step.

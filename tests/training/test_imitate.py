@@ -247,6 +247,12 @@ def test_text_is_sequences_of_all_languages_with_a_mark_at_each_words_first_piec
         assert {*row["labels"]} <= {UNLABELLED, -100}
 
 
+def test_text_of_less_than_a_block_is_not_padded(tmp_path, write_packed, tiny_tokenizer):
+    packed = write_packed(tmp_path / "packed", [[[0, 5, 6, 7, 2, 0, 8, 2, *[1] * 8]]])
+    rows = unlabelled_rows(packed, 2, tiny_tokenizer, 20, seed=0)
+    assert [row["input_ids"] for row in rows] == [[0, 5, 6, 7, 2], [0, 8, 2]]
+
+
 def test_text_is_drawn_evenly_from_the_languages_asked_for(packed, tiny_tokenizer):
     texts = [tiny_tokenizer.decode(row["input_ids"]) for row in unlabelled_rows(packed, 30, tiny_tokenizer, 20, seed=0)]
     assert sum("Anna" in text for text in texts) == pytest.approx(15, abs=3)

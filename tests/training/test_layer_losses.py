@@ -107,6 +107,14 @@ def test_a_mixture_weighs_teacher_layers_by_their_product_with_the_students_stat
     assert torch.autograd.gradcheck(lambda own: mixed_layers(own, teacher), student)
 
 
+def test_a_mixture_is_as_exact_where_products_are_taken_in_bfloat16():
+    student, teacher = torch.randn(2, 6, 4), torch.randn(3, 2, 6, 4)
+    with torch.autocast("cpu", torch.bfloat16):
+        torch.testing.assert_close(
+            mixed_layers(student, teacher), mixed_layers(student.double(), teacher.double()).float()
+        )
+
+
 def test_a_mixture_of_layers_of_which_one_is_alike_is_that_layer():
     alike = torch.full((1, 1, 4), 50.0)
     mixture = mixed_layers(alike, torch.stack([torch.zeros(1, 1, 4), alike, -alike]))

@@ -1,5 +1,6 @@
 """Packed blocks in training order, masked: epoch e reads chunk e."""
 
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,8 @@ class MaskedBlocks(Dataset[dict[str, Tensor]]):
     its place in the order, so neither a resume nor the batch size nor the number of workers changes them.
     Masking is BERT's (https://arxiv.org/abs/1810.04805): of the chosen tokens 80 % become `<mask>`, 10 % a random
     piece, 10 % stay. We differ in one way: a fixed share of each block is masked, not each token by chance, so that
-    every block weighs the same and gradient accumulation does not change the loss.
+    every full block weighs the same and gradient accumulation does not change the loss. A padded block, the last of a
+    language, has fewer masks.
 
     Attributes:
         block_tokens: The tokens of every block.
@@ -49,6 +51,8 @@ class MaskedBlocks(Dataset[dict[str, Tensor]]):
             )
         folders = [packed / f"chunk-{number}" for number in range(1, len(summary.blocks) + 1)]
         self._chunks = folders[: min(epochs, len(folders))]
+        for folder in self._chunks:
+            _require_whole(folder, summary.blocks[folder.name])
         self._opened: tuple[int, PackedBlocks] | None = None
         self.vocab_size, self.mask_id, self.seed, self.mask_share = vocab_size, mask_id, seed, mask_share
         self.block_tokens = summary.block_tokens
@@ -100,6 +104,19 @@ class MaskedBlocks(Dataset[dict[str, Tensor]]):
         )
 
 
+def _require_whole(chunk: Path, promised: dict[str, int]) -> None:
+    """Refuse a chunk whose blocks are not those that packing counted: a later epoch would stop, or read others."""
+    there: Counter[str] = Counter()
+    for run in PackedBlocks(chunk).runs:
+        there[run.language] += len(run.input_ids)
+    for code in sorted({*promised, *there}):
+        if there[code] != promised.get(code, 0):
+            raise HalflingError(
+                f"{chunk}: {there[code]} blocks of {code}, not {promised.get(code, 0)} as corpus.json says: "
+                "pack the corpus again"
+            )
+
+
 def blocks_read(num_blocks: int, block_tokens: int, blocks_per_step: int, tokens_per_epoch: int | None) -> int:
     """Return how many of a chunk's blocks an epoch reads.
 
@@ -114,7 +131,8 @@ def mask_block(
 ) -> dict[str, Tensor]:
     """Return a block as a masked language model reads it: `input_ids`, `sequence_ids` and `labels`, each [tokens].
 
-    A `mask_share` of 0 masks nothing; of any other at least one token is masked.
+    A `mask_share` of 0 masks nothing; of any other at least one token is masked. The share is of all tokens but
+    padding, so full blocks have equally many masks, however many sequences lie in them.
     """
     ids = block.input_ids.astype(np.int64)
     sequence_ids = np.zeros(len(ids), dtype=np.int64)
@@ -123,7 +141,8 @@ def mask_block(
     sequence_ids[ids == PAD] = 0
     # `<s>`, `</s>` and padding (ids below 3) teach nothing when masked; unknown pieces have no meaning to guess.
     candidates = np.flatnonzero(ids > UNKNOWN)
-    chosen = random.permutation(candidates)[: max(1, round(mask_share * len(candidates))) if mask_share else 0]
+    wanted = max(1, round(mask_share * int((ids != PAD).sum()))) if mask_share else 0
+    chosen = random.permutation(candidates)[:wanted]
     labels = np.full(len(ids), _IGNORED, dtype=np.int64)
     labels[chosen] = ids[chosen]
     fate = random.random(len(chosen))

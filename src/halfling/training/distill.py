@@ -95,6 +95,7 @@ def distill(
     Raises:
         HalflingError: Teacher, student, layer map, weights or corpus do not fit each other.
     """
+    set_seed(settings.seed)  # a teacher without a head is given one, which students may take over
     model, has_head = load_masked_lm(MaskedReader, teacher)
     weights = settings.weights
     if "kl" in weights and not has_head:

@@ -25,7 +25,7 @@ from halfling.models.shapes import require_room
 from halfling.records import Progress
 from halfling.tasks.encode import IGNORED
 from halfling.tasks.task import Task
-from halfling.tokens.blocks import Block, PackedBlocks, PackedSummary
+from halfling.tokens.blocks import PAD, Block, PackedBlocks, PackedSummary
 from halfling.tokens.tables import SPACE_MARK
 from halfling.training.layer_losses import hidden_state_loss
 from halfling.training.layer_maps import layer_map
@@ -56,7 +56,7 @@ def imitation_loss(
     `UNLABELLED` the teacher alone. `counted`: by what a sum over so many is divided.
 
     Follows Hinton et al. (https://arxiv.org/abs/1503.02531) at temperature 1; text without labels as in XtremeDistil
-    (https://arxiv.org/abs/2004.05686), which also imitates hidden states and learns in stages.
+    (https://arxiv.org/abs/2004.05686), which learns in stages.
     """
     labelled, imitated = labels >= 0, labels != IGNORED
     # Sums over at least one: a batch of nothing but text has no labels, and no 0 / 0.
@@ -108,7 +108,7 @@ def unlabelled_rows(
     rows: list[dict[str, Any]] = []
     # A block of each language in turn; one that has no more is passed over.
     for block in (one for each in zip_longest(*blocks) for one in each if one is not None):
-        for sequence in np.split(block.input_ids, block.starts[1:]):
+        for sequence in np.split(block.input_ids[block.input_ids != PAD], block.starts[1:]):
             labels = np.where(marks[sequence], UNLABELLED, IGNORED)[:max_tokens]
             if (labels != IGNORED).any():
                 rows.append({"input_ids": sequence[:max_tokens].tolist(), "labels": labels.tolist()})
@@ -210,7 +210,8 @@ class ImitationTrainer(BatchMeanTrainer):
         for start in range(0, len(rows), at_once):
             some = longest_first[start : start + at_once]
             told = self._teacher_says(self._prepare_inputs(collate(some)))
-            answers, layers = told.logits[..., self.classes].cpu(), self._layers_of(told) if states else None
+            answers = told.logits[..., self.classes].cpu()
+            layers = self._layers_of(told).cpu() if states else None
             for place, (row, answer) in enumerate(zip(some, answers, strict=True)):
                 length = len(row["input_ids"])
                 said[id(row)] = answer[:length].clone() if answer.dim() == 2 else answer.clone()
@@ -233,9 +234,12 @@ class ImitationTrainer(BatchMeanTrainer):
         return needed <= min(self.states_gb * 1e9, free * _SHARE_OF_DISK)
 
     def _layers_of(self, told: Any) -> Float[Tensor, "batch tokens layers width"]:
-        """Return the teacher's states of the layers that the student's learn from, as they are kept."""
+        """Return the teacher's states of the layers that the student's learn from.
+
+        In the precision in which they are kept, kept or not: whether there is room must not change what is learned.
+        """
         layers = torch.stack([told.hidden_states[theirs] for _, theirs in self.layer_pairs], dim=2)
-        return layers.to("cpu", torch.bfloat16 if self.args.bf16 else torch.float32)
+        return layers.to(torch.bfloat16 if self.args.bf16 else torch.float32)
 
     def _teacher_says(self, inputs: dict[str, Tensor]) -> Any:
         read = {name: tensor for name, tensor in inputs.items() if name != "labels"}
@@ -249,7 +253,7 @@ class ImitationTrainer(BatchMeanTrainer):
             told = self._teacher_says(inputs)
             logits = told.logits[..., self.classes]
             if self.hidden_weight:
-                states = torch.stack([told.hidden_states[theirs] for _, theirs in self.layer_pairs], dim=2)
+                states = self._layers_of(told)
         answered = model(
             **{name: tensor for name, tensor in inputs.items() if name != "labels"},
             output_hidden_states=self.hidden_weight > 0,

@@ -80,8 +80,9 @@ def mixed_layers(
     `<s>` for all, and products are divided by the root of the width, without which the softmax is all or nothing.
     """
     own, theirs = widened(student), widened(teacher)
-    scores = torch.einsum("btw,lbtw->lbt", own, theirs) / math.sqrt(own.shape[-1])
-    return torch.einsum("lbt,lbtw->btw", scores.softmax(dim=0), theirs)
+    with torch.autocast(own.device.type, enabled=False):  # which would take these products in bfloat16 all the same
+        scores = torch.einsum("btw,lbtw->lbt", own, theirs) / math.sqrt(own.shape[-1])
+        return torch.einsum("lbt,lbtw->btw", scores.softmax(dim=0), theirs)
 
 
 def transport_loss(gaps: Float[Tensor, "student_layers teacher_layers"]) -> Float[Tensor, ""]:
