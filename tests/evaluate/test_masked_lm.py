@@ -34,7 +34,7 @@ def test_a_model_that_knows_nothing_is_as_unsure_as_its_vocabulary_is_large(
         model.lm_head.bias.zero_()
     model.save_pretrained(source)
     counts, (line,) = measure(source, write_packed(tmp_path / "packed", full_blocks(2, 5)))
-    assert (line.model, line.language, line.num_masked) == ("teacher", "en", 5 * 3)  # 15 % of 20 words, 5 blocks
+    assert (line.model, line.language, line.num_masked) == ("teacher", "en", 5 * 4)  # 15 % of 24 tokens, 5 blocks
     assert line.loss == pytest.approx(math.log(42), abs=1e-4)
     assert counts == {"mean_loss": round(line.loss, 4), "languages": 1}
 

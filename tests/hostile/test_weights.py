@@ -2,6 +2,7 @@
 
 import json
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -181,9 +182,12 @@ def test_training_that_diverges_stops_with_one_line_and_leaves_nothing_finished(
     said = refused(lambda: run_stage(Stage(name, work, settings, out, inputs)), "set learning_rate=1e+30 lower")
     assert re.match(r"training: a (loss|gradient norm) of \S+ after step \d+: it diverged", said)
     assert not out.exists()
+    kept = Path(said.partition("the batch is in ")[2].removesuffix(")"))
+    assert {"input_ids", "labels"} <= {*load_file(kept)}
     work, settings, inputs = stages(name, 1e-3)
     run_stage(Stage(name, work, settings, out, inputs))
     assert (out / "manifest.json").is_file()
+    assert not kept.exists()
 
 
 def test_a_last_step_that_ruins_the_weights_is_seen_though_no_loss_follows_it(stages, tmp_path, refused):

@@ -1,3 +1,5 @@
+import re
+
 import numpy as np
 import pytest
 import torch
@@ -116,6 +118,13 @@ def test_eight_by_one_and_one_by_eight_are_one_trajectory(more, settings, teache
     assert {*curves[0][0]} == {"step", *terms}
     for part in terms:
         assert curves[0][0][part] == pytest.approx(curves[1][0][part], abs=2e-4), part
+
+
+def test_how_many_tokens_a_second_are_read_is_said(trainer):
+    told = []
+    train_resumably(trainer, lambda *now: told.append(now))
+    assert trainer.tokens_read == told[-1][0] * trainer.args.per_device_train_batch_size * 24
+    assert re.fullmatch(r"[\d,]+ tokens a second", told[0][2])
 
 
 def test_logged_parts_are_means_since_the_last_log(trainer):

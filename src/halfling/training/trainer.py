@@ -8,12 +8,15 @@ And training that diverged is an error: transformers would log the last good los
 import math
 import os
 import shutil
+import time
 from collections.abc import Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from pydantic import Field
+from safetensors.torch import save_file
 from torch import Tensor
 from transformers import (
     PrinterCallback,
@@ -167,10 +170,10 @@ def _reporter(out: Path, settings: TrainingSettings) -> str:
 
 
 class _Milestones(TrainerCallback):
-    """Marks checkpoints as complete, and tells how far training is."""
+    """Marks checkpoints as complete, and tells how far training is, and how fast."""
 
-    def __init__(self, progress: Progress) -> None:
-        self.progress = progress
+    def __init__(self, trainer: "BatchMeanTrainer", progress: Progress) -> None:
+        self.trainer, self.progress, self.began = trainer, progress, time.monotonic()
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         processes.told(None)  # every process has written its random state
@@ -179,7 +182,9 @@ class _Milestones(TrainerCallback):
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         known = (f"loss {entry['loss']:.3f}" for entry in reversed(state.log_history) if "loss" in entry)
-        self.progress(state.global_step, state.max_steps, next(known, ""))
+        tokens = processes.number() * self.trainer.tokens_read / (time.monotonic() - self.began)
+        said = [*islice(known, 1), *([f"{tokens:,.0f} tokens a second"] if tokens else [])]
+        self.progress(state.global_step, state.max_steps, ", ".join(said))
 
 
 class BatchMeanTrainer(ShardingTrainer):
@@ -188,12 +193,17 @@ class BatchMeanTrainer(ShardingTrainer):
     Without this, the Trainer takes a model with `**kwargs` to have divided by `num_items_in_batch` itself, and
     eight batches of one would train with eight times the loss of one batch of eight.
 
-    Training that diverges is refused where it does.
+    Training that diverges is refused where it does, and the batch that it met is kept among the checkpoints.
+
+    Attributes:
+        tokens_read: By this process since it began, padding left out.
     """
 
     def __init__(self, **arguments: Any) -> None:
         super().__init__(**arguments)
         self.model_accepts_loss_kwargs = False
+        self.tokens_read = 0
+        self._batch: dict[str, Any] = {}
 
     def remember(self, rows: Sequence[dict[str, Any]], progress: Progress) -> None:
         """Compute once what does not change from pass to pass, of the examples that training reads several times.
@@ -201,14 +211,20 @@ class BatchMeanTrainer(ShardingTrainer):
         Here nothing.
         """
 
-    def training_step(self, *given: Any, **more: Any) -> Tensor:
+    def training_step(self, model: Any, inputs: dict[str, Any], *given: Any, **more: Any) -> Tensor:
         """Return the loss of a batch, its gradients added.
 
         Raises:
             HalflingError: It is no number, or beyond reason.
         """
-        loss = super().training_step(*given, **more)
+        self._batch = dict(inputs)
+        loss = super().training_step(model, inputs, *given, **more)
         self._require("loss", float(loss) * self.args.gradient_accumulation_steps)
+        # Of packed rows 0 is padding, of others what attention leaves out.
+        for name in ("sequence_ids", "attention_mask"):
+            if name in inputs:
+                self.tokens_read += int((inputs[name] > 0).sum())
+                break
         return loss
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
@@ -224,7 +240,7 @@ class BatchMeanTrainer(ShardingTrainer):
         """
         rate = f"training diverged: set learning_rate={self.args.learning_rate:g} lower"
         require_finite("training", self.whole_weights(), rate)
-        batch = self._prepare_inputs(next(iter(self.get_train_dataloader())))
+        self._batch = batch = self._prepare_inputs(next(iter(self.get_train_dataloader())))
         with torch.no_grad(), self.compute_loss_context_manager():
             self._require("loss", float(self.compute_loss(self.model, batch)))
 
@@ -232,8 +248,15 @@ class BatchMeanTrainer(ShardingTrainer):
         if not math.isfinite(value) or value > most:
             raise HalflingError(
                 f"training: a {what} of {value:g} after step {self.state.global_step}: it diverged: "
-                f"set learning_rate={self.args.learning_rate:g} lower"
+                f"set learning_rate={self.args.learning_rate:g} lower (the batch is in {self._keep_batch()})"
             )
+
+    def _keep_batch(self) -> Path:
+        """Write the last batch down and return where: what did these inputs have?"""
+        kept = Path(self.args.output_dir) / f"diverged-{self.args.process_index}.safetensors"
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        save_file({k: v.contiguous().cpu() for k, v in self._batch.items() if isinstance(v, Tensor)}, kept)
+        return kept
 
 
 def last_complete(folder: Path) -> Path | None:
@@ -259,7 +282,7 @@ def train_resumably(trainer: BatchMeanTrainer, progress: Progress) -> list[dict[
     """
     folder = Path(trainer.args.output_dir)
     trainer.remove_callback(PrinterCallback)
-    trainer.add_callback(_Milestones(progress))
+    trainer.add_callback(_Milestones(trainer, progress))
     set_seed(trainer.args.seed)
     checkpoint = processes.told(None if processes.follows() else last_complete(folder))
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
