@@ -1,4 +1,5 @@
 import re
+import shutil
 
 import numpy as np
 import pytest
@@ -7,6 +8,7 @@ from safetensors.torch import load_file
 from torch.utils.data import default_collate
 from transformers import XLMRobertaForMaskedLM, set_seed
 
+from halfling.errors import HalflingError
 from halfling.models.masked_lm import MaskedReader, masked_features
 from halfling.models.shapes import Dimensions, config_for
 from halfling.tokens.masking import MaskedBlocks
@@ -118,6 +120,46 @@ def test_eight_by_one_and_one_by_eight_are_one_trajectory(more, settings, teache
     assert {*curves[0][0]} == {"step", *terms}
     for part in terms:
         assert curves[0][0][part] == pytest.approx(curves[1][0][part], abs=2e-4), part
+
+
+@pytest.mark.parametrize("more", [{}, {"dropout": 0.0, **EVERYTHING}])
+def test_activations_computed_again_change_nothing(more, settings, teacher, packed, tmp_path):
+    found = []
+    for name in (False, True):
+        (out := tmp_path / f"{name}").mkdir()
+        now = settings(epochs=1, activation_checkpointing=name, **more)  # dropout too: the same draws come again
+        distill(settings=now, teacher=teacher, packed=packed, out=out)
+        found.append(load_file(out / "epoch-1" / "model.safetensors"))
+    assert all(torch.equal(found[1][name], weight) for name, weight in found[0].items())
+
+
+@pytest.mark.skipif(not shutil.which("g++"), reason="PyTorch compiles for a CPU with g++")
+@pytest.mark.filterwarnings("ignore")  # PyTorch's own
+@pytest.mark.parametrize("also", [False, True])
+def test_compiled_layers_learn_the_same_and_keep_their_names(also, settings, teacher, packed, tmp_path, monkeypatch):
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "cache"))
+    compiled, call = [], torch.nn.Module.compile
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda layer, **how: (compiled.append(layer), call(layer, **how)))
+    found = []
+    for name in (False, True):
+        (out := tmp_path / f"{name}").mkdir()
+        now = settings(
+            epochs=1, dropout=0.0, attention="eager", compile=name, activation_checkpointing=name and also
+        )
+        distill(settings=now, teacher=teacher, packed=packed, out=out)
+        found.append(load_file(out / "epoch-1" / "model.safetensors"))
+    assert len(compiled) == 2 + 4, "student and teacher"
+    assert {*found[0]} == {*found[1]}
+    for name, weight in found[0].items():
+        torch.testing.assert_close(found[1][name], weight, atol=1e-5, rtol=0)
+
+
+def test_what_cannot_be_compiled_is_refused(settings, monkeypatch, tmp_path):
+    with pytest.raises(ValueError, match="compile=true: relation_weight looks into layers"):
+        settings(compile=True, relation_weight=1)
+    monkeypatch.setattr(trainer_module.shutil, "which", lambda _: None)
+    with pytest.raises(HalflingError, match=r"compile=true: no C\+\+ compiler is here: install g\+\+"):
+        trainer_module.training_arguments(tmp_path, settings(compile=True))
 
 
 def test_how_many_tokens_a_second_are_read_is_said(trainer):

@@ -48,7 +48,7 @@ def line_trainer(out, *, batch_size=2, steps=60, accumulate=1, **more):
     data = [{"x": torch.tensor(float(n % 5)), "labels": torch.tensor(2.0 * (n % 5))} for n in range(steps * 2)]
     settings = TrainingSettings(batch_size=batch_size, learning_rate=0.1, weight_decay=0.0, save_steps=25, **more)
     arguments = training_arguments(out, settings, gradient_accumulation_steps=accumulate)
-    return BatchMeanTrainer(fsdp=settings.fsdp, model=Line(), args=arguments, train_dataset=data)
+    return BatchMeanTrainer(**settings.computed, model=Line(), args=arguments, train_dataset=data)
 
 
 def test_examples_are_read_in_the_order_they_lie_in(tmp_path):

@@ -59,6 +59,12 @@ class DistillSettings(LossSettings):
         return (self.layer_map,)
 
     @model_validator(mode="after")
+    def _nothing_looks_into_what_is_compiled(self) -> "DistillSettings":
+        if self.compile and "relation" in self.weights:
+            raise ValueError("compile=true: relation_weight looks into layers: set relation_weight=0 or compile=false")
+        return self
+
+    @model_validator(mode="after")
     def _pairs_are_there_for_what_compares_pairs(self) -> "DistillSettings":
         for name in self.maps:
             for term in ("relation", "attention"):
@@ -142,7 +148,7 @@ def distill(
         objective=objective,
         weights=weights,
         pairs_at=pairs_at,
-        fsdp=settings.fsdp,
+        **settings.computed,
         model=student,
         args=arguments,
         train_dataset=blocks,

@@ -108,7 +108,7 @@ def train_on_labels(
     if arguments.use_cpu:
         computing_on_cpu(model)
     trainer = trainer_class(
-        fsdp=settings.fsdp,
+        **settings.computed,
         model=model,
         args=arguments,
         train_dataset=[rows[number] for number in order],

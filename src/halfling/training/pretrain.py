@@ -100,7 +100,11 @@ def _train(
     if arguments.use_cpu:
         computing_on_cpu(model)
     trainer = BatchMeanTrainer(
-        fsdp=settings.fsdp, model=model, args=arguments, train_dataset=blocks, data_collator=default_collate
+        **settings.computed,
+        model=model,
+        args=arguments,
+        train_dataset=blocks,
+        data_collator=default_collate,
     )
     curve = train_resumably(trainer, progress)
     counts: Counts = {

@@ -25,8 +25,17 @@ class ShardingTrainer(Trainer):
         sharded: Whether they do.
     """
 
-    def __init__(self, *, fsdp: bool = False, **arguments: Any) -> None:
+    def __init__(
+        self, *, fsdp: bool = False, compiled: bool = False, activation_checkpointing: bool = False, **arguments: Any
+    ) -> None:
+        """Take `transformers.Trainer`'s arguments, and a `TrainingSettings`' `computed`."""
         super().__init__(**arguments)
+        self.compiled = compiled
+        if activation_checkpointing:
+            enable = getattr(self.model, "activation_checkpointing_enable", None)  # transformers 5.23's name
+            (enable or self.model.gradient_checkpointing_enable)({"use_reentrant": False})
+        if compiled:
+            _compile(self.model)
         self.sharded = fsdp and processes.number() > 1
         if self.sharded:
             _shard(self.model, layers_stay=True, rest_stays=True)
@@ -46,6 +55,8 @@ class ShardingTrainer(Trainer):
             rest_stays: Embeddings and heads are looked at after it has read, so they stay whole.
         """
         model.eval().requires_grad_(False)
+        if self.compiled:
+            _compile(model)
         if not self.sharded:
             return model.to(self.args.device)
         _shard(model, layers_stay=False, rest_stays=rest_stays)
@@ -80,6 +91,16 @@ class ShardingTrainer(Trainer):
         if self.sharded and not self.args.should_save:
             self.optimizer.state_dict()  # the leader, which writes, waits for the others' parts
         super()._save_optimizer_and_scheduler(output_dir)
+
+
+def _compile(model: PreTrainedModel) -> None:
+    """Compile the layers of a model of XLM-R's architecture, in place: alike, they are compiled once.
+
+    A layer, not the model: it is whole again where it is sharded or its activations are checkpointed, and names of
+    weights stay (https://docs.pytorch.org/tutorials/recipes/regional_compilation.html).
+    """
+    for layer in model.roberta.encoder.layer:
+        layer.compile(dynamic=True)
 
 
 def _shard(model: PreTrainedModel, *, layers_stay: bool, rest_stays: bool) -> None:

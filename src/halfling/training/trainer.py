@@ -62,11 +62,18 @@ class TrainingSettings(Settings):
     weight_decay: Weight = Field(0.01)
     save_steps: Count = Field(200, gt=0, multiple_of=25, description="a checkpoint every so many steps")
     precision: Precision = Field("auto", description="of matrix products: auto, float32 or bfloat16")
-    # Where weights lie and who watches changes nothing that is learned, so none of these stands in a fingerprint.
+    # Where weights lie, how it is computed and who watches changes nothing that is learned but for rounding, as another
+    # machine does, so none of these stands in a fingerprint.
     fsdp: bool = Field(
         False,
         exclude=True,
         description="of several processes each holds a part of weights, gradients and optimizer, not all of them",
+    )
+    activation_checkpointing: bool = Field(
+        False, exclude=True, description="compute layers again in the backward pass: less memory, a third more work"
+    )
+    compile: bool = Field(
+        False, exclude=True, description="compile layers by torch.compile; on a CPU that takes a C++ compiler"
     )
     report_to: str = Field(
         "none", exclude=True, description="follow the training in tensorboard, wandb, mlflow ... (transformers')"
@@ -76,6 +83,15 @@ class TrainingSettings(Settings):
     )
     seed: Seed = 0
 
+    @property
+    def computed(self) -> dict[str, bool]:
+        """What a `ShardingTrainer` is told of how it computes."""
+        return {
+            "fsdp": self.fsdp,
+            "compiled": self.compile,
+            "activation_checkpointing": self.activation_checkpointing,
+        }
+
 
 def training_arguments(out: Path, settings: TrainingSettings, **more: Any) -> TrainingArguments:
     """Return the arguments that every training here shares: one pass over a dataset that is already in order.
@@ -83,11 +99,13 @@ def training_arguments(out: Path, settings: TrainingSettings, **more: Any) -> Tr
     Checkpoints go to `out/checkpoints`, the newest two are kept; `more` are transformers' own.
 
     Raises:
-        HalflingError: This process sees several devices, accelerate was told what does not work here, or `report_to`
-            names what transformers does not know or what is not installed.
+        HalflingError: This process sees several devices, accelerate was told what does not work here, `report_to`
+            names what transformers does not know or what is not installed, or nothing is there to compile with.
     """
     _refuse_accelerates_own()
     on_gpu = torch.cuda.is_available()
+    if settings.compile and not on_gpu and not any(map(shutil.which, (os.environ.get("CXX", "g++"), "clang++"))):
+        raise HalflingError("training: compile=true: no C++ compiler is here: install g++, or leave compile out")
     has_bf16 = on_gpu and torch.cuda.is_bf16_supported(including_emulation=False)
     arguments = TrainingArguments(
         output_dir=str(out / _FOLDER),
