@@ -170,7 +170,7 @@ def report(found: Any) -> str:
     lines = ["| halfling | | limit | |", "|---|---:|---:|---|"]
     for name, value in ours.items():
         met = "pass" if value <= LIMITS[name] else "FAIL"
-        lines.append(f"| {name} | {value:.2f} | {LIMITS[name]:g} | {met} |")
+        lines.append(f"| {name} | {value:.3f} | {LIMITS[name]:g} | {met} |")
     lines += [f"| installed: {name}, MB | {size / 1e6:.2f} | | |" for name, size in sizes.items() if size > 1e5]
     others = {name: size for name, size in found["peak_bytes"].items() if name not in ("whole", "kept")}
     lines += [f"| {name}: peak, MB | {size / 1e6:.0f} | | |" for name, size in others.items()]
