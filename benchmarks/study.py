@@ -72,7 +72,8 @@ def read(runs: Iterable[Path], task: str) -> list[tuple[str, Quality]]:
 def scores(records: Sequence[tuple[str, Quality]]) -> dict[Student, Scores]:
     """Return the points of each student in PyTorch, through all layers.
 
-    Before it got exits where that was measured, else with them: training in two stages leaves the network as it was.
+    Before it got exits where that was measured, else with them: training in two stages, which the recipe's WikiANN has,
+    leaves the network as it was.
     """
     found: dict[Student, Scores] = {}
     for with_exits in (True, False):
@@ -101,13 +102,18 @@ def exits(records: Sequence[tuple[str, Quality]]) -> dict[str, Exits]:
     return found
 
 
+def differences(own: Mapping[Place, float], reference: Mapping[Place, float]) -> Scores:
+    """Return the points above the reference, of each place that both have."""
+    return {place: score - reference[place] for place, score in own.items() if place in reference}
+
+
 def paired(own: Mapping[Place, float], reference: Mapping[Place, float]) -> tuple[float, float]:
     """Return the mean difference over the places that both have, in points, and the p of Wilcoxon's test.
 
     Raises:
         ValueError: They have no place in common.
     """
-    gaps = [score - reference[place] for place, score in own.items() if place in reference]
+    gaps = [*differences(own, reference).values()]
     if not gaps:
         raise ValueError("expected scores of the same run, seed and language")
     return mean(gaps), float(wilcoxon(gaps).pvalue) if any(gaps) else 1.0
@@ -133,13 +139,17 @@ def table(found: Mapping[Student, Scores], left: Mapping[str, Exits], reference:
     corrected = false_discovery_control([p for _, p in compared.values()]) if compared else []
     q = dict(zip(compared, corrected, strict=True))
     lines = [
-        f"| student | mean | spread | seeds | minus {reference} | p | q | flops_share | drop |",
-        "|---|---:|---:|---:|---:|---:|---:|---:|---:|",
+        f"| student | mean | spread | seeds | minus {reference} | agree | p | q | flops_share | drop |",
+        "|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|",
     ]
     for name, some in sorted(those.items(), key=lambda one: -mean(each_seed(one[1]))):
         seeds = each_seed(some)
         spread = f"{stdev(seeds):.2f}" if len(seeds) > 1 else "-"
-        test = f"{compared[name][0]:+.2f} | {compared[name][1]:.3f} | {q[name]:.3f}" if name in compared else "| |"
+        test = "| | |"
+        if name in compared:
+            gap, p = compared[name]
+            alike = [part * gap > 0 for part in each_seed(differences(some, those[reference]))]
+            test = f"{gap:+.2f} | {sum(alike)} of {len(alike)} | {p:.3f} | {q[name]:.3f}"
         after = f"{left[name].flops_share:.3f} | {left[name].drop:+.2f}" if name in left else "- | -"
         lines.append(f"| {name} | {mean(seeds):.2f} | {spread} | {len(seeds)} | {test} | {after} |")
     return "\n".join(lines)

@@ -92,7 +92,7 @@ def test_every_recipe_resolves_and_its_stages_read_only_what_earlier_ones_made(r
     planned = plan(read_recipe(recipe), Path("runs/any"))
     by_name(planned)
     assert_in_order(planned, Path("runs/any"))
-    assert planned[-1].name == "report"
+    assert planned[-1].name.split("/")[0] == ("quality" if recipe.stem == "study" else "report")
 
 
 def test_a_source_that_is_a_folder_is_an_input_so_that_its_content_counts(stages, tmp_path):
@@ -252,6 +252,13 @@ def test_the_report_reads_every_measurement_and_nothing_else(stages):
     assert len(measured) == 2 * (3 + 1 + 1)
 
 
+def test_without_a_report_no_times_are_measured(stages):
+    with_it, without = stages(), stages(report=None)
+    gone = {name for name in with_it if name == "report" or name.startswith("costs/")}
+    assert len(gone) == 3
+    assert [*without] == [name for name in with_it if name not in gone]
+
+
 def test_a_trimmed_teacher_is_what_everything_after_it_reads(stages, tmp_path):
     planned = stages(trim={"languages": "sw"})
     order = [*planned]
@@ -310,12 +317,15 @@ def test_each_command_of_the_study_plans():
     page = (root / "docs/study.md").read_text(encoding="utf-8").replace("\\\n", " ").replace("--jobs 2", "")
     commands = [shlex.split(line, comments=True) for line in re.findall("^    (halfling run .*)", page, re.MULTILINE)]
     assert len(commands) == 5
+    header = (root / "recipes/study.yaml").read_text(encoding="utf-8")
+    in_recipe = [shlex.split(line) for line in re.findall("^#   (halfling run .*)", header, re.MULTILINE)]
+    assert in_recipe == commands[:3]
     found = []
     for _, _, recipe, *words in commands:
         said = [word for word in words if not word.startswith("--")]
         found.append(by_name(plan(read_recipe(root / recipe, said), Path("runs/any"))))
     whole, second, slope, four = found[1:]
-    assert len([name for name in whole if name.startswith("distill/")]) == 25
+    assert len([name for name in whole if name.startswith("distill/")]) == 23
     assert {one.settings.seed for name, one in second.items() if name.startswith("distill/")} == {1}
     assert {one.settings.seed for name, one in whole.items() if name.startswith("distill/")} == {0}
     assert {one.settings.seed for name, one in second.items() if name.startswith("exits/")} == {1}
@@ -330,4 +340,4 @@ def test_each_command_of_the_study_plans():
         assert four[name].settings == whole[name].settings, name
     # Equal tokens.
     read = {(one.settings.epochs, one.settings.tokens_per_epoch) for name, one in whole.items() if "distill/" in name}
-    assert read == {(5, 200_000)}
+    assert read == {(5, 100_000)}

@@ -143,9 +143,7 @@ def test_compiled_layers_learn_the_same_and_keep_their_names(also, settings, tea
     found = []
     for name in (False, True):
         (out := tmp_path / f"{name}").mkdir()
-        now = settings(
-            epochs=1, dropout=0.0, attention="eager", compile=name, activation_checkpointing=name and also
-        )
+        now = settings(epochs=1, dropout=0.0, attention="eager", compile=name, activation_checkpointing=name and also)
         distill(settings=now, teacher=teacher, packed=packed, out=out)
         found.append(load_file(out / "epoch-1" / "model.safetensors"))
     assert len(compiled) == 2 + 4, "student and teacher"

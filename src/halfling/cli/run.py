@@ -58,6 +58,9 @@ def run(
         run_side_by_side(stages, view, jobs) if jobs > 1 else run_stages(stages, view)
     if processes.follows():
         return
+    if resolved.report is None:
+        typer.echo(f"The scores: {folder / 'quality'}")
+        return
     report = stages[-1].out
     rows = (report / "results.jsonl").read_text(encoding="utf-8").splitlines()
     if as_json:

@@ -52,11 +52,12 @@ class _Plan:
                     measured |= self._plain(name, seed, model)
                     if model in self.with_exits:
                         measured |= self._exiting(name, seed, model)
-                if seed == recipe.models.seeds[0]:
+                if recipe.report and seed == recipe.models.seeds[0]:
                     # Side by side, those of one seed.
                     self._add("costs", recipe.costs[name], name, models=measured)
-        reported = {stage.name: stage.out for stage in self.stages if stage.name.split("/")[0] in _REPORTED}
-        self._add("report", recipe.report, **reported)
+        if recipe.report:
+            reported = {stage.name: stage.out for stage in self.stages if stage.name.split("/")[0] in _REPORTED}
+            self._add("report", recipe.report, **reported)
 
     def _add(
         self, kind: str, settings: Settings, within: str = "", out: Path | None = None, /, **inputs: Input

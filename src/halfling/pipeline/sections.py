@@ -148,5 +148,7 @@ class Sections(Settings):
     export: Exports = Exports()
     quality: dict[str, QualitySettings] = Field(default_factory=dict)
     costs: dict[str, CostSettings] = Field(default_factory=dict)
-    report: ReportSettings = ReportSettings()
+    report: ReportSettings | None = Field(
+        ReportSettings(), description="null: quality alone is measured, no times, and no report is made of them"
+    )
     estimate: EstimateSettings = EstimateSettings()
