@@ -180,7 +180,8 @@ def main() -> None:
         records = read(told.runs, told.task)
         found = scores(records)
         print(table(found, exits(records), told.reference))
-        print(f"\n{epochs_table(found)}")
+        if len({student.epoch for student in found}) > 1:
+            print(f"\n{epochs_table(found)}")
     except HalflingError as error:
         raise SystemExit(f"error: {error}") from error
 
