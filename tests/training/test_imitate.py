@@ -9,6 +9,7 @@ from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTok
 from halfling.corpus.build import CorpusSettings, build_corpus
 from halfling.errors import HalflingError
 from halfling.models.classifier import load_classifier
+from halfling.models.load import load_tokenizer
 from halfling.settings import check
 from halfling.tasks import Task
 from halfling.tokens.pack import PackSettings, pack_corpus
@@ -205,8 +206,8 @@ def test_a_hidden_weight_across_widths_is_refused(encoder, pairs, write_masked_l
         trained(tmp_path / "out", encoder, pairs, teacher, soft_share=0.5, hidden_weight=1.0)
 
 
-def test_text_for_anything_but_a_tagger_is_refused(encoder, pairs, tmp_path):
-    with pytest.raises(HalflingError, match="text_sequences: for a tagger, not for pair_classification"):
+def test_text_for_pairs_is_refused(encoder, pairs, tmp_path):
+    with pytest.raises(HalflingError, match="text_sequences: a corpus has no pairs to imitate on"):
         trained(tmp_path / "out", encoder, pairs, encoder, tmp_path, soft_share=0.5, text_sequences=3)
 
 
@@ -245,6 +246,12 @@ def test_text_is_sequences_of_all_languages_with_a_mark_at_each_words_first_piec
         assert len(pieces) <= 20
         assert [label == UNLABELLED for label in row["labels"]] == [piece.startswith("\u2581") for piece in pieces]
         assert {*row["labels"]} <= {UNLABELLED, -100}
+
+
+def test_a_text_is_imitated_as_a_whole(packed, tiny_tokenizer):
+    by_word, whole = (unlabelled_rows(packed, 30, tiny_tokenizer, 20, seed=0, by_word=each) for each in (True, False))
+    assert [row["input_ids"] for row in whole] == [row["input_ids"] for row in by_word]
+    assert {row["labels"] for row in whole} == {UNLABELLED}
 
 
 def test_text_of_less_than_a_block_is_not_padded(tmp_path, write_packed, tiny_tokenizer):
@@ -324,3 +331,31 @@ def test_text_teaches_a_student_what_its_teacher_says_of_words_that_nobody_label
     assert says(teacher) == "B-LOC"
     assert says(on_text) == "B-LOC"
     assert says(without) != "B-LOC"
+
+
+def test_text_teaches_a_student_what_its_teacher_says_of_texts_that_nobody_labelled(encoder, packed, tmp_path):
+    def task(name: str, lines: str) -> Task:
+        (tmp_path / name).write_text("text,label\n" + lines * 20)
+        return Task(
+            name="who", train={"en": str(tmp_path / name)}, dev=dict.fromkeys(("en", "sw"), str(tmp_path / name))
+        )
+
+    taught = task(
+        "taught.csv", "Anna ab Anna Anna a,person\nRome ab Rome Rome a,place\nAnna abab,person\nRome aa,place\n"
+    )
+    known = task("train.csv", "Anna ab,person\nAnna Anna aa,person\nin,place\n")
+    teacher = trained(tmp_path / "teacher", encoder, taught)
+    read = {"teacher": teacher, "soft_share": 0.9, "epochs": 20}
+    on_text = trained(tmp_path / "text", encoder, known, packed=packed, text_sequences=60, **read)
+    without = trained(tmp_path / "without", encoder, known, **read)
+
+    rows = unlabelled_rows(packed, 30, load_tokenizer(encoder, load_classifier(teacher)), 30, seed=0)
+
+    def says(folder):
+        model = load_classifier(folder).eval()
+        with torch.inference_mode():
+            logits = [model(torch.tensor([row["input_ids"]])).logits[0] for row in rows]
+        return torch.stack(logits).softmax(-1)[:, model.config.label2id["place"]]
+
+    gaps = [(says(student) - says(teacher)).abs().mean() for student in (on_text, without)]
+    assert gaps[0] < gaps[1] / 3

@@ -119,7 +119,7 @@ class _ExitsTrainer(BatchMeanTrainer):
             self.weights,
             imitated=imitated,
             soft_share=self.how.soft_share,
-            soft_on=keep if labels.dim() == 2 else None,
+            soft_on=keep if labels.dim() == 2 else torch.ones_like(labels, dtype=torch.bool),
             reached=reached,
             counted=counted_by_all,
         )
@@ -196,7 +196,13 @@ def train_exits(
         more["imitated"] = plain, list(range(config.num_labels))
     if packed:
         more["more_rows"] = unlabelled_rows(
-            packed, settings.text_sequences, tokenizer, settings.max_tokens, settings.seed, {*whole.train, *whole.dev}
+            packed,
+            settings.text_sequences,
+            tokenizer,
+            settings.max_tokens,
+            settings.seed,
+            {*whole.train, *whole.dev},
+            by_word=whole.kind == "tagging",
         )
     counts = train_on_labels(model, tokenizer, whole, settings, out, progress, **more)
     return {"exit_layers": config.exit_layers, **counts}

@@ -130,7 +130,13 @@ def _imitation(
     }
     if packed:
         found["more_rows"] = unlabelled_rows(
-            packed, settings.text_sequences, tokenizer, settings.max_tokens, settings.seed, {*task.train, *task.dev}
+            packed,
+            settings.text_sequences,
+            tokenizer,
+            settings.max_tokens,
+            settings.seed,
+            {*task.train, *task.dev},
+            by_word=task.kind == "tagging",
         )
     return found
 

@@ -40,7 +40,7 @@ _SHARE_OF_DISK = 0.25
 """Of what is free: other stages may look at the same time."""
 
 UNLABELLED = -101
-"""The label of a word that nobody has labelled: what the teacher says of it is imitated all the same."""
+"""The label of a word or text that nobody has labelled: what the teacher says of it is imitated all the same."""
 
 
 def imitation_loss(
@@ -70,15 +70,15 @@ def require_text(number: int, packed: Path | None, task: Task) -> None:
     """Raise where `text_sequences` and a packed corpus do not come together, or are not for such a task.
 
     Raises:
-        HalflingError: One without the other, or the task is no tagger's.
+        HalflingError: One without the other, or the task is of pairs: a corpus has none.
     """
     if (packed is not None) != (number > 0):
         raise HalflingError(
             f"text_sequences={number} and {'a' if packed else 'no'} --packed FOLDER: "
             "give both, or neither and text_sequences=0"
         )
-    if packed and task.kind != "tagging":
-        raise HalflingError(f"text_sequences: for a tagger, not for {task.kind}: set text_sequences=0")
+    if packed and task.kind == "pair_classification":
+        raise HalflingError("text_sequences: a corpus has no pairs to imitate on: set text_sequences=0")
 
 
 def unlabelled_rows(
@@ -88,10 +88,13 @@ def unlabelled_rows(
     max_tokens: int,
     seed: int,
     languages: Collection[str] = (),
+    *,
+    by_word: bool = True,
 ) -> list[dict[str, Any]]:
     """Return `number` sequences of a packed corpus's first chunk to imitate on, blocks drawn evenly from `languages`.
 
-    No languages: all that the chunk holds. Each word is `UNLABELLED` at its first sub-word, as a tagger answers it.
+    No languages: all that the chunk holds. `UNLABELLED` is each word at its first sub-word, as a tagger answers it, or,
+    not `by_word`, the whole text.
 
     Raises:
         HalflingError: The corpus was packed with another tokenizer, or holds fewer sequences of these languages.
@@ -111,7 +114,8 @@ def unlabelled_rows(
         for sequence in np.split(block.input_ids[block.input_ids != PAD], block.starts[1:]):
             labels = np.where(marks[sequence], UNLABELLED, IGNORED)[:max_tokens]
             if (labels != IGNORED).any():
-                rows.append({"input_ids": sequence[:max_tokens].tolist(), "labels": labels.tolist()})
+                said = labels.tolist() if by_word else UNLABELLED
+                rows.append({"input_ids": sequence[:max_tokens].tolist(), "labels": said})
             if len(rows) == number:
                 return rows
     raise HalflingError(
