@@ -39,6 +39,7 @@ from halfling.cost.flops import flops
 from halfling.cost.latency import paired_ratio
 from halfling.models.masked_lm import masked_features
 from halfling.models.shapes import SHAPES, config_for
+from halfling.pipeline.estimate import PEAK_TFLOPS
 from halfling.records import EncoderShape
 from halfling.tokens.blocks import Block, PackedBlocks
 from halfling.tokens.masking import mask_block
@@ -48,8 +49,6 @@ from halfling.training.layer_maps import layer_map
 from halfling.training.losses import OutputLayer, kl_divergence
 from halfling.training.objective import Objective
 
-PEAKS = {"H100 80GB HBM3": 989e12, "H200": 989e12, "A100": 312e12}
-"""Dense bfloat16 operations a second that the maker names, by a part of the card's name."""
 TINY = {
     "xlm-roberta-large": EncoderShape(
         num_layers=4, width=64, num_heads=4, ffn_width=256, vocab_size=1002, max_tokens=512
@@ -178,6 +177,11 @@ def needed(shapes: dict[str, EncoderShape], rows: list[Batch]) -> float:
     return total
 
 
+def peak_of(card: str) -> float | None:
+    """Return the dense bfloat16 operations a second that a card's maker names, if it is a card that we know."""
+    return next((1e12 * rate for name, rate in PEAK_TFLOPS.items() if name in card.lower()), None)
+
+
 def wait(device: torch.device) -> None:
     """Wait until a GPU has done what it was told."""
     if device.type == "cuda":
@@ -237,7 +241,7 @@ def compare(
     tokens = sum(int((row["sequence_ids"] > 0).sum()) for row in rows)
     found = timed(step, ways, device, arguments.rounds)
     work = needed(shapes, rows)
-    peak = next((rate for name, rate in PEAKS.items() if device.type == "cuda" and name in arguments.card), None)
+    peak = peak_of(arguments.card)
     lines = {}
     for name, took in found["seconds"].items():
         memory = found["peaks"].get(name) or cpu_peak(arguments, name)
@@ -288,7 +292,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     print(f"lengths of {'a packed corpus' if arguments.packed else 'the embedded sample'}; random weights")
     if on_gpu:
         found["matmul"] = matmul_rate(device)
-        named = next((rate for name, rate in PEAKS.items() if name in arguments.card), 0)
+        named = peak_of(arguments.card) or 0
         print(
             f"peak named by the maker {named / 1e12:.0f} TFLOP/s dense bfloat16; "
             f"a product of 8192^3 runs at {found['matmul'] / 1e12:.0f}"
