@@ -57,8 +57,10 @@ class Exported(Record):
         As RFC 4647 looks languages up (https://www.rfc-editor.org/rfc/rfc4647#section-3.4), `SW` and `sw-KE` find `sw`,
         but another script is another text: `zh-Hant` does not find `zh`.
         """
+        if language is None or language in self.policies:
+            return language
         known = {_plain(code): code for code in self.policies}
-        asked = _plain(language or "")
+        asked = _plain(language)
         return known.get(asked) or known.get(_REGION.sub("", asked))
 
     def at_ends(self, policy: ExitPolicy) -> ExitPolicy:
