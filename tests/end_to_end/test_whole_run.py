@@ -111,6 +111,16 @@ def test_a_second_run_skips_everything_and_its_json_is_the_table(whole_run, half
     assert json.loads(ended.out) == [json.loads(line) for line in lines]
 
 
+def test_without_a_report_the_scores_are_what_is_printed(whole_run, halfling):
+    command = ("run", whole_run.recipe, "--runs", whole_run.folder.parent, "report=null")
+    rows = json.loads(halfling(*command, "--json").out)
+    assert len(rows) == sum(
+        len(file.read_text().splitlines()) for file in whole_run.folder.glob("quality/*/quality.jsonl")
+    )
+    assert {"model", "language", "score"} <= {*rows[0]}
+    assert halfling(*command).out == f"The scores: {whole_run.folder / 'quality'}\n"
+
+
 def test_the_students_and_exits_learn_something(whole_run):
     """A chain whose models answer at random would pass all other tests here."""
 

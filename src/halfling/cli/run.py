@@ -58,13 +58,13 @@ def run(
         run_side_by_side(stages, view, jobs) if jobs > 1 else run_stages(stages, view)
     if processes.follows():
         return
-    if resolved.report is None:
-        typer.echo(f"The scores: {folder / 'quality'}")
-        return
-    report = stages[-1].out
-    rows = (report / "results.jsonl").read_text(encoding="utf-8").splitlines()
+    report = folder / "report"
+    found = sorted(folder.glob("quality/*/quality.jsonl")) if resolved.report is None else [report / "results.jsonl"]
+    rows = [row for file in found for row in file.read_text(encoding="utf-8").splitlines()]
     if as_json:
         typer.echo(json.dumps([json.loads(row) for row in rows], indent=1))
+    elif resolved.report is None:
+        typer.echo(f"The scores: {folder / 'quality'}")
     else:
         Console().print(print_table([Result.model_validate_json(row) for row in rows]))
         typer.echo(f"The page: {(report / 'index.html').resolve()}")
