@@ -13,7 +13,7 @@ flops_share and drop are of the exported student in int8 with exits, beside the 
 
 import argparse
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from statistics import mean, stdev
 from typing import NamedTuple
@@ -125,8 +125,15 @@ def each_seed(some: Mapping[Place, float]) -> list[float]:
     return [mean(score for place, score in some.items() if place[:2] == seed) for seed in seeds]
 
 
-def table(found: Mapping[Student, Scores], left: Mapping[str, Exits], reference: str) -> str:
-    """Return the students of the last epoch, best first, beside the reference.
+def zero_shot(records: Sequence[tuple[str, Quality]]) -> set[str]:
+    """Return the languages that no training saw labels of."""
+    return {one.language for _, one in records if not one.trained_on}
+
+
+def table(
+    found: Mapping[Student, Scores], left: Mapping[str, Exits], reference: str, foreign: Collection[str] = ()
+) -> str:
+    """Return the students of the last epoch, best first, beside the reference; `foreign` are zero-shot languages.
 
     Raises:
         HalflingError: The reference is none of them.
@@ -139,8 +146,8 @@ def table(found: Mapping[Student, Scores], left: Mapping[str, Exits], reference:
     corrected = false_discovery_control([p for _, p in compared.values()]) if compared else []
     q = dict(zip(compared, corrected, strict=True))
     lines = [
-        f"| student | mean | spread | seeds | minus {reference} | agree | p | q | flops_share | drop |",
-        "|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|",
+        f"| student | mean | zero-shot | spread | seeds | minus {reference} | agree | p | q | flops_share | drop |",
+        "|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|",
     ]
     for name, some in sorted(those.items(), key=lambda one: -mean(each_seed(one[1]))):
         seeds = each_seed(some)
@@ -151,7 +158,9 @@ def table(found: Mapping[Student, Scores], left: Mapping[str, Exits], reference:
             alike = [part * gap > 0 for part in each_seed(differences(some, those[reference]))]
             test = f"{gap:+.2f} | {sum(alike)} of {len(alike)} | {p:.3f} | {q[name]:.3f}"
         after = f"{left[name].flops_share:.3f} | {left[name].drop:+.2f}" if name in left else "- | -"
-        lines.append(f"| {name} | {mean(seeds):.2f} | {spread} | {len(seeds)} | {test} | {after} |")
+        elsewhere = [score for place, score in some.items() if place.language in foreign]
+        shown = f"{mean(elsewhere):.2f}" if elsewhere else "-"
+        lines.append(f"| {name} | {mean(seeds):.2f} | {shown} | {spread} | {len(seeds)} | {test} | {after} |")
     return "\n".join(lines)
 
 
@@ -179,7 +188,7 @@ def main() -> None:
     try:
         records = read(told.runs, told.task)
         found = scores(records)
-        print(table(found, exits(records), told.reference))
+        print(table(found, exits(records), told.reference, zero_shot(records)))
         if len({student.epoch for student in found}) > 1:
             print(f"\n{epochs_table(found)}")
     except HalflingError as error:
