@@ -316,7 +316,7 @@ def test_each_command_of_the_study_plans():
     root = RECIPES[0].parents[1]
     page = (root / "docs/study.md").read_text(encoding="utf-8").replace("\\\n", " ").replace("--jobs 2", "")
     commands = [shlex.split(line, comments=True) for line in re.findall("^    (halfling run .*)", page, re.MULTILINE)]
-    assert len(commands) == 5
+    assert len(commands) == 6
     header = (root / "recipes/study.yaml").read_text(encoding="utf-8")
     in_recipe = [shlex.split(line) for line in re.findall("^#   (halfling run .*)", header, re.MULTILINE)]
     assert in_recipe == commands[:3]
@@ -324,7 +324,7 @@ def test_each_command_of_the_study_plans():
     for _, _, recipe, *words in commands:
         said = [word for word in words if not word.startswith("--")]
         found.append(by_name(plan(read_recipe(root / recipe, said), Path("runs/any"))))
-    whole, second, slope, four = found[1:]
+    whole, second, slope, four, measured = found[1:]
     assert len([name for name in whole if name.startswith("distill/")]) == 23
     assert {one.settings.seed for name, one in second.items() if name.startswith("distill/")} == {1}
     assert {one.settings.seed for name, one in whole.items() if name.startswith("distill/")} == {0}
@@ -335,9 +335,10 @@ def test_each_command_of_the_study_plans():
     assert [name for name in four if name.startswith("distill/")] == [
         *("distill/uniform", "distill/all", "distill/and-exit", "distill/start-subclone")
     ]
-    # What both have is the same, so that it is done once.
-    for name in [name for name in four if name in whole and name.split("/")[0] not in ("report", "costs")]:
-        assert four[name].settings == whole[name].settings, name
+    assert len([name for name in measured if name.startswith("distill/")]) == 8
+    # What two of them have is the same, so that it is done once.
+    for some in (four, measured):
+        assert all(some[name].settings == whole[name].settings for name in some if name in whole)
     # Equal tokens.
     read = {(one.settings.epochs, one.settings.tokens_per_epoch) for name, one in whole.items() if "distill/" in name}
     assert read == {(5, 100_000)}
