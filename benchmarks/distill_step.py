@@ -244,7 +244,7 @@ def compare(
     peak = peak_of(arguments.card)
     lines = {}
     for name, took in found["seconds"].items():
-        memory = found["peaks"].get(name) or cpu_peak(arguments, name)
+        memory = found["peaks"].get(name) or arguments.peaks[name]
         rate, padded = tokens / median(took), ways[name][1]["input_ids"].numel()
         share = f"{work / median(took) / peak:.1%}" if peak else "-"
         shape = "x".join(map(str, ways[name][1]["input_ids"].shape))
@@ -280,6 +280,8 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     blocks = packed_blocks(arguments.packed, most) if arguments.packed else sample_blocks(most)
     rows = masked(blocks, shapes["xlm-roberta-large"].vocab_size)
     bfloat16 = on_gpu or arguments.bfloat16
+    # Before this process takes memory of its own: both may not fit.
+    arguments.peaks = {} if on_gpu or arguments.only else {way: cpu_peak(arguments, way) for way in ("ours", "usual")}
     step = Step(shapes, device, bfloat16)
     if arguments.only:
         loss_of, batch = (step.ours, together) if arguments.only == "ours" else (step.usual, apart)
