@@ -10,7 +10,6 @@ stood in the file before. Linux.
 import argparse
 import json
 import random
-import resource
 import shutil
 import tempfile
 import time
@@ -19,6 +18,7 @@ from pathlib import Path
 from halfling.corpus.build import CorpusSettings, build_corpus
 from halfling.corpus.sources.cc100 import read_documents
 from halfling.corpus.verify import verify
+from halfling.cost.memory import peak_bytes_of_this_process
 
 
 def numbered(real: Path, out: Path, size: int, seed: int = 0) -> None:
@@ -40,11 +40,6 @@ def numbered(real: Path, out: Path, size: int, seed: int = 0) -> None:
             written += len(text.encode())
 
 
-def peak_bytes() -> int:
-    """Return the largest resident size of this process so far."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-
-
 def main() -> None:
     """Make, build, verify, print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -61,11 +56,11 @@ def main() -> None:
         out.mkdir()
         code = arguments.real.name.partition(".")[0]
         numbered(arguments.real, source / f"{code}.txt", int(arguments.gigabytes * 1e9))
-        before, began = peak_bytes(), time.monotonic()
+        before, began = peak_bytes_of_this_process(), time.monotonic()
         counts = build_corpus(settings=CorpusSettings(workers=1), source=source, out=out)
         seconds = time.monotonic() - began
         language = counts["languages"][code]
-        built = peak_bytes()
+        built = peak_bytes_of_this_process()
         faults = verify(out) if arguments.verify else None
         numbers = {
             "source_bytes": language["source_bytes"],
@@ -77,7 +72,7 @@ def main() -> None:
             "megabytes_per_second": round(language["source_bytes"] / 1e6 / seconds, 1),
             "peak_mib_before": before // 2**20,
             "peak_mib": built // 2**20,
-            "peak_mib_verified": peak_bytes() // 2**20,
+            "peak_mib_verified": peak_bytes_of_this_process() // 2**20,
             "faults": faults,
         }
     finally:

@@ -17,8 +17,6 @@ way's peak memory is that of a process of its own, which computes one step.
 import argparse
 import gc
 import json
-import resource
-import subprocess
 import sys
 import tempfile
 import time
@@ -37,6 +35,7 @@ from transformers import XLMRobertaForMaskedLM
 
 from halfling.cost.flops import flops
 from halfling.cost.latency import paired_ratio
+from halfling.cost.memory import peak_bytes, peak_bytes_of_this_process
 from halfling.models.masked_lm import masked_features
 from halfling.models.shapes import SHAPES, config_for
 from halfling.pipeline.estimate import PEAK_TFLOPS
@@ -228,8 +227,7 @@ def cpu_peak(arguments: argparse.Namespace, way: str) -> int:
     told = ["--only", way, "--blocks", str(arguments.blocks)] + ["--tiny"] * arguments.tiny
     told += ["--packed", str(arguments.packed)] if arguments.packed else []
     told += ["--bfloat16"] * arguments.bfloat16
-    done = subprocess.run([sys.executable, __file__, *told], capture_output=True, text=True, check=True)
-    return int(done.stdout.split()[-1])
+    return peak_bytes([sys.executable, __file__, *told])
 
 
 def compare(
@@ -286,7 +284,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     if arguments.only:
         loss_of, batch = (step.ours, together) if arguments.only == "ours" else (step.usual, apart)
         step(loss_of, batch(rows[: arguments.blocks], device))
-        print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+        print(json.dumps({"peak_bytes": peak_bytes_of_this_process()}))
         return {}
     arguments.card = torch.cuda.get_device_name() if on_gpu else "cpu"
     found: dict[str, Any] = {"card": arguments.card, "torch": torch.__version__}

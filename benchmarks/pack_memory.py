@@ -28,6 +28,7 @@ import pyarrow as pa
 from halfling.corpus.filters.clean import digest64
 from halfling.corpus.sources.cc100 import read_documents
 from halfling.corpus.store import ChunkWriter
+from halfling.cost.memory import peak_bytes_of_this_process
 from halfling.tokens.pack import PackSettings, pack_corpus
 
 PIECES = 250_002
@@ -80,12 +81,11 @@ def write_text(documents: Iterator[str], out: Path, codes: tuple[str, ...], size
 
 
 def peak_mib(corpus: Path, tokenizer: Path, out: Path, workers: int) -> int:
-    """Pack, and return the largest resident size of this process so far (not its parent's, as getrusage would)."""
+    """Pack, and return the largest resident size of this process so far."""
     out.mkdir()
     settings = PackSettings(block_tokens=512, workers=workers)
     pack_corpus(settings=settings, corpus=corpus, tokenizer=tokenizer, out=out)
-    status = Path("/proc/self/status").read_text(encoding="utf-8")
-    return int(status.partition("VmHWM:")[2].split()[0]) // 1024
+    return peak_bytes_of_this_process() // 2**20
 
 
 def main() -> None:

@@ -22,7 +22,7 @@ from halfling.records import Counts, Progress, silent
 from halfling.tasks.encode import IGNORED
 from halfling.tasks.of_model import task_of
 from halfling.tasks.task import Task
-from halfling.training.imitate import load_imitated, require_text, unlabelled_rows
+from halfling.training.imitate import load_imitated, require_text, text_rows
 from halfling.training.labelled import LabelledTraining, train_on_labels
 from halfling.training.losses import exits_loss
 from halfling.training.trainer import BatchMeanTrainer, counted_by_all
@@ -195,14 +195,6 @@ def train_exits(
     elif settings.soft_share and not two_stage:
         more["imitated"] = plain, list(range(config.num_labels))
     if packed:
-        more["more_rows"] = unlabelled_rows(
-            packed,
-            settings.text_sequences,
-            tokenizer,
-            settings.max_tokens,
-            settings.seed,
-            {*whole.train, *whole.dev},
-            by_word=whole.kind == "tagging",
-        )
+        more["more_rows"] = text_rows(packed, whole, tokenizer, settings.text_sequences, settings)
     counts = train_on_labels(model, tokenizer, whole, settings, out, progress, **more)
     return {"exit_layers": config.exit_layers, **counts}

@@ -20,7 +20,7 @@ from halfling.training.imitate import (
     load_imitated,
     require_text,
     take_classifier,
-    unlabelled_rows,
+    text_rows,
 )
 from halfling.training.labelled import LabelledTraining, train_on_labels
 
@@ -129,15 +129,7 @@ def _imitation(
         "states_gb": settings.states_gb,
     }
     if packed:
-        found["more_rows"] = unlabelled_rows(
-            packed,
-            settings.text_sequences,
-            tokenizer,
-            settings.max_tokens,
-            settings.seed,
-            {*task.train, *task.dev},
-            by_word=task.kind == "tagging",
-        )
+        found["more_rows"] = text_rows(packed, task, tokenizer, settings.text_sequences, settings)
     return found
 
 

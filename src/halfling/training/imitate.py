@@ -27,6 +27,7 @@ from halfling.tasks.encode import IGNORED
 from halfling.tasks.task import Task
 from halfling.tokens.blocks import PAD, Block, PackedBlocks, PackedSummary
 from halfling.tokens.tables import SPACE_MARK
+from halfling.training.labelled import LabelledTraining
 from halfling.training.layer_losses import hidden_state_loss
 from halfling.training.layer_maps import layer_map
 from halfling.training.losses import at_least_one
@@ -79,6 +80,14 @@ def require_text(number: int, packed: Path | None, task: Task) -> None:
         )
     if packed and task.kind == "pair_classification":
         raise HalflingError("text_sequences: a corpus has no pairs to imitate on: set text_sequences=0")
+
+
+def text_rows(
+    packed: Path, task: Task, tokenizer: PreTrainedTokenizerBase, number: int, settings: LabelledTraining
+) -> list[dict[str, Any]]:
+    """Return `unlabelled_rows` as a task's training reads them, in its languages."""
+    languages, by_word = {*task.train, *task.dev}, task.kind == "tagging"
+    return unlabelled_rows(packed, number, tokenizer, settings.max_tokens, settings.seed, languages, by_word=by_word)
 
 
 def unlabelled_rows(
