@@ -19,8 +19,8 @@ from halfling.engine import AdaptiveEngine
 from halfling.exits.policy import Calibration, ExitPolicy
 from halfling.export.write import ExportSettings, export
 from halfling.models.classifier import load_classifier
-from halfling.tasks import Task
 from halfling.tasks.examples import Example, TaggedExample, dev_examples
+from halfling.tasks.task import Task
 
 BATCH = 32
 ALONE, BATCHES = 12, 2

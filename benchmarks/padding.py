@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import tokenizers
 
-from halfling.tasks.encode import Encoded
+from halfling.tasks.encoded import Encoded
 from halfling.tasks.tags import is_prefixed, spans
 
 PAD = 1  # XLM-R's

@@ -18,7 +18,7 @@ from padding import Padded
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-    from halfling.tasks.encode import Encoded
+    from halfling.tasks.encoded import Encoded
 
 ROW_SCALES, SMOOTH, SENTENCE_TRANSFORMERS = "weights", "smooth", "sentence-transformers"
 """How OpenVINO's graphs are quantised: weights alone, activations scaled as they come; or static scales in two ways."""

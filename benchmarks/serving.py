@@ -221,8 +221,8 @@ async def open_loop(port: int, rate: float, seconds: float, texts: Sequence[str]
 
 def sentences(exported: Path, number: int) -> list[str]:
     """Return the first dev sentences of every language of the exported model's task, in turns."""
-    from halfling.tasks import read_task
     from halfling.tasks.examples import TaggedExample, read_examples
+    from halfling.tasks.task import read_task
 
     task = read_task(exported)
     if task is None:

@@ -42,7 +42,8 @@ from halfling.export.write import ExportSettings, export
 from halfling.files import whole_file, write_text
 from halfling.models.classifier import read_checkpoint
 from halfling.models.load import load_tokenizer, weights_sha256
-from halfling.tasks.encode import Encoded, encode
+from halfling.tasks.encode import encode
+from halfling.tasks.encoded import Encoded
 from halfling.tasks.examples import Example, read_examples
 from halfling.tasks.of_model import task_of
 from halfling.tasks.score import Tally

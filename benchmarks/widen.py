@@ -19,7 +19,7 @@ from torch import Tensor
 
 from halfling.models.classifier import load_classifier
 from halfling.models.load import load_tokenizer
-from halfling.tasks import read_task
+from halfling.tasks.task import read_task
 
 
 def grow(weight: Tensor, rows: Tensor, columns: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ from halfling.cost.flops import Head, flops
 from halfling.models.pieces import tokenizer_of
 from halfling.records import EncoderShape
 from halfling.sample.write import SampleSettings, write_sample
-from halfling.tasks import Task
+from halfling.tasks.task import Task
 
 SHARE = 0.686
 """What the thesis's early exit left of the arithmetic."""

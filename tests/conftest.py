@@ -119,7 +119,7 @@ def tiny_tasks(tmp_path: Path) -> dict[str, Any]:
     `moods` has two labels and `intents` five; the words of `products` are PRODUCT and DATE, those of `names` PER, ORG
     and LOC. Training data are another file, so that none of dev is held out of it.
     """
-    from halfling.tasks import Task
+    from halfling.tasks.task import Task
 
     words = ["Anna lives in Rome", "no", "maybe Anna", "in Rome", "yes Anna lives", "Rome"]
     texts = {"en": words, "sw": ["in", "no", "yes"]}
@@ -196,7 +196,7 @@ def write_tagger(tiny_tokenizer: Any) -> Callable[..., Path]:
 
     from halfling.models import XLMRobertaEarlyExitConfig, XLMRobertaEarlyExitForTokenClassification
     from halfling.models.shapes import Dimensions, config_for
-    from halfling.tasks import Task
+    from halfling.tasks.task import Task
 
     labels = ("O", "B-PER", "I-PER", "B-ORG", "I-ORG", "B-LOC", "I-LOC")
     words = ["Anna", "lives", "in", "Rome", "yes", "no", "maybe"]

@@ -16,7 +16,7 @@ from halfling.files import digest
 from halfling.fingerprint import reading
 from halfling.records import Manifest, Settings
 from halfling.stage import Stage, View, run_stage, run_stages, state, states
-from halfling.tasks import Task
+from halfling.tasks.task import Task
 
 
 class WordSettings(Settings):

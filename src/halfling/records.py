@@ -33,7 +33,8 @@ def silent(done: int, total: int, note: str = "") -> None:
 class Record(BaseModel):
     """A frozen value with named, typed fields; unknown fields are refused."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    # Built on first use: a command that reads one kind of record does not wait for all others.
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
 
     @classmethod
     def read(cls: type[_R], path: Path) -> _R:

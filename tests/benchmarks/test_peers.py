@@ -220,8 +220,8 @@ def test_imposed_exits_leave_the_thesis_share_of_the_arithmetic():
     import workload
 
     from halfling.records import EncoderShape
-    from halfling.tasks import Task
     from halfling.tasks.presets import preset
+    from halfling.tasks.task import Task
 
     shape = EncoderShape(num_layers=12, width=32, num_heads=2, ffn_width=64, vocab_size=600, max_tokens=512)
     task = Task(**preset("wikiann", "absent"))

@@ -9,9 +9,9 @@ import pytest
 from halfling.calibrate.simulate import Trial
 from halfling.exits.policy import ExitPolicy
 from halfling.records import EncoderShape
-from halfling.tasks import Task
-from halfling.tasks.encode import Encoded
+from halfling.tasks.encoded import Encoded
 from halfling.tasks.examples import TextExample
+from halfling.tasks.task import Task
 
 SHAPE = EncoderShape(num_layers=3, width=8, num_heads=2, ffn_width=8, vocab_size=9, max_tokens=16)
 TASK = Task(

@@ -44,7 +44,7 @@ def test_a_widened_model_answers_as_before(head, width, heads):
 def test_a_widened_model_is_a_model_of_the_same_task(tiny_tokenizer, tmp_path, monkeypatch, capsys):
     import widen
 
-    from halfling.tasks import Task, read_task
+    from halfling.tasks.task import Task, read_task
 
     model, wide = tmp_path / "model", tmp_path / "wide"
     made("token", len(tiny_tokenizer)).save_pretrained(model)

@@ -16,10 +16,10 @@ from halfling.exits.bound import fewest, lower_bound, p_value, upper_bound
 from halfling.exits.criteria import normalised_entropy
 from halfling.exits.policy import ExitPolicy
 from halfling.records import EncoderShape
-from halfling.tasks import Task
-from halfling.tasks.encode import Encoded
+from halfling.tasks.encoded import Encoded
 from halfling.tasks.examples import TaggedExample, TextExample
 from halfling.tasks.score import Tally
+from halfling.tasks.task import Task
 
 LIKE = ExitPolicy(layers=(3,), thresholds=())
 

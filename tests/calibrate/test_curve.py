@@ -13,10 +13,10 @@ from halfling.calibrate.settings import Wish
 from halfling.calibrate.simulate import Trial
 from halfling.calibrate.timing import Clock
 from halfling.exits.policy import ExitPolicy, TradeOff
-from halfling.tasks import Task
 from halfling.tasks.bootstrap import resamples
 from halfling.tasks.examples import TaggedExample, TextExample, understood
 from halfling.tasks.score import score, tally
+from halfling.tasks.task import Task
 
 
 def points(*values: tuple[float, float, float]) -> list[TradeOff]:

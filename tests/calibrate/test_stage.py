@@ -18,13 +18,13 @@ from halfling.export.trained import load_trained
 from halfling.models.classifier import load_classifier
 from halfling.models.load import load_tokenizer, weights_sha256
 from halfling.models.shapes import shape_of
-from halfling.tasks import Task
 from halfling.tasks.bootstrap import resamples
 from halfling.tasks.encode import encode
 from halfling.tasks.examples import TaggedExample, read_examples
 from halfling.tasks.of_model import task_of
 from halfling.tasks.predict import answers, predict
 from halfling.tasks.score import score
+from halfling.tasks.task import Task
 
 
 @pytest.fixture

@@ -9,8 +9,8 @@ from halfling.calibrate.search import Options, search, taken
 from halfling.calibrate.settings import CalibrateSettings
 from halfling.calibrate.timing import Clock
 from halfling.exits.policy import ExitPolicy
-from halfling.tasks import Task
-from halfling.tasks.encode import Encoded
+from halfling.tasks.encoded import Encoded
+from halfling.tasks.task import Task
 
 
 @pytest.fixture

@@ -31,7 +31,7 @@ def tokenizer() -> Any:
 def tasks(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """The task of each kind of model: its dev split is the embedded sample's sentences."""
     from halfling.sample.language import read_language
-    from halfling.tasks import Task
+    from halfling.tasks.task import Task
 
     folder = tmp_path_factory.mktemp("labelled")
     sentences = [text.replace("{", "").replace("}", "") for text in read_language("en").plain]

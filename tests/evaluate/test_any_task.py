@@ -11,8 +11,8 @@ from halfling.evaluate.quality import QualitySettings, measure_quality
 from halfling.exits.policy import Calibration
 from halfling.export.write import ExportSettings, export
 from halfling.records import Quality
-from halfling.tasks import Task, read_task
 from halfling.tasks.examples import understood
+from halfling.tasks.task import Task, read_task
 from halfling.training.exits import ExitsSettings, train_exits
 
 DATA = Path(__file__).parents[1] / "data"

@@ -12,12 +12,12 @@ from halfling.models.classifier import load_classifier
 from halfling.models.load import load_tokenizer
 from halfling.models.shapes import shape_of
 from halfling.records import Quality
-from halfling.tasks import Task
 from halfling.tasks.encode import encode
 from halfling.tasks.examples import TaggedExample, read_examples
 from halfling.tasks.of_model import task_of
 from halfling.tasks.predict import answers, predict
 from halfling.tasks.score import score
+from halfling.tasks.task import Task
 
 THRESHOLDS = {"pairs": 0.8, "moods": 0.8, "intents": 0.8, "names": 0.65, "products": 0.5}
 """By task, what lets some leave early and others not."""

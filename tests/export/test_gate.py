@@ -17,13 +17,13 @@ from halfling.export.trained import load_trained
 from halfling.export.widen import narrowest
 from halfling.export.write import ExportSettings
 from halfling.records import silent
-from halfling.tasks import Task
 from halfling.tasks.bootstrap import drop_bounds, resamples
 from halfling.tasks.encode import encode
 from halfling.tasks.examples import TextExample
 from halfling.tasks.of_model import task_of
 from halfling.tasks.predict import answers, predict
 from halfling.tasks.score import Tally
+from halfling.tasks.task import Task
 
 WORDS = ["Anna", "lives", "in", "Rome", "yes", "no", "maybe"]
 

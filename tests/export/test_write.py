@@ -18,8 +18,8 @@ from halfling.export.trained import load_trained
 from halfling.export.write import ExportSettings
 from halfling.models.load import weights_sha256
 from halfling.records import silent
-from halfling.tasks import Task, read_task
 from halfling.tasks.of_model import task_of
+from halfling.tasks.task import Task, read_task
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from halfling.pipeline.plan import plan
 from halfling.pipeline.recipe import Recipe, read_recipe
 from halfling.settings import check
 from halfling.stage import Stage
-from halfling.tasks import Task
+from halfling.tasks.task import Task
 
 RECIPES = sorted((Path(__file__).parents[2] / "recipes").glob("*.yaml"))
 TINY = {

@@ -1,7 +1,8 @@
 import pytest
 
-from halfling.tasks import Task, presets
+from halfling.tasks import presets
 from halfling.tasks.extent import Extent, train_extent
+from halfling.tasks.task import Task
 
 
 def test_examples_are_counted_and_tokens_follow_from_bytes(tmp_path):

@@ -8,7 +8,8 @@ from halfling.models import (
     XLMRobertaEarlyExitForSequenceClassification,
     XLMRobertaEarlyExitForTokenClassification,
 )
-from halfling.tasks.encode import Encoded, encode
+from halfling.tasks.encode import encode
+from halfling.tasks.encoded import Encoded
 from halfling.tasks.examples import TaggedExample, TextExample
 from halfling.tasks.predict import answers, pad, predict
 

@@ -11,12 +11,12 @@ import torch
 from halfling.models.classifier import load_classifier
 from halfling.models.load import load_tokenizer
 from halfling.models.shapes import Dimensions
-from halfling.tasks import Task
 from halfling.tasks.encode import encode
 from halfling.tasks.examples import read_examples
 from halfling.tasks.of_model import task_of
 from halfling.tasks.predict import answers, predict
 from halfling.tasks.score import Score, score
+from halfling.tasks.task import Task
 from halfling.training.distill import DistillSettings
 from halfling.training.finetune import FinetuneSettings, finetune
 

@@ -10,7 +10,7 @@ from halfling.errors import HalflingError
 from halfling.exits.policy import ExitPolicy
 from halfling.models import XLMRobertaEarlyExitConfig
 from halfling.models.classifier import EARLY_EXIT, load_classifier
-from halfling.tasks import Task, read_task
+from halfling.tasks.task import Task, read_task
 from halfling.training import exits
 from halfling.training.exits import ExitsSettings, train_exits
 

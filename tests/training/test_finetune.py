@@ -10,7 +10,7 @@ from transformers import (
 
 from halfling.errors import HalflingError
 from halfling.models.classifier import load_classifier
-from halfling.tasks import Task, read_task
+from halfling.tasks.task import Task, read_task
 from halfling.training import finetune as module
 from halfling.training.finetune import FinetuneSettings, finetune
 

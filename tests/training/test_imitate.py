@@ -11,7 +11,7 @@ from halfling.errors import HalflingError
 from halfling.models.classifier import load_classifier
 from halfling.models.load import load_tokenizer
 from halfling.settings import check
-from halfling.tasks import Task
+from halfling.tasks.task import Task
 from halfling.tokens.pack import PackSettings, pack_corpus
 from halfling.training import imitate, on_disk
 from halfling.training.finetune import FinetuneSettings, finetune

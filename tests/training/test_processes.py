@@ -15,7 +15,7 @@ from halfling.errors import HalflingError
 from halfling.pipeline.stages import KINDS
 from halfling.settings import read_settings
 from halfling.stage import View, run_stage, state
-from halfling.tasks import Task
+from halfling.tasks.task import Task
 from halfling.training import labelled
 from halfling.training.distill import DistillSettings
 from halfling.training.exits import ExitsSettings

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Float
 
-from halfling.tasks.encode import Encoded
+from halfling.tasks.encoded import Encoded
 from halfling.tasks.examples import Example, TaggedExample
 from halfling.tasks.predict import answers
 from halfling.tasks.score import Tally

@@ -17,7 +17,7 @@ from halfling.exits import criteria
 from halfling.exits.policy import ExitPolicy
 from halfling.models.shapes import shape_of
 from halfling.records import EncoderShape
-from halfling.tasks.encode import Encoded
+from halfling.tasks.encoded import Encoded
 from halfling.tasks.examples import Example, TaggedExample
 from halfling.tasks.predict import Predictions, answers, predict
 from halfling.tasks.score import Answer, Tally, tally

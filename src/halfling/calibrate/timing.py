@@ -15,7 +15,7 @@ from halfling.engine import AdaptiveEngine
 from halfling.engine.exported import read_exported
 from halfling.exits.policy import Calibration, ExitPolicy
 from halfling.export.write import ExportSettings, export
-from halfling.tasks.encode import Encoded
+from halfling.tasks.encoded import Encoded
 from halfling.tasks.task import Task
 
 

@@ -43,9 +43,8 @@ def predict(
         raise HalflingError(f"{file}: texts were given too: give texts or a file")
     engine = AdaptiveEngine.from_pretrained(folder, backend)
     pairs = engine.exported.kind == "sequence"
-    columns = columns_of(folder, column, pairs)
     require_table(column, [file])
-    texts = as_pairs(text, pairs) if text else read_texts(file, columns, pairs)
+    texts = as_pairs(text, pairs) if text else read_texts(file, columns_of(folder, column, pairs), pairs)
     if not any(one.strip() if isinstance(one, str) else all(map(str.strip, one)) for one in texts):
         raise HalflingError(f"{file or 'predict'}: no text: give texts, --file, or lines on standard input")
     sets = [*engine.exported.policies]

@@ -32,7 +32,7 @@ def columns_of(folder: Path, named: Sequence[str] | None, pairs: bool) -> list[s
     Raises:
         HalflingError: There are more than it reads.
     """
-    from halfling.tasks import read_task
+    from halfling.tasks.task import read_task
 
     task = read_task(folder)
     columns = [*(named or [name for name in (task.text, task.text_pair) if name] if task else named or [])]

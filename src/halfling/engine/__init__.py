@@ -3,6 +3,6 @@
 from halfling.engine.adaptive import AdaptiveEngine
 from halfling.engine.answer import Answer
 from halfling.engine.prediction import Prediction, Span
-from halfling.tasks.encode import Encoded
+from halfling.tasks.encoded import Encoded
 
 __all__ = ["AdaptiveEngine", "Answer", "Encoded", "Prediction", "Span"]

@@ -18,7 +18,7 @@ from halfling.engine.questions import Question, classifier_questions, read_label
 from halfling.engine.text import load_pieces
 from halfling.errors import HalflingError
 from halfling.exits.policy import ExitPolicy
-from halfling.tasks.encode import Encoded
+from halfling.tasks.encoded import Encoded
 
 if TYPE_CHECKING:
     from halfling.engine.loop import AdaptiveLoop as _Loop

@@ -9,7 +9,7 @@ from jaxtyping import Float, Int
 from halfling.engine.adaptive import AdaptiveEngine
 from halfling.engine.answer import Answer
 from halfling.engine.prediction import Prediction
-from halfling.tasks.encode import Encoded
+from halfling.tasks.encoded import Encoded
 from halfling.tasks.tags import OUTSIDE, is_prefixed, spans
 
 

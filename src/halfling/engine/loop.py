@@ -13,7 +13,7 @@ from halfling.engine.exported import Exported
 from halfling.engine.text import PAD
 from halfling.exits import criteria
 from halfling.exits.policy import ExitPolicy
-from halfling.tasks.encode import Encoded
+from halfling.tasks.encoded import Encoded
 
 REPACK_GAIN = 0.1
 """Those who stay are packed anew when that spares this share of what is left to compute; below, it costs more."""

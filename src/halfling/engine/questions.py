@@ -12,7 +12,7 @@ from halfling.engine.answer import Answer
 from halfling.engine.prediction import Prediction, spans_of
 from halfling.engine.text import Pieces, join, require_characters, split_words, windows
 from halfling.errors import HalflingError
-from halfling.tasks.encode import Encoded
+from halfling.tasks.encoded import Encoded
 from halfling.tasks.tags import OUTSIDE, Scheme, is_prefixed
 
 _FIRST = np.zeros(1, np.int32)

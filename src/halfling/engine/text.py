@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from halfling.errors import HalflingError
-from halfling.tasks.encode import Encoded
+from halfling.tasks.encoded import Encoded
 from halfling.tokens.native import NativePieces
 
 BOS, PAD, EOS, UNK = 0, 1, 2, 3

@@ -10,7 +10,7 @@ from halfling.engine.answer import Answer
 from halfling.engine.loop import AdaptiveLoop, leaves_after
 from halfling.exits import criteria
 from halfling.exits.policy import ExitPolicy
-from halfling.tasks.encode import Encoded
+from halfling.tasks.encoded import Encoded
 
 
 class TokenLoop(AdaptiveLoop):

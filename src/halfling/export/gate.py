@@ -15,7 +15,8 @@ from halfling.exits.policy import ExitPolicy
 from halfling.export.trained import Trained
 from halfling.records import Counts, Int8Drop, Progress, Settings
 from halfling.tasks.bootstrap import DropBounds, drop_bounds, resamples
-from halfling.tasks.encode import Encoded, encode
+from halfling.tasks.encode import encode
+from halfling.tasks.encoded import Encoded
 from halfling.tasks.examples import Example, TaggedExample, dev_examples
 from halfling.tasks.predict import answers, predict
 from halfling.tasks.score import Tally, tally

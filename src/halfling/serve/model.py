@@ -21,7 +21,7 @@ from halfling.serve.drift import Drift
 from halfling.serve.meter import Meter
 from halfling.serve.refusal import Refusal
 from halfling.serve.settings import ServeSettings
-from halfling.tasks import read_task
+from halfling.tasks.task import read_task
 
 _NAME = re.compile(r"[\w.-]+(?:/[\w.-]+)*")
 

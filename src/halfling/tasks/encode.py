@@ -1,11 +1,11 @@
 """Examples as a model reads them: token ids, and the places whose answers are wanted."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from halfling.tasks.encoded import Encoded
 from halfling.tasks.examples import Example, TaggedExample
 from halfling.tasks.tags import fitted
 
@@ -14,24 +14,6 @@ IGNORED = -100
 
 # The tokenizer keeps far more than ids for each input: XNLI's 400,000 at once would take gigabytes.
 _AT_ONCE = 1000
-
-
-@dataclass(frozen=True, slots=True)
-class Encoded:
-    """What goes through the network as one.
-
-    Attributes:
-        ids: Token ids, special ones included.
-        picked: The places whose answers are wanted: 0 for a text; for words, the first sub-word of each that is there.
-        words: For words, the number of the word at each place picked. A word that was cut off, or that the tokenizer
-            turned into nothing, has no place.
-        truncated: Whether the text was longer than allowed.
-    """
-
-    ids: np.ndarray
-    picked: np.ndarray
-    words: np.ndarray | None = None
-    truncated: bool = False
 
 
 def encode(examples: Sequence[Example], tokenizer: Any, max_tokens: int) -> list[Encoded]:

@@ -13,7 +13,7 @@ from transformers import PreTrainedModel
 
 from halfling.errors import HalflingError
 from halfling.exits.policy import ExitPolicy
-from halfling.tasks.encode import Encoded
+from halfling.tasks.encoded import Encoded
 from halfling.tasks.score import Answer
 from halfling.tasks.tags import OUTSIDE
 

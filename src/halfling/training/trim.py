@@ -19,7 +19,8 @@ from halfling.languages import resolve
 from halfling.models.classifier import load_classifier, read_checkpoint
 from halfling.models.load import load_masked_lm, load_tokenizer, save_masked_lm
 from halfling.records import Counts, Progress, Settings, silent
-from halfling.tasks.encode import Encoded, encode
+from halfling.tasks.encode import encode
+from halfling.tasks.encoded import Encoded
 from halfling.tasks.examples import TaggedExample, dev_examples
 from halfling.tasks.of_model import task_of
 from halfling.tasks.predict import answers, predict

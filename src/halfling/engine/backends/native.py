@@ -15,7 +15,7 @@ from halfling.engine.exported import Exported
 from halfling.errors import HalflingError
 from halfling.exits.policy import ExitPolicy
 from halfling.native import address, library
-from halfling.tasks.encode import Encoded
+from halfling.tasks.encoded import Encoded
 
 WEIGHTS = "native.weights"
 """The file of an exported model that the library maps."""

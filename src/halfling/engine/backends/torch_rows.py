@@ -21,7 +21,7 @@ from halfling.engine.packing import bucket
 from halfling.engine.text import PAD
 from halfling.exits import criteria
 from halfling.exits.policy import ExitPolicy
-from halfling.tasks.encode import Encoded
+from halfling.tasks.encoded import Encoded
 
 
 class Rows:
