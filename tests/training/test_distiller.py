@@ -12,7 +12,8 @@ from halfling.errors import HalflingError
 from halfling.models.masked_lm import MaskedReader, masked_features
 from halfling.models.shapes import Dimensions, config_for
 from halfling.tokens.masking import MaskedBlocks
-from halfling.training import trainer as trainer_module
+from halfling.training import arguments as arguments_module
+from halfling.training.arguments import training_arguments
 from halfling.training.distill import DistillSettings, distill
 from halfling.training.distilled import DistilledMaskedLM, TeacherTargets
 from halfling.training.distiller import DistillationTrainer, number_of_draw
@@ -27,7 +28,7 @@ from halfling.training.layer_losses import (
 from halfling.training.layer_maps import layer_map
 from halfling.training.losses import OutputLayer, kl_divergence
 from halfling.training.objective import Objective, weight_at
-from halfling.training.trainer import train_resumably, training_arguments
+from halfling.training.trainer import train_resumably
 
 IDS = torch.tensor([[0, 8, 41, 10, 2, 0, 41, 12, 2, 1], [0, 9, 9, 41, 15, 16, 17, 2, 1, 1]])
 SEQUENCES = torch.tensor([[1, 1, 1, 1, 1, 2, 2, 2, 2, 0], [1, 1, 1, 1, 1, 1, 1, 1, 0, 0]])
@@ -99,8 +100,8 @@ EVERYTHING = {
 
 @pytest.mark.parametrize("more", [{}, EVERYTHING, {"layer_map": "attention"}])
 def test_eight_by_one_and_one_by_eight_are_one_trajectory(more, settings, teacher, packed, tmp_path, monkeypatch):
-    make = trainer_module.TrainingArguments
-    monkeypatch.setattr(trainer_module, "TrainingArguments", lambda **told: make(**{**told, "logging_steps": 5}))
+    make = arguments_module.TrainingArguments
+    monkeypatch.setattr(arguments_module, "TrainingArguments", lambda **told: make(**{**told, "logging_steps": 5}))
     weights, curves = [], []
     for name, batch_size, accumulation in (("batch", 8, 1), ("parts", 1, 8)):
         out = tmp_path / name
@@ -155,9 +156,9 @@ def test_compiled_layers_learn_the_same_and_keep_their_names(also, settings, tea
 def test_what_cannot_be_compiled_is_refused(settings, monkeypatch, tmp_path):
     with pytest.raises(ValueError, match="compile=true: relation_weight looks into layers"):
         settings(compile=True, relation_weight=1)
-    monkeypatch.setattr(trainer_module.shutil, "which", lambda _: None)
+    monkeypatch.setattr(arguments_module.shutil, "which", lambda _: None)
     with pytest.raises(HalflingError, match=r"compile=true: no C\+\+ compiler is here: install g\+\+"):
-        trainer_module.training_arguments(tmp_path, settings(compile=True))
+        arguments_module.training_arguments(tmp_path, settings(compile=True))
 
 
 def test_how_many_tokens_a_second_are_read_is_said(trainer):

@@ -6,9 +6,9 @@ import pytest
 import torch
 from transformers import XLMRobertaForMaskedLM
 
+from halfling.training.arguments import training_arguments
 from halfling.training.distill import DistillSettings, distill
 from halfling.training.exits import ExitsSettings, train_exits
-from halfling.training.trainer import training_arguments
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")]
 

@@ -6,15 +6,9 @@ from torch import nn
 from transformers import TrainerCallback, TrainingArguments
 
 from halfling.errors import HalflingError
-from halfling.training import trainer as module
-from halfling.training.trainer import (
-    BatchMeanTrainer,
-    TrainingSettings,
-    last_complete,
-    remove_checkpoints,
-    train_resumably,
-    training_arguments,
-)
+from halfling.training import arguments as module
+from halfling.training.arguments import TrainingSettings, training_arguments
+from halfling.training.trainer import BatchMeanTrainer, last_complete, remove_checkpoints, train_resumably
 
 
 def test_incomplete_checkpoints_are_removed_and_the_newest_complete_one_is_taken(tmp_path):

@@ -19,9 +19,9 @@ from halfling.errors import HalflingError
 from halfling.records import EncoderShape, Record
 from halfling.tasks.extent import Extent
 from halfling.tokens.masking import blocks_read
+from halfling.training.arguments import TrainingSettings
 from halfling.training.labelled import LabelledTraining
 from halfling.training.masked import MaskedTraining, shared
-from halfling.training.trainer import TrainingSettings
 
 
 class Estimate(Record):

@@ -19,15 +19,9 @@ from halfling.tasks.encode import IGNORED, encode, training_row
 from halfling.tasks.examples import read_examples
 from halfling.tasks.predict import pad
 from halfling.tasks.task import Task
+from halfling.training.arguments import TrainingSettings, training_arguments
 from halfling.training.order import epochs_order
-from halfling.training.trainer import (
-    BatchMeanTrainer,
-    TrainingSettings,
-    counted_by_all,
-    remove_checkpoints,
-    train_resumably,
-    training_arguments,
-)
+from halfling.training.trainer import BatchMeanTrainer, counted_by_all, remove_checkpoints, train_resumably
 
 
 class LabelledTraining(TrainingSettings):

@@ -9,7 +9,7 @@ from halfling import processes
 from halfling.bounds import Amount, Repeats, Size
 from halfling.errors import HalflingError
 from halfling.tokens.masking import MaskedBlocks
-from halfling.training.trainer import TrainingSettings, training_arguments
+from halfling.training.arguments import TrainingSettings, training_arguments
 
 
 class MaskedTraining(TrainingSettings):
