@@ -57,7 +57,9 @@ def assert_in_order(planned: list[Stage], folder: Path) -> None:
 
 def test_the_teacher_may_learn_otherwise_than_its_students():
     learn = {"epochs": 2, "soft_share": 0.9, "hidden_weight": 1.0, "teacher": {"epochs": 4, "learning_rate": 6e-5}}
-    planned = by_name(plan(check(Recipe, TINY | {"finetune": {"wikiann": learn}}, "tiny"), Path("run")))
+    as_wide = {"student": {"num_layers": 4, "width": 192, "num_heads": 4}}
+    said = TINY | {"distill": as_wide, "finetune": {"wikiann": learn}}
+    planned = by_name(plan(check(Recipe, said, "tiny"), Path("run")))
     found = {
         name: (own.epochs, own.learning_rate, own.soft_share, own.hidden_weight)
         for name in ("teacher", "student-uniform")

@@ -2,9 +2,14 @@
 
 import difflib
 from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
 
+from halfling.errors import HalflingError
 from halfling.languages import resolve
-from halfling.models.shapes import SHAPES, Dimensions, Shape
+from halfling.models.convert.four_bit import shape_in
+from halfling.models.convert.package import PREFIX, packaged
+from halfling.models.shapes import SHAPES, Dimensions, Shape, shape_at
 from halfling.pipeline.sections import PER_TASK, Sections
 from halfling.records import EncoderShape
 
@@ -49,17 +54,24 @@ def misfits(recipe: Sections) -> Iterator[str]:
 
 
 def _shape_misfits(recipe: Sections) -> Iterator[str]:
-    each = recipe.distill.each()
-    yield from _student_misfits(recipe, "distill.student", recipe.distill.student)
+    each, teacher = recipe.distill.each(), _teacher_shape(recipe)
+    yield from _student_misfits(recipe, teacher, "distill.student", recipe.distill.student)
     for name in [name for name, differs in recipe.distill.variants.items() if "student" in differs]:
-        yield from _student_misfits(recipe, f"distill.variants.{name}.student", each[name].student)
+        yield from _student_misfits(recipe, teacher, f"distill.variants.{name}.student", each[name].student)
 
 
-def _student_misfits(recipe: Sections, where: str, shape: Shape) -> Iterator[str]:
-    teacher = _known(recipe.teacher.shape) if recipe.teacher.source == "scratch" else None
+def _student_misfits(
+    recipe: Sections, teacher: Dimensions | EncoderShape | None, where: str, shape: Shape
+) -> Iterator[str]:
     student = _known(shape)
     if teacher and student.num_layers > teacher.num_layers:
         yield f"{where} has {student.num_layers} layers, more than the teacher's {teacher.num_layers}"
+    for task in [task for task, settings in recipe.finetune.items() if settings.hidden_weight]:
+        if teacher and student.width != teacher.width:
+            yield (
+                f"finetune.{task}.hidden_weight compares layers of equal width, and {where} has {student.width}, the "
+                f"teacher {teacher.width}: set it to 0"
+            )
     room = student.max_tokens
     for name, known in {"teacher": teacher, where.removesuffix(".student"): student}.items():
         if known and recipe.pack.block_tokens > known.max_tokens:
@@ -76,3 +88,16 @@ def _student_misfits(recipe: Sections, where: str, shape: Shape) -> Iterator[str
 
 def _known(shape: Shape) -> Dimensions | EncoderShape:
     return shape if isinstance(shape, Dimensions) else SHAPES[shape]
+
+
+def _teacher_shape(recipe: Sections) -> Dimensions | EncoderShape | None:
+    """Return the teacher's shape where it is known before the teacher is read; its stage says what is wrong with it."""
+    source = recipe.teacher.source
+    if source == "scratch":
+        return _known(recipe.teacher.shape)
+    with suppress(HalflingError):
+        if source.startswith(PREFIX):
+            return shape_in(packaged(source))
+        if Path(source).is_dir():
+            return shape_at(source)
+    return SHAPES.get(source.rpartition("/")[2])
