@@ -2,6 +2,7 @@
 
 import csv
 import difflib
+import re
 from collections.abc import Sequence
 from importlib import resources
 from typing import NamedTuple
@@ -50,6 +51,22 @@ CC100: dict[str, Language] = _cc100()
 
 CODE = r"[A-Za-z]{2,3}(?:[-_][A-Za-z0-9]+)*"
 """What may be a code of a language, here or elsewhere: `sw`, `zh-Hant`."""
+
+
+def require_code(code: str, option: str) -> None:
+    """Raise where a word cannot be a language's code.
+
+    Raises:
+        HalflingError: So it is. The message begins with `option`.
+    """
+    if not re.fullmatch(CODE, code):
+        raise HalflingError(f"{option} {code}: no code of a language, as sw or zh-Hant")
+
+
+def plain_code(code: str) -> str:
+    """Return a code as it is compared: neither case nor the kind of dash tells languages apart."""
+    return code.replace("_", "-").lower()
+
 
 SETS: dict[str, tuple[str, ...]] = {
     "cc100": tuple(CC100),

@@ -12,13 +12,17 @@ from halfling.exits.policy import Calibration, ExitPolicy, OfLanguage, TradeOff
 from halfling.export.write import ExportSettings, export
 
 CAUTIOUS, SWAHILI = ExitPolicy(layers=(2, 3), thresholds=(0.4,)), ExitPolicy(layers=(1, 3), thresholds=(0.8,))
-POINT = TradeOff(layers=(3,), thresholds=(), quality=1.0, flops_share=1.0, mean_exit_layer=3.0)
+
+
+def point_of(policy):
+    said = {"layers": policy.layers, "thresholds": policy.thresholds, "patience": policy.patience}
+    return TradeOff(**said, quality=1.0, flops_share=1.0, mean_exit_layer=3.0)
 
 
 def write_policies(folder, default, sets):
     folder.mkdir()
     languages = {
-        code: OfLanguage(policy=policy, from_labels=False, point=POINT, num_texts=9, confidence=0.95)
+        code: OfLanguage(policy=policy, from_labels=False, point=point_of(policy), num_texts=9, confidence=0.95)
         for code, policy in sets.items()
     }
     calibration = Calibration(task="any", policy=default, languages=languages, curve=())

@@ -1,6 +1,7 @@
 """The calibrate stage: an early-exit model in, the policy that meets what the user asks out."""
 
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from halfling.calibrate.unlabelled import of_text
 from halfling.errors import HalflingError
 from halfling.exits.bound import fewest
 from halfling.exits.policy import Calibration, ExitPolicy, OfLanguage, most_cautious
+from halfling.languages import plain_code, require_code
 from halfling.models.classifier import load_classifier, read_checkpoint
 from halfling.models.load import load_tokenizer, weights_sha256
 from halfling.models.shapes import require_room
@@ -70,10 +72,11 @@ def calibrate(
         raise HalflingError(
             "calibrate: max_disagreement is of text without labels: give some with --unlabelled sw=FILE"
         )
+    languages = settings.languages or whole.source_languages
+    _require_codes([*(unlabelled or {})], languages)
     network = load_classifier(model)
     network = network.to("cuda" if torch.cuda.is_available() else "cpu").eval()
     require_room(network.config, settings.max_tokens, model)
-    languages = settings.languages or whole.source_languages
     split = dev_examples(whole, languages, settings.max_examples)
     examples = [one for some in split.values() for one in some]
     tokenizer = load_tokenizer(model, network)
@@ -111,6 +114,7 @@ def calibrate(
         policy = choose(settings.wish, drawing.points, clock, "calibrate")
         chosen = drawing.points[policy]
         sets: dict[str, OfLanguage] = {}
+        cut_short: dict[str, int] = {}
         if unlabelled:
             by_labels = OfLanguage(
                 policy=policy, from_labels=True, point=chosen, num_texts=held, confidence=bootstrap.CONFIDENCE
@@ -119,6 +123,7 @@ def calibrate(
         for number, (code, some) in enumerate(drawn.items(), start=3):
             progress(number, steps, f"text in {code}")
             where, cut = f"{unseen[code]}, {code}", encode(some, tokenizer, settings.max_tokens)
+            cut_short[code] = sum(one.truncated for one in cut)
             asked = Trial.from_model(
                 whole, network, some, cut, like, settings.batch_size, settings.seed, labelled=False
             )
@@ -128,11 +133,12 @@ def calibrate(
     wishes = {
         wish.what: wish.limit for wish in ((settings.wish, settings.text_wish) if unlabelled else (settings.wish,))
     }
+    default = most_cautious([one.policy for one in sets.values()]) if sets else policy
     Calibration(
         task=whole.name,
         language=", ".join(languages),
         metric="span F1" if whole.metric == "span F1" else "accuracy",
-        policy=most_cautious([one.policy for one in sets.values()]) if sets else policy,
+        policy=default,
         languages=sets,
         plain_ms=clock.plain_ms if clock else None,
         timed=f"{settings.engine} {settings.precision}" if clock else None,
@@ -152,7 +158,19 @@ def calibrate(
     if not policy.is_early:
         wished = f"{settings.wish.what}={settings.wish.limit:g}{' and save time' if clock else ''}"
         pairs = " (of pairs with method=joint)" if whole.kind == "pair_classification" else ""
-        says.append(f"nobody exits: no thresholds keep {wished}: allow more, or train the exits for longer{pairs}")
+        whose = f"by the labels of {', '.join(languages)} nobody exits" if sets else "nobody exits"
+        says.append(f"{whose}: no thresholds keep {wished}: allow more, or train the exits for longer{pairs}")
+    if stay := [code for code, one in sets.items() if not one.policy.is_early]:
+        says.append(
+            f"{', '.join(stay)}: nobody exits, so nobody does by the default either, which holds where no language is "
+            "said: allow more, give more text, or leave the language out"
+        )
+    says += [
+        f"{code}: {number} of {len(drawn[code])} texts are longer than max_tokens={settings.max_tokens} and were cut: "
+        "the bound is of what was read"
+        for code, number in cut_short.items()
+        if number
+    ]
     if made_up := [code for code, place in unseen.items() if whole.kind == "pair_classification" and place.is_dir()]:
         says.append(
             f"{', '.join(made_up)}: pairs are neighbouring sentences of a corpus: the bound holds of these alone: give "
@@ -163,13 +181,33 @@ def calibrate(
             f"{held} dev texts bound the drop: of fewer than {needed} a bound of {settings.wish.limit:g} points is too "
             "low: give more, or take the drop for a guess"
         )
-    told = _told(sets, [code for code in unlabelled or {} if code in split])
+    if settings.wish.what != "max_drop" and chosen.drop > chosen.drop_bound:
+        says.append(
+            f"{held} dev texts bound the drop, and on all of dev it is above that bound: too few: give more, or "
+            "take the drop for a guess"
+        )
+    told = _told(sets, default, [code for code in unlabelled or {} if code in split])
     return counts | told | ({"says": says} if says else {})
 
 
-def _told(sets: dict[str, OfLanguage], labelled: list[str]) -> dict[str, Any]:
-    """Return what is said of each language, and of text that was not needed."""
+def _require_codes(codes: list[str], labelled: Sequence[str]) -> None:
+    """Raise where text is of what is no language, or of one that stands there twice, written otherwise.
+
+    Raises:
+        HalflingError: So it is.
+    """
+    known = {plain_code(code): code for code in labelled}
+    for code in codes:
+        require_code(code, "--unlabelled")
+        if (other := known.setdefault(plain_code(code), code)) != code:
+            raise HalflingError(f"--unlabelled {code}: is {other}, written otherwise: write it as {other}")
+
+
+def _told(sets: dict[str, OfLanguage], default: ExitPolicy, labelled: list[str]) -> dict[str, Any]:
+    """Return what is said of each language and of the default, and of text that was not needed."""
     found: dict[str, Any] = {}
+    if sets:
+        found["layers, default"], found["thresholds, default"] = default.layers, default.thresholds
     for code, one in sets.items():
         if not one.from_labels:
             point = one.point

@@ -2,16 +2,19 @@
 
 import re
 from collections.abc import Iterator, Sequence
-from itertools import islice, pairwise
+from functools import partial
+from itertools import chain, islice, pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from halfling.compressed import CorruptError, unpacked
 from halfling.corpus.sources.cc100 import read_documents
 from halfling.corpus.store import chunk_folder, chunk_numbers, read_batches
 from halfling.engine.text import split_words
 from halfling.errors import HalflingError
+from halfling.files import no_text, opened
 from halfling.tasks.examples import Example, TaggedExample, TextExample
 from halfling.tasks.tags import OUTSIDE
 from halfling.tasks.task import Kind
@@ -19,7 +22,10 @@ from halfling.tokens.blocks import PackedBlocks, PackedSummary, blocks_file
 
 _MOST_READ = 200_000
 """Sentences that are drawn from: a corpus holds gigabytes, and a few thousand sentences are wanted."""
-_TABLES = (".csv", ".tsv", ".json", ".jsonl", ".parquet")
+_ENDINGS = ("", ".txt", ".xz")
+"""Of files with a text a line."""
+_BLOCK, _LONGEST = 2**16, 2**24
+"""Bytes that are read at once, and of a line: a file without line ends would fill memory."""
 _SENTENCE_ENDS = re.compile(r"(?<=[.!?؟।۔…])\s+|(?<=[。！？])")
 _USUAL = (5, 95)
 """Percentiles of the number of words of the task's own texts: sentences of a corpus are as long."""
@@ -36,22 +42,27 @@ def read_text(
 ) -> list[Example]:
     """Return at most `most` texts of a language, drawn by `seed`, as examples whose labels mean nothing.
 
-    The lines of a file are taken as they are, a pair with a tab within. What halfling built or packed, and a folder of
+    The lines of a file are taken as they are, a pair with a tab within, each once: a text that lay in both halves of
+    what calibrates would bound the disagreement too low. What halfling built or packed, and a folder of
     `sw.txt` or `sw.txt.xz`, hold paragraphs: these are cut into sentences, of which those as long as the texts of
-    `like` stay, each once. A pair is then two neighbours.
+    `like` stay. A pair is then two neighbours.
 
     Raises:
         HalflingError: There is no text of the language, it cannot be read, or was packed with another tokenizer.
     """
-    if path.suffix in _TABLES:
-        raise HalflingError(f"{path}: is a table: write its texts into a .txt, a text a line, pairs with a tab between")
     if path.is_dir():
-        found = [*dict.fromkeys(islice(_sentences(path, language, kind, like, tokenizer), _MOST_READ))]
+        texts = _sentences(path, language, kind, like, tokenizer)
+        none = f"no text in {language} that has as many words as the task's: name a file with a text a line"
+    elif path.suffix.lower() in _ENDINGS:
+        texts = _pairs_of_lines(path) if kind == "pair_classification" else ((line,) for line in _lines(path))
+        none = "holds no text: write a text a line"
     else:
-        lines = _pairs_of_lines(path) if kind == "pair_classification" else ((line,) for line in _lines(path))
-        found = [*islice(lines, _MOST_READ)]
+        raise HalflingError(
+            f"{path}: texts are read from .txt and .txt.xz: write a text a line, pairs with a tab between"
+        )
+    found = [*dict.fromkeys(islice(texts, _MOST_READ))]
     if not found:
-        raise HalflingError(f"{path}: no text in {language} that is as long as the task's: name other text")
+        raise HalflingError(f"{path}: {none}")
     drawn = np.random.default_rng([seed, 2]).permutation(len(found))[:most]
     return [_example(found[number], kind) for number in drawn.tolist()]
 
@@ -64,8 +75,28 @@ def _example(parts: tuple[str, ...], kind: Kind | None) -> Example:
 
 
 def _lines(path: Path) -> Iterator[str]:
-    for document in read_documents(path):
-        yield from (line for line in document.split("\n") if line.strip())
+    """Yield the lines of a file that are not blank, stripped."""
+    number, begun = 0, b""
+    try:
+        with opened(path) as file:
+            blocks = unpacked(file, ".xz") if path.suffix.lower() == ".xz" else iter(partial(file.read, _BLOCK), b"")
+            for block in chain(blocks, (b"\n",)):
+                if not number and not begun and (problem := no_text(block)):
+                    raise HalflingError(f"{path}: {problem}")
+                # Cut at b"\n" alone: a stray carriage return ends no text.
+                *lines, begun = (begun + block).split(b"\n")
+                for line in lines:
+                    number += 1
+                    if text := line.decode("utf-8-sig" if number == 1 else "utf-8").strip():
+                        yield text
+                if len(begun) > _LONGEST:
+                    raise HalflingError(f"{path}, line {number + 1}: longer than {_LONGEST} bytes: write a text a line")
+    except UnicodeDecodeError as error:
+        raise HalflingError(f"{path}: line {number} is not UTF-8 ({error.reason}): repair the file") from error
+    except (EOFError, CorruptError) as error:
+        raise HalflingError(f"{path}: truncated or corrupt after line {number}: make the file again") from error
+    except OSError as error:
+        raise HalflingError(f"{path}: cannot be read ({error.strerror}): check the path") from error
 
 
 def _pairs_of_lines(path: Path) -> Iterator[tuple[str, ...]]:

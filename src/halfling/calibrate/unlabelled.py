@@ -50,10 +50,13 @@ def of_text(wish: Wish, trial: Trial, clock: Clock | None, max_exits: int, where
     Raises:
         HalflingError: The text is too little to bound anything, or the wish is out of reach.
     """
-    fitted, held = (Agreement(half, clock) for half in trial.halves())
-    by_limit = wish.what == "max_disagreement"
-    number = min(each.number(each.no_exits) for each in (fitted, held))
-    if number < (needed := fewest(wish.limit / 100) if by_limit else 1):
+    by_limit, halves = wish.what == "max_disagreement", trial.halves()
+    needed = max(1, fewest(wish.limit / 100)) if by_limit else 1
+    number = min(len(half.examples) for half in halves)
+    if number:
+        fitted, held = (Agreement(half, clock) for half in halves)
+        number = min(each.number(each.no_exits) for each in (fitted, held))
+    if number < needed:
         what = "texts in which the model finds spans" if trial.task.metric == "span F1" else "texts"
         mend = f"or set max_disagreement above {wish.limit:g}" if by_limit else "or leave the language out"
         raise HalflingError(

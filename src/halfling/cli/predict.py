@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from halfling.cli.app import SERVING, AsJson, app
-from halfling.cli.texts import as_pairs, columns_of, note_of_set, read_texts, require_table, shown_as
+from halfling.cli.texts import as_pairs, columns_of, note_of_set, read_texts, reads_pairs, require_table, shown_as
 from halfling.errors import HalflingError
 from halfling.files import read_ahead
 
@@ -42,14 +42,17 @@ def predict(
     if text and file:
         raise HalflingError(f"{file}: texts were given too: give texts or a file")
     engine = AdaptiveEngine.from_pretrained(folder, backend)
-    pairs = engine.exported.kind == "sequence"
     require_table(column, [file])
+    # Who gives texts without a tab need not wait for what knows tasks.
+    pairs = not (text and "\t" not in "".join(text)) and reads_pairs(folder, engine.exported)
     texts = as_pairs(text, pairs) if text else read_texts(file, columns_of(folder, column, pairs), pairs)
     if not any(one.strip() if isinstance(one, str) else all(map(str.strip, one)) for one in texts):
         raise HalflingError(f"{file or 'predict'}: no text: give texts, --file, or lines on standard input")
     sets = [*engine.exported.policies]
-    if language == AUTO and sets:
-        if never := unguessable(sets):
+    if language == AUTO:
+        if not sets:
+            typer.echo("note: this model has one set of thresholds for all languages: none is guessed", err=True)
+        elif never := unguessable(sets):
             typer.echo(f"note: no guess is ever {', '.join(never)}: name it where you know it", err=True)
     elif language is not None and (note := note_of_set(language, engine.exported, "--language")):
         typer.echo(note, err=True)

@@ -67,7 +67,12 @@ def _run(kind: Kind, overrides: Sequence[str], out: Path, inputs: Mapping[str, I
 
 def _short(counts: Counts) -> Counts:
     """Leave out what fills a screen: curves, hashes and per-language tables are in the manifest."""
-    return {name: value for name, value in counts.items() if not isinstance(value, dict | list)}
+    return {
+        name: value
+        for name, value in counts.items()
+        if not isinstance(value, dict)
+        and not (isinstance(value, list) and any(isinstance(one, dict | list | str) for one in value))
+    }
 
 
 def _announce(kind: Kind) -> None:

@@ -26,6 +26,16 @@ class _Plain(csv.excel_tab):
 _TABLES: dict[str, type[csv.Dialect]] = {".csv": csv.excel, ".tsv": _Plain}
 
 
+def reads_pairs(folder: Path, exported: "Exported") -> bool:
+    """Return whether a tab stands between the two texts of a pair: for a classifier whose task says no other kind."""
+    if exported.kind != "sequence":
+        return False
+    from halfling.tasks.task import read_task
+
+    task = read_task(folder)
+    return task is None or task.kind == "pair_classification"
+
+
 def columns_of(folder: Path, named: Sequence[str] | None, pairs: bool) -> list[str]:
     """Return the columns of a table that an exported model's texts stand in: those named, else its task's.
 

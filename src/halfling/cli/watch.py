@@ -9,7 +9,7 @@ import typer
 
 from halfling.cli.app import SERVING, AsJson, app
 from halfling.cli.columns import in_columns
-from halfling.cli.texts import columns_of, note_of_set, read_texts, require_table
+from halfling.cli.texts import columns_of, note_of_set, read_texts, reads_pairs, require_table
 from halfling.errors import HalflingError
 
 _BROKEN = 1
@@ -36,19 +36,24 @@ def watch(
     from halfling.engine.agreement import disagreements
     from halfling.exits.bound import lower_bound, upper_bound
     from halfling.exits.policy import CALIBRATED, Calibration
+    from halfling.tasks.task import read_task
 
     files = _files(unlabelled)
     engine = AdaptiveEngine.from_pretrained(folder, backend)
-    pairs = engine.exported.kind == "sequence"
+    pairs = reads_pairs(folder, engine.exported)
     for language in files:
         if note := note_of_set(language, engine.exported, "--unlabelled"):
             typer.echo(note, err=True)
     columns = columns_of(folder, column, pairs)
     require_table(column, [*files.values()])
+    # A classifier whose task did not come along may be of texts or of pairs.
+    wants_pairs = pairs and read_task(folder) is not None
     calibration = Calibration.read(folder / CALIBRATED) if CALIBRATED in engine.exported.files else None
     rows: list[dict[str, Any]] = []
     for language, file in files.items():
-        there = read_texts(file, columns, pairs)
+        there = [one for one in read_texts(file, columns, pairs) if not isinstance(one, str) or one.strip()]
+        if wants_pairs and (number := next((n for n, one in enumerate(there, 1) if not _is_pair(one)), None)):
+            raise HalflingError(f"{file}, text {number}: no pair: write both texts in a line, with a tab between")
         drawn = np.random.default_rng([seed, 2]).permutation(len(there))[:texts]
         losses, layers = disagreements(engine, [there[number] for number in drawn.tolist()], language)
         if not len(losses):
@@ -88,6 +93,11 @@ def _files(given: list[str]) -> dict[str, Path]:
             raise HalflingError(f"{file}: is a folder: name a file with a text a line")
         found[language] = Path(file)
     return found
+
+
+def _is_pair(given: Any) -> bool:
+    """Return whether a line has two texts and no more, as calibration takes them."""
+    return isinstance(given, tuple) and len(given) == 2 and "\t" not in given[1] and all(map(str.strip, given))
 
 
 def _cell(name: str, value: Any) -> str:

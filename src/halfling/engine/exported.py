@@ -11,6 +11,7 @@ from halfling import json_text
 from halfling.errors import HalflingError
 from halfling.exits.policy import ExitPolicy
 from halfling.files import sha256
+from halfling.languages import plain_code
 from halfling.records import EncoderShape, Int8Drop, Record
 
 EXPORTED = "engine.json"
@@ -59,8 +60,8 @@ class Exported(Record):
         """
         if language is None or language in self.policies:
             return language
-        known = {_plain(code): code for code in self.policies}
-        asked = _plain(language)
+        known = {plain_code(code): code for code in self.policies}
+        asked = plain_code(language)
         return known.get(asked) or known.get(_REGION.sub("", asked))
 
     def at_ends(self, policy: ExitPolicy) -> ExitPolicy:
@@ -74,11 +75,6 @@ class Exported(Record):
         """Return the first and last layer (1-based) of each segment."""
         ends = self.ends
         return tuple(zip((1, *(end + 1 for end in ends[:-1])), ends, strict=True))
-
-
-def _plain(language: str) -> str:
-    """Return a code as it is compared: neither case nor the kind of dash tells languages apart."""
-    return language.replace("_", "-").lower()
 
 
 def checksum_of(record: Record) -> str:

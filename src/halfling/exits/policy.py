@@ -1,10 +1,11 @@
 """The policy: where a model may stop and how sure it must be; and the calibration that chose it, or one a language."""
 
 from collections.abc import Sequence
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
+from halfling.bounds import Share
 from halfling.records import Record
 
 
@@ -14,7 +15,7 @@ class ExitPolicy(Record):
     layers: tuple[int, ...] = Field(
         min_length=1, description="exits in use, ascending; the last is the encoder's last layer"
     )
-    thresholds: tuple[Annotated[float, Field(ge=0, le=1)], ...] = Field(
+    thresholds: tuple[Share, ...] = Field(
         description="one for each exit but the last: leave where the uncertainty is below; 0: nobody leaves there"
     )
     criterion: Literal["entropy", "max_probability", "margin", "patience"] = Field(
@@ -33,12 +34,7 @@ class ExitPolicy(Record):
 
     @model_validator(mode="after")
     def _fits_together(self) -> "ExitPolicy":
-        if self.layers[0] < 1 or list(self.layers) != sorted({*self.layers}):
-            raise ValueError(f"layers {self.layers} are not ascending from 1")
-        if len(self.thresholds) != len(self.layers) - 1:
-            raise ValueError(
-                f"expected a threshold for each exit but the last, {len(self.layers) - 1}, got {len(self.thresholds)}"
-            )
+        _require_fit(self.layers, self.thresholds)
         if (self.patience is None) == (self.criterion == "patience"):
             raise ValueError(f"patience {self.patience} with the criterion {self.criterion}")
         return self
@@ -52,6 +48,13 @@ class ExitPolicy(Record):
     def is_early(self) -> bool:
         """Whether anybody can leave before the last exit."""
         return any(threshold > 0 for threshold in self.thresholds)
+
+
+def _require_fit(layers: tuple[int, ...], thresholds: tuple[float, ...]) -> None:
+    if not layers or layers[0] < 1 or list(layers) != sorted({*layers}):
+        raise ValueError(f"layers {layers} are not ascending from 1")
+    if len(thresholds) != len(layers) - 1:
+        raise ValueError(f"expected a threshold for each exit but the last, {len(layers) - 1}, got {len(thresholds)}")
 
 
 def most_cautious(policies: Sequence[ExitPolicy]) -> ExitPolicy:
@@ -74,7 +77,7 @@ class TradeOff(Record):
     """One point of the curve that calibration draws on the dev split of the training languages."""
 
     layers: tuple[int, ...]
-    thresholds: tuple[float, ...]
+    thresholds: tuple[Share, ...]
     patience: int | None = None
     quality: float = Field(description="the score that calibration holds (`Calibration.metric`), 0..1")
     drop: float = Field(0.0, description="points (0..100) of quality below no exits")
@@ -84,6 +87,11 @@ class TradeOff(Record):
         None, description="likewise, of sentences alone, on whatever was timed; None when not measured"
     )
     mean_exit_layer: float = Field(description="over sentences, with token exits over tokens")
+
+    @model_validator(mode="after")
+    def _is_a_policys(self) -> "TradeOff":
+        _require_fit(self.layers, self.thresholds)
+        return self
 
 
 class OfLanguage(Record):
@@ -97,6 +105,12 @@ class OfLanguage(Record):
     )
     num_texts: int = Field(description="texts that the bound is of")
     confidence: float = Field(description="with which the bound holds, 0..1")
+
+    @model_validator(mode="after")
+    def _is_of_one_policy(self) -> "OfLanguage":
+        if (self.point.layers, self.point.thresholds) != (self.policy.layers, self.policy.thresholds):
+            raise ValueError("its point is of other exits or thresholds than its policy: calibrate again")
+        return self
 
 
 CALIBRATED = "exit_policy.json"
@@ -135,10 +149,12 @@ class Calibration(Record):
         """Return how many points (0..100) of disagreement with full depth a language's set was bound to; else None.
 
         Nothing was promised of a set that was chosen by labels, which bound the loss of score, and nothing of the
-        default (`language` None): no text of those whom it serves was looked at.
+        default (`language` None): no text of those whom it serves was looked at. Of a set by which nobody exits nothing
+        need be promised.
         """
         found = self.languages.get(language or "")
-        return None if found is None or found.from_labels else found.point.drop_bound
+        is_promise = found is not None and not found.from_labels and found.policy.is_early
+        return found.point.drop_bound if found and is_promise else None
 
     @property
     def chosen(self) -> TradeOff | None:

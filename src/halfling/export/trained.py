@@ -8,7 +8,7 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, XLMRobertaConfig
 
 from halfling.errors import HalflingError
-from halfling.exits.policy import Calibration, ExitPolicy
+from halfling.exits.policy import CALIBRATED, Calibration, ExitPolicy
 from halfling.models.classifier import Head, load_classifier, read_checkpoint
 from halfling.models.load import load_tokenizer, weights_sha256
 from halfling.models.shapes import shape_of
@@ -50,6 +50,8 @@ def load_trained(model: Path, policy: Path | None) -> Trained:
     Raises:
         HalflingError: A folder cannot be read, or its tokenizer or the policy was made for another model.
     """
+    if policy is not None and policy.is_file():
+        raise HalflingError(f"{policy}: is a file: name the folder that it lies in")
     found = read_checkpoint(model)
     network = load_classifier(model).eval()
     tokenizer = load_tokenizer(model, network)
@@ -58,8 +60,10 @@ def load_trained(model: Path, policy: Path | None) -> Trained:
     nobody = ExitPolicy(layers=(last,), thresholds=())
     by_language: dict[str, ExitPolicy] = {}
     if policy is not None:
-        calibration = Calibration.read(policy / "exit_policy.json")
+        calibration = Calibration.read(policy / CALIBRATED)
         chosen, by_language = calibration.policy, calibration.policies
+        if strange := {layer for point in calibration.curve for layer in point.layers} - {*found.exit_layers}:
+            raise HalflingError(f"{policy}: its curve has an exit after layer {min(strange)}, {model} has none there")
     else:
         chosen = nobody if stored is None else ExitPolicy.checked(stored, f"{model}: config.json's exit_policy")
     place = policy or model

@@ -13,13 +13,14 @@ from safetensors.numpy import save_file
 from halfling import json_text
 from halfling.errors import HalflingError
 from halfling.exits.policy import Calibration
-from halfling.files import MANIFEST, sha256, write_json, write_text
+from halfling.files import MANIFEST, read_text, sha256, write_json, write_text
 from halfling.records import Counts, Manifest, Progress, Settings, silent
 from halfling.report.cards import PIPELINES, card_text
 from halfling.report.gather import CALIBRATION_FILE, gather
 
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
 _BESIDE = ("tokenizer.json", "tokenizer_config.json")
+_LONGEST_NOTES = 2**20
 _MODELLING = "modeling_early_exit"  # transformers' way to name such a file
 
 
@@ -65,7 +66,8 @@ def publish(
     if stage is None:
         raise HalflingError(f"{model}: no {MANIFEST} here or one folder up: name a folder that halfling made")
     found = gather(measured)
-    config = _config(model, settings, policy)
+    calibration = _calibration(model, policy) if policy is not None else None
+    config = _config(model, settings, calibration)
     progress(0, 2, WEIGHTS)
     _write_weights(model / WEIGHTS, out / WEIGHTS, settings.precision)
     for name in (*_BESIDE, "task.json"):
@@ -80,7 +82,7 @@ def publish(
         title=settings.title,
         licence=settings.licence,
         base_model=settings.base_model,
-        notes=notes.read_text(encoding="utf-8") if notes else "",
+        notes=read_text(notes, _LONGEST_NOTES) if notes else "",
         config=config,
         manifest=Manifest.read(stage / MANIFEST),
         # Of the model as it is here: its exports have answers of their own.
@@ -90,13 +92,32 @@ def publish(
     )
     write_text(out / "README.md", text)
     progress(2, 2, "")
+    sets = ", ".join(calibration.languages) if calibration else ""
+    left_out = f"the model follows the default policy: the sets of {sets} are for `halfling export`" if sets else ""
     return {
         "weights_bytes": (out / WEIGHTS).stat().st_size,
         "bytes": sum(path.stat().st_size for path in out.iterdir() if path.is_file()),
+        **({"says": [left_out]} if left_out else {}),
     }
 
 
-def _config(model: Path, settings: PublishSettings, policy: Path | None) -> dict[str, Any]:
+def _calibration(model: Path, policy: Path) -> Calibration:
+    """Return the calibration of a folder.
+
+    Raises:
+        HalflingError: It was made for another model.
+    """
+    if policy.is_file():
+        raise HalflingError(f"{policy}: is a file: name the folder that it lies in")
+    found = Calibration.read(policy / CALIBRATION_FILE)
+    chosen, exits = found.policy, json_text.read(model / CONFIG).get("exit_layers") or [0]
+    fits = {*chosen.layers} <= {*exits} and chosen.layers[-1] == exits[-1]
+    if not fits or chosen.model not in (None, sha256(model / WEIGHTS)):
+        raise HalflingError(f"{policy}: its policy was made for another model than {model}: calibrate this model")
+    return found
+
+
+def _config(model: Path, settings: PublishSettings, calibration: Calibration | None) -> dict[str, Any]:
     """Return the configuration to publish."""
     config = json_text.read(model / CONFIG) | {"dtype": settings.precision}
     name = (config.get("architectures") or ["a model of no name"])[0]
@@ -110,12 +131,9 @@ def _config(model: Path, settings: PublishSettings, policy: Path | None) -> dict
             "AutoConfig": f"{_MODELLING}.{own}Config",
             f"AutoModel{kind}": f"{_MODELLING}.{name}",
         }
-    if policy is not None:
-        chosen = Calibration.read(policy / CALIBRATION_FILE).policy
-        if not exits or chosen.model not in (None, sha256(model / WEIGHTS)):
-            raise HalflingError(f"{policy}: its policy was made for another model than {model}: calibrate this model")
+    if calibration is not None:
         # Published weights are others, rounded: they have no hash that it could name.
-        config["exit_policy"] = chosen.model_dump(mode="json", exclude={"model"})
+        config["exit_policy"] = calibration.policy.model_dump(mode="json", exclude={"model"})
     return config
 
 

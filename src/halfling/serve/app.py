@@ -174,6 +174,8 @@ def _require_text(answered: Answered) -> None:
 def _constraint(body: Constrained, parameters: TextParameters | TokenParameters | None = None) -> dict[str, Any]:
     """Return what a request says of where to exit; its language may stand at either of two places."""
     elsewhere = parameters.language if parameters is not None else None
+    if None not in (body.language, elsewhere) and body.language != elsewhere:
+        raise Refusal("Validation", "language and parameters.language differ: say one of them", status=422)
     language = body.language if body.language is not None else elsewhere
     return {"language": language, "flops_share": body.flops_share, "max_latency_ms": body.max_latency_ms}
 

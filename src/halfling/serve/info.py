@@ -38,7 +38,8 @@ def info_of(served: Served) -> dict[str, Any]:
         "exit_criterion": policy.criterion,
         "curve": [_shown(one) for one in served.curve],
         "languages": _sets(served),
-        "flops_share": chosen.flops_share if chosen else None,
+        # With sets the default is the most cautious of them, and no point of the curve.
+        "flops_share": chosen.flops_share if chosen and not said.policies else None,
         "metric": served.calibration.metric if served.calibration else None,
         "pairs": served.task is not None and served.task.kind == "pair_classification",
     }
