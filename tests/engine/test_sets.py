@@ -9,6 +9,7 @@ from halfling.engine import AdaptiveEngine, guess
 from halfling.engine.exported import read_exported
 from halfling.errors import HalflingError
 from halfling.exits.policy import Calibration, ExitPolicy, OfLanguage, TradeOff
+from halfling.export.trained import load_trained
 from halfling.export.write import ExportSettings, export
 
 CAUTIOUS, SWAHILI = ExitPolicy(layers=(2, 3), thresholds=(0.4,)), ExitPolicy(layers=(1, 3), thresholds=(0.8,))
@@ -150,6 +151,29 @@ def test_the_command_guesses_and_says_nothing_more(export_with, halfling):
     assert [json.loads(line).get("policy") for line in found.out.splitlines()] == ["sw", None]
     shown = halfling("predict", model, SWAHILI_TEXT, ENGLISH, "--language", "auto").out.splitlines()
     assert [line.split("\t")[1].split(" ", 2)[2] for line in shown] == ["(sw)", "(default)"]
+
+
+def test_nothing_is_guessed_where_there_is_one_set_for_all(export_with, halfling):
+    model = export_with("sequence", "native", CAUTIOUS, {})
+    found = halfling("predict", model, SWAHILI_TEXT, "--language", "auto", "--json")
+    assert (found.status, found.err) == (
+        0,
+        "note: this model has one set of thresholds for all languages: none is guessed\n",
+    )
+
+
+def test_a_policys_file_in_place_of_its_folder_is_refused(export_with, tmp_path):
+    policy = write_policies(tmp_path / "policy", CAUTIOUS, {"sw": SWAHILI})
+    model = export_with("sequence", "native", CAUTIOUS, {})
+    with pytest.raises(HalflingError, match=r"exit_policy\.json: is a file: name the folder"):
+        load_trained(model, policy / "exit_policy.json")
+
+
+def test_a_set_whose_thresholds_were_changed_by_hand_is_refused(tmp_path):
+    policy = write_policies(tmp_path / "policy", CAUTIOUS, {"sw": SWAHILI}) / "exit_policy.json"
+    policy.write_text(policy.read_text().replace("0.8", "1.0", 1))
+    with pytest.raises(HalflingError, match="its point is of other exits or thresholds than its policy"):
+        Calibration.read(policy)
 
 
 def test_a_set_that_no_guess_names_is_said(export_with, halfling):

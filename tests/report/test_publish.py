@@ -256,6 +256,16 @@ def test_a_policy_of_other_weights_is_one_line(tagger, policy, write_tagger, tmp
     assert "\n" not in str(error.value)
 
 
+def test_a_policy_with_exits_that_the_model_has_not_is_one_line(tagger, policy, tmp_path):
+    said = json.loads((policy / "exit_policy.json").read_text())
+    said["policy"] |= {"layers": [1, 9], "thresholds": [0.5], "model": None}
+    (policy / "exit_policy.json").write_text(json.dumps(said))
+    with pytest.raises(HalflingError, match="made for another model"):
+        published(tagger, tmp_path / "out", policy=policy)
+    with pytest.raises(HalflingError, match=r"exit_policy\.json: is a file: name the folder"):
+        published(tagger, tmp_path / "out", policy=policy / "exit_policy.json")
+
+
 def test_a_model_of_another_kind_is_one_line(model, tmp_path):
     config = json.loads((model / "config.json").read_text()) | {"architectures": ["XLMRobertaForMultipleChoice"]}
     (model / "config.json").write_text(json.dumps(config))

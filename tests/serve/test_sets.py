@@ -56,6 +56,11 @@ def test_a_language_beside_a_share_and_one_that_is_no_word_are_refused(service):
     )
     three = {"inputs": "a", "flops_share": 0.5, "max_latency_ms": 5}
     assert service.post("/predict", three).json()["error"].startswith("flops_share and max_latency_ms both say")
+    two = service.post("/predict", {"inputs": "a", "language": "sw", "parameters": {"language": "en"}})
+    assert (two.status_code, two.json()["error"]) == (
+        422,
+        "language and parameters.language differ: say one of them",
+    )
     for wrong in (5, "x" * 65, ["sw"]):
         assert service.post("/predict", {"inputs": "a", "language": wrong}).status_code == 422
 

@@ -88,11 +88,8 @@ class AdaptiveEngine:
         says whose they were. "auto": py3langid guesses each text's.
 
         Raises:
-            HalflingError: Something is no text of this model's kind, or no code of a language, or py3langid is not
-                installed.
+            HalflingError: Something is no text of this model's kind, or py3langid is not installed.
         """
-        if not isinstance(language, str | None):
-            raise HalflingError(f"language: a code as sw, or None, not {type(language).__name__}")
         questions = self.prepare(texts)
         if language != AUTO or not self.exported.policies:
             return self._said(questions, language)
