@@ -1,5 +1,7 @@
 """How many cores and how much memory this process may use: what the machine has is not what a container gets."""
 
+import ctypes
+import gc
 import os
 import resource
 from collections.abc import Iterator
@@ -9,6 +11,10 @@ from pathlib import Path
 _ROOT = Path("/")
 _COUNT_THEMSELVES = ("OMP_NUM_THREADS", "RAYON_NUM_THREADS")
 """Environment variables of torch, Arrow and BLAS; tokenizers."""
+
+_KEPT_KERNELS = ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY")
+"""Environment variables of oneDNN and of torch's way to it: they keep a kernel for every shape they have met, 1,024 of
+them, and batches come in a hundred lengths. In bfloat16 that takes gigabytes, and saves no time."""
 
 _LIMIT = "HALFLING_CORES"
 """Environment variable: cores that a process of ours may use at most."""
@@ -57,13 +63,22 @@ def limited(number: int) -> Iterator[None]:
 
 
 def limit_libraries(root: Path = _ROOT) -> None:
-    """Tell libraries that count cores themselves about a quota, which most of them do not see.
+    """Tell libraries that count cores themselves about a quota, which most of them do not see, and to keep less.
 
     Without a quota they choose as ever, some of them physical cores. What the user has set stays.
     """
+    for name in _KEPT_KERNELS:
+        os.environ.setdefault(name, "64")
     cores = usable_cores(root)
     for name in _COUNT_THEMSELVES if cores < _affinity() else ():
         os.environ.setdefault(name, str(cores))
+
+
+def give_memory_back() -> None:
+    """Free what lies in cycles, as a Trainer and its model do, and give what the heap has free back to the system."""
+    gc.collect()
+    if trim := getattr(ctypes.CDLL(None), "malloc_trim", None):  # glibc's
+        trim(0)
 
 
 def _affinity() -> int:

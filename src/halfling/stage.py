@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from halfling import processes
+from halfling import cores, processes
 from halfling.errors import HalflingError
 from halfling.files import beside
 from halfling.fingerprint import Input as Input
@@ -90,11 +90,14 @@ def run_stage(stage: Stage, view: View | None = None) -> Manifest:
     Raises:
         HalflingError: The stage could not do its work, or another process is at it.
     """
-    if processes.follows():
-        return _follow(stage)
-    manifest = _lead(stage, view)
-    processes.told(None)
-    return manifest
+    try:
+        if processes.follows():
+            return _follow(stage)
+        manifest = _lead(stage, view)
+        processes.told(None)
+        return manifest
+    finally:
+        cores.give_memory_back()  # a process runs many stages
 
 
 def _follow(stage: Stage) -> Manifest:

@@ -56,6 +56,16 @@ def test_masks_follow_from_seed_and_place_alone(packed):
     assert any(not torch.equal(first[n]["labels"], other[n]["labels"]) for n in range(6))
 
 
+def test_no_seed_reads_in_the_order_of_anothers_next_epoch(packed):
+    orders = {}
+    for seed in range(3):
+        blocks = read(packed, seed=seed, epochs=6)
+        of_chunk_1 = [number for chunk, number in map(blocks.source, range(len(blocks))) if chunk == 0]
+        half = len(of_chunk_1) // 2
+        orders |= {(seed, 0): tuple(of_chunk_1[:half]), (seed, 3): tuple(of_chunk_1[half:])}
+    assert len({*orders.values()}) == len(orders)
+
+
 @pytest.mark.parametrize(("share", "masked"), [(0.15, 4), (0.5, 12), (0.001, 1), (0.74, 18)])
 def test_a_fixed_share_of_each_block_is_masked(packed, share, masked):
     blocks = read(packed, mask_share=share)

@@ -228,6 +228,19 @@ def test_a_teacher_without_a_head_gives_no_logits_and_its_student_has_no_head(se
     assert not torch.equal(student.embeddings.word_embeddings.weight, begun.embeddings.word_embeddings.weight)
 
 
+@pytest.mark.parametrize(
+    ("changes", "has_head"),
+    [
+        ({"start": "embeddings"}, False),
+        ({"start": "embeddings", "mlm_weight": 1.0}, True),
+        ({"start": "layers", "student": Dimensions(num_layers=2, width=16, num_heads=2, max_tokens=64)}, True),
+    ],
+)
+def test_a_student_has_the_head_that_it_took_over_or_learned(changes, has_head, settings, teacher, packed, out):
+    distill(settings=settings(epochs=1, kl_weight=0, **changes), teacher=teacher, packed=packed, out=out)
+    assert any(name.startswith("lm_head") for name in load_file(out / "epoch-1" / "model.safetensors")) == has_head
+
+
 def test_logits_that_weigh_nothing_are_not_computed(settings, teacher, packed, out, monkeypatch):
     monkeypatch.setattr("halfling.training.distilled.output_layer_losses", lambda *_: pytest.fail("computed"))
     counts = distill(settings=settings(epochs=1, kl_weight=0), teacher=teacher, packed=packed, out=out)
@@ -274,7 +287,10 @@ def test_a_student_learns_with_every_map_and_every_loss(changes, settings, teach
     assert {*first} == {"step", "loss", *told.weights}
     falling = {*told.weights} - {"exit"}
     assert all(last[term] < first[term] for term in falling)
-    _, info = XLMRobertaForMaskedLM.from_pretrained(out / "epoch-25", output_loading_info=True)
+    kind, said = (
+        (XLMRobertaForMaskedLM, {}) if "kl" in told.weights else (XLMRobertaModel, {"add_pooling_layer": False})
+    )
+    _, info = kind.from_pretrained(out / "epoch-25", output_loading_info=True, **said)
     assert not any(info.values())
     assert "attn_implementation" not in json.dumps(json.loads((out / "epoch-25" / "config.json").read_text()))
 

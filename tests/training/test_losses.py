@@ -82,6 +82,16 @@ def test_without_a_teacher_or_without_pieces_a_loss_is_zero(layers):
     assert output_layer_losses(own, theirs).mlm == 0
 
 
+def test_where_nothing_is_masked_the_loss_is_zero_and_so_is_its_gradient(layers):
+    own, theirs, pieces = layers
+    features = own.features[:0].detach().requires_grad_()
+    nothing = theirs._replace(features=theirs.features[:0])
+    found = output_layer_losses(own._replace(features=features), nothing, pieces[:0])
+    (found.kl + found.mlm).backward()
+    assert (found.kl.item(), found.mlm.item()) == (0, 0)
+    assert features.grad is not None
+
+
 def test_no_logits_are_kept_for_the_backward_pass():
     kept = []
     student = OutputLayer(torch.randn(12, 4, requires_grad=True), torch.randn(500, 4), torch.randn(500))

@@ -88,4 +88,6 @@ class PackedMaskedLM(XLMRobertaForMaskedLM):
     def forward(self, input_ids: Tensor, sequence_ids: Tensor, labels: Tensor, **_: Any) -> dict[str, Tensor]:
         """Return `loss`, the mean cross-entropy (nats) over masked positions."""
         masked = masked_features(self, input_ids, sequence_ids, labels)
-        return {"loss": F.cross_entropy(self.lm_head.decoder(masked.features).float(), masked.targets)}
+        logits = self.lm_head.decoder(masked.features).float()
+        # A batch of unknown pieces has nothing to mask: 0, not 0 / 0.
+        return {"loss": F.cross_entropy(logits, masked.targets, reduction="sum") / max(len(logits), 1)}

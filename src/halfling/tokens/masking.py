@@ -67,7 +67,7 @@ class MaskedBlocks(Dataset[dict[str, Tensor]]):
                     f"{folders[chunk]}: {num_blocks} blocks do not fill one step of {blocks_per_step}: "
                     "give the corpus more text, raise tokens_per_epoch, or lower batch_size"
                 )
-            shuffled = np.random.default_rng([seed + epoch, 0]).permutation(num_blocks)[:whole]
+            shuffled = np.random.default_rng([epoch, 0, seed]).permutation(num_blocks)[:whole]
             orders.append(shuffled.astype(np.int32))
             self.steps_at_epoch_end.append(sum(map(len, orders)) // blocks_per_step)
         # Four bytes a block: a corpus of 27 GB has some 15 million of them.

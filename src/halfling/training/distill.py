@@ -88,7 +88,7 @@ def distill(
 ) -> Counts:
     """Write `epoch-{e}/` for each saved epoch, each a plain `XLMRobertaForMaskedLM` with its tokenizer.
 
-    A teacher without a language-model head has students without one: plain `XLMRobertaModel`s.
+    A student whose language-model head neither came along nor learned has none: a plain `XLMRobertaModel`.
 
     Args:
         teacher: Who is imitated.
@@ -115,7 +115,7 @@ def distill(
     with _misfits_named():
         pairs = layer_map(settings.layer_map, *depths, settings.layer_pairs, draw=(settings.seed, 0))
         objective = _objective(settings, shape, model.config)
-    begun = _begun_with(settings, checkpoint)
+    begun, begun_has_head = _begun_with(settings, checkpoint)
     set_seed(settings.seed)
     config = config_for(shape, dropout=settings.dropout)
     config.update(_said_of(model, begun, takes_over=settings.start in TAKING_OVER))
@@ -133,7 +133,10 @@ def distill(
         reader.set_attn_implementation(settings.attention)
         if arguments.use_cpu and settings.attention == "sdpa":
             computing_on_cpu(reader)
-    has_head = has_head or "mlm" in weights
+    del begun
+    if settings.start != "checkpoint":
+        begun_has_head = has_head and settings.start in TAKING_OVER
+    has_head = begun_has_head or not {"kl", "mlm"}.isdisjoint(weights)
     if not has_head:  # nothing tells it what to learn; the decoder's weights are the word embeddings, which do learn
         for part in (student.lm_head.dense, student.lm_head.layer_norm):
             part.requires_grad_(False)
@@ -206,11 +209,11 @@ def _objective(settings: DistillSettings, student: EncoderShape, teacher: XLMRob
     )
 
 
-def _begun_with(settings: DistillSettings, checkpoint: Path | None) -> XLMRobertaForMaskedLM | None:
-    """Return the model that the student begins as, if it begins as one."""
+def _begun_with(settings: DistillSettings, checkpoint: Path | None) -> tuple[XLMRobertaForMaskedLM | None, bool]:
+    """Return the model that the student begins as, if it begins as one, and whether that has a head of its own."""
     if not settings.checkpoint:
-        return None
-    return load_masked_lm(XLMRobertaForMaskedLM, checkpoint or settings.checkpoint)[0]
+        return None, False
+    return load_masked_lm(XLMRobertaForMaskedLM, checkpoint or settings.checkpoint)
 
 
 def _said_of(

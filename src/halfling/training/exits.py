@@ -194,6 +194,7 @@ def train_exits(
         more["imitated"] = load_imitated(teacher, whole, config.vocab_size, settings.max_tokens)
     elif settings.soft_share and not two_stage:
         more["imitated"] = plain, list(range(config.num_labels))
+    del plain  # in two stages nobody imitates it, and its vocabulary alone may take half a gigabyte
     if packed:
         more["more_rows"] = text_rows(packed, whole, tokenizer, settings.text_sequences, settings)
     counts = train_on_labels(model, tokenizer, whole, settings, out, progress, **more)

@@ -238,6 +238,7 @@ class ImitationTrainer(BatchMeanTrainer):
             return found | ({"states": pad_sequence([read(id(row)) for row in some], batch_first=True)} if read else {})
 
         self.data_collator = collate_with_answers
+        self.teacher.to("meta")  # it has said all: its weights go, whoever holds it
 
     def _states_fit(self, tokens: int) -> bool:
         needed = teacher_states_bytes(

@@ -73,6 +73,8 @@ def output_layer_losses(
             mlm = F.cross_entropy(widened(logits), pieces[these], reduction="sum")
         return torch.stack([kl, mlm])
 
+    if not number:  # a batch of unknown pieces has nothing to mask
+        return OutputLosses(*(2 * [student.features.sum() * 0]))
     begins = range(0, number, positions_per_block)
     if len(begins) <= 1:
         return OutputLosses(*(of_block(0) / number))

@@ -54,11 +54,11 @@ class Rows:
             if not last:
                 chain.start(segment + 1)
             logits = chain.wait(segment)[:num]
-            unsure = float(doubt(logits, np.array([num]) if self.tagging else None)[0])
-            sure = not last and unsure < policy.thresholds[segment]
+            unsure = doubt(logits, np.array([num]) if self.tagging else None)
+            sure = not last and bool(criteria.leaves(unsure, policy.thresholds[segment])[0])
             if last or (sure if leave_after is None else layer >= leave_after):
                 break
-        return Answer(logits.copy(), layer, unsure)
+        return Answer(logits.copy(), layer, float(unsure[0]))
 
     def record(self, segment: int, given: tuple[Tensor, ...]) -> tuple[Any, tuple[Tensor, ...]]:
         """Return the graph of a segment (None without one) and what it computes into."""
