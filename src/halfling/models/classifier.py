@@ -81,6 +81,14 @@ def read_checkpoint(folder: Path) -> Checkpoint:
     return Checkpoint(head, labels, exits, has_exits)
 
 
+def is_classifier(folder: Path) -> bool:
+    """Return whether a folder holds a model that halfling reads as a classifier, plain or with exits."""
+    try:
+        return bool(read_checkpoint(folder).labels)
+    except HalflingError:
+        return False
+
+
 _TYPES = ("xlm-roberta", XLMRobertaEarlyExitConfig.model_type)
 
 

@@ -108,7 +108,7 @@ class _Workers:
         """End the processes, so that what they keep in memory is free; the next stage starts others."""
         if self._pool is None:
             return
-        for process in multiprocessing.active_children() if at_once else ():
+        for process in {*multiprocessing.active_children()} - self._others if at_once else ():
             process.kill()
         self._pool.shutdown(wait=True, cancel_futures=True)
         self._pool = None
@@ -119,6 +119,7 @@ class _Workers:
     def submit(self, stage: Stage) -> Future[None]:
         """Run a stage as soon as a process is free."""
         if self._pool is None:
+            self._others = {*multiprocessing.active_children()}  # of a program that runs us, not ours to end
             self._said = self._context.Queue()
             self._ended.clear()
             self._listener = threading.Thread(target=self._listen, daemon=True)

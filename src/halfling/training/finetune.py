@@ -8,7 +8,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, set_seed
 
 from halfling.bounds import Count, Weight
 from halfling.errors import HalflingError
-from halfling.models.classifier import PLAIN, read_checkpoint
+from halfling.models.classifier import PLAIN, is_classifier
 from halfling.models.load import load_model, load_tokenizer, origin_of
 from halfling.models.shapes import require_room
 from halfling.processes import together
@@ -146,15 +146,8 @@ def _fresh_classifier(task: Task, encoder: Path, settings: FinetuneSettings) -> 
     require_room(model.config, settings.max_tokens, encoder)
     if settings.from_scratch:
         return PLAIN[task.head](model.config)
-    if _is_classifier(encoder):  # whose classes are others, or numbered otherwise
+    if is_classifier(encoder):  # whose classes are others, or numbered otherwise
         fresh = PLAIN[task.head](model.config)
         fresh.roberta.load_state_dict(model.roberta.state_dict())
         return fresh
     return model
-
-
-def _is_classifier(folder: Path) -> bool:
-    try:
-        return bool(read_checkpoint(folder).labels)
-    except HalflingError:
-        return False

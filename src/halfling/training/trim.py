@@ -16,7 +16,7 @@ from halfling.bounds import Count
 from halfling.errors import HalflingError
 from halfling.files import MANIFEST, write_json
 from halfling.languages import resolve
-from halfling.models.classifier import load_classifier, read_checkpoint
+from halfling.models.classifier import is_classifier, load_classifier, read_checkpoint
 from halfling.models.load import load_masked_lm, load_tokenizer, save_masked_lm
 from halfling.records import Counts, Progress, Settings, silent
 from halfling.tasks.encode import encode
@@ -105,7 +105,7 @@ def cut_down(settings: TrimSettings, model: Path, out: Path, corpus: Path | None
         HalflingError: As `trim`.
     """
     tokenizer = load_tokenizer(model)
-    classifier = load_classifier(model) if _classifies(model) else None
+    classifier = load_classifier(model) if is_classifier(model) else None
     # Loaded though what is cut is the file: weights that are no numbers, or not the configuration's, are refused.
     network, has_head = (classifier, True) if classifier else load_masked_lm(XLMRobertaForMaskedLM, model)
     codes = None if settings.languages is None else resolve(settings.languages)
@@ -130,13 +130,6 @@ def cut_down(settings: TrimSettings, model: Path, out: Path, corpus: Path | None
             save_masked_lm(network.config, network.state_dict(), tokenizer, out, has_head=has_head)
     _write(model, source, tokenizer, kept, out)
     return Cut(tokenizer, load_tokenizer(out), kept)
-
-
-def _classifies(model: Path) -> bool:
-    try:
-        return bool(read_checkpoint(model).labels)
-    except HalflingError:
-        return False
 
 
 def _write(
@@ -168,7 +161,7 @@ def compare(cut: Cut, model: Path, trimmed: Path, task: Task | None) -> dict[str
     Raises:
         HalflingError: The data cannot be read.
     """
-    if classifies := _classifies(model):
+    if classifies := is_classifier(model):
         task = task_of(model, task)
     if task is None:
         return {}
