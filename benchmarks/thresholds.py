@@ -299,7 +299,7 @@ def compare(texts: Texts, loss: float) -> tuple[Rows, Rows]:
 
 
 def table(title: str, seeds: Sequence[Rows], codes: Sequence[str], trained: Sequence[str]) -> None:
-    """Print flops_share, and the loss in brackets, by language and in the zero-shot mean, of all seeds the mean."""
+    """Print flops_share, or another share, and the loss in brackets: by language and zero-shot, the mean of seeds."""
     print(f"\n### {title}\n\n| | {' | '.join(codes)} | zero-shot mean |\n|---|{'---:|' * (len(codes) + 1)}")
     zero_shot = [code not in trained for code in codes]
     for name in seeds[0]:
@@ -394,6 +394,23 @@ def promises(found: Sequence[Held], draws: int, number: int) -> None:
             )
 
 
+def distances(texts: Texts) -> list[dict[str, tuple[float, float]]]:
+    """Return for each exit but the last, by language, its answers that are full depth's, %, and the points it is below.
+
+    As if everybody exited there: no threshold plays a part.
+    """
+    return [
+        {
+            code: (
+                100 - 100 * float(disagreements(texts.bare[code].tallies[place]).mean()),
+                100 * (dev.plain.score - dev.tallies[place].score),
+            )
+            for code, dev in texts.dev.items()
+        }
+        for place in range(len(next(iter(texts.dev.values())).layers) - 1)
+    ]
+
+
 class Measured(NamedTuple):
     """What there is to print of one model; lists in the place of tuples where it was read from a file."""
 
@@ -401,6 +418,7 @@ class Measured(NamedTuple):
     sets: Rows
     rules: Rows
     held: list[Held]
+    exits: list[dict[str, tuple[float, float]]]
 
 
 def measure(model: Path, given: argparse.Namespace) -> Measured:
@@ -411,14 +429,15 @@ def measure(model: Path, given: argparse.Namespace) -> Measured:
     path = given.scratch / f"measured-{key}.json"
     if not path.is_file():
         write_text(path, json.dumps(_measure(model, given)))
-    scores, sets, rules, held = json.loads(path.read_text(encoding="utf-8"))
-    return Measured(scores, sets, rules, [Held(*each) for each in held])
+    scores, sets, rules, held, exits = json.loads(path.read_text(encoding="utf-8"))
+    return Measured(scores, sets, rules, [Held(*each) for each in held], exits)
 
 
 def _measure(model: Path, given: argparse.Namespace) -> Measured:
     texts = computed(model, given.text, given.sentences, given.dev, given.scratch, given.criterion)
     scores = ", ".join(f"{code} {100 * one.plain.score:.1f} ({len(one.encoded)})" for code, one in texts.dev.items())
-    return Measured(scores, *compare(texts, given.loss), hold(texts, given.limits, given.draws, given.drawn))
+    held = hold(texts, given.limits, given.draws, given.drawn)
+    return Measured(scores, *compare(texts, given.loss), held, distances(texts))
 
 
 def main() -> None:
@@ -451,6 +470,9 @@ def main() -> None:
                 ("which criterion, a set a language from text", [one.rules for one in seeds]),
             ):
                 table(f"{name}: {title}: {said}", rows, task.languages, task.source_languages)
+            of_exits: list[Rows] = [{f"exit {n}": one for n, one in enumerate(each.exits, 1)} for each in seeds]
+            far = "answers that are full depth's, % (points below it), if all exited there"
+            table(f"{name}: {far}, {len(models)} seeds", of_exits, task.languages, task.source_languages)
             promises([each for one in seeds for each in one.held], given.draws, given.drawn)
 
 

@@ -75,3 +75,13 @@ def test_what_calibration_chooses_on_draws_is_held_against_all_texts():
     assert (nobody.share, nobody.above, nobody.loss) == (1, 0, 0)
     assert many.share < 0.9
     assert 0 < many.loss < 30
+
+
+def test_how_far_an_exit_is_from_full_depth_is_counted_without_thresholds():
+    from thresholds import Texts, distances
+
+    texts = {"sw": made_up(0, 4000)}
+    first, second = distances(Texts(texts, texts, texts))
+    # Full depth is always right here, so what disagrees is what is lost.
+    assert first["sw"][0] == pytest.approx(100 - first["sw"][1])
+    assert 65 < first["sw"][0] < 75 < second["sw"][0] < 90  # of 60 and 30 % times a hardness of a half
