@@ -120,7 +120,9 @@ def test_predict_refuses_what_is_no_plain_file_or_table(error, model, served, tm
     assert "is a pipe or device, not a file" in error("predict", exported, "--file", "/dev/zero")
     assert "Is a directory" in error("predict", exported, "--file", exported)
     three = [word for _ in range(3) for word in ("--column", "text")]
-    assert "not 3 columns" in error("predict", exported, *three, "no")
+    (tmp_path / "fine.csv").write_text("text\nno\n")
+    assert "not 3 columns" in error("predict", exported, *three, "--file", tmp_path / "fine.csv")
+    assert "columns are of a .csv or .tsv, and there is none" in error("predict", exported, *three, "no")
     for name, shown in {"\udcff": r"'\udcff'", "nonsense": "'nonsense'"}.items():
         monkeypatch.setenv(VARIANT, name)
         assert f"variant {shown}: this processor does not run it: choose from" in error("predict", exported, "no")
