@@ -33,8 +33,7 @@ def silent(done: int, total: int, note: str = "") -> None:
 class Record(BaseModel):
     """A frozen value with named, typed fields; unknown fields are refused."""
 
-    # Built on first use: a command that reads one kind of record does not wait for all others.
-    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
+    model_config = ConfigDict(extra="forbid", frozen=True)
 
     @classmethod
     def read(cls: type[_R], path: Path) -> _R:
