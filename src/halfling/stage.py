@@ -90,20 +90,18 @@ def run_stage(stage: Stage, view: View | None = None) -> Manifest:
     Raises:
         HalflingError: The stage could not do its work, or another process is at it.
     """
-    try:
-        if processes.follows():
-            return _follow(stage)
-        manifest = _lead(stage, view)
-        processes.told(None)
-        return manifest
-    finally:
-        cores.give_memory_back()  # a process runs many stages
+    if processes.follows():
+        return _follow(stage)
+    manifest = _lead(stage, view)
+    processes.told(None)
+    return manifest
 
 
 def _follow(stage: Stage) -> Manifest:
     """Join in the leader's work until it says that there is no more, and return the manifest that it wrote."""
     while (partial := processes.told(None)) is not None:
         stage.work(settings=stage.settings, out=partial, progress=silent, **stage.inputs)
+        cores.give_memory_back()
     if manifest := manifest_of(stage.out):
         return manifest
     raise HalflingError(f"{stage.out}: another process made it and it is not here: name a place that all see")
@@ -131,6 +129,7 @@ def _lead(stage: Stage, view: View | None) -> Manifest:
             if before := manifest_of(out):
                 watch.made_anew(stage, changes(before, stage.settings, inputs))
             manifest = _make(stage, partial, inputs, wanted, progress)
+            cores.give_memory_back()  # a process runs many stages
         if not skipped:
             put(out, aside, added(out))
     watch.end(stage, "skipped" if skipped else "done", time.monotonic() - began)

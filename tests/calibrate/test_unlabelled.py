@@ -160,7 +160,7 @@ def test_a_line_without_a_second_text_is_refused_for_pairs(model, tmp_path):
         calibrated(model("pairs"), tmp_path / "out", {"sw": tmp_path / "sw.txt"})
 
 
-@pytest.mark.parametrize("name", ["sw.csv", "sw.CSV", "sw.conll"])
+@pytest.mark.parametrize("name", ["sw.csv", "sw.CSV", "sw.conll", "sw.csv.xz"])
 def test_a_table_is_no_text_a_line(name, model, tmp_path):
     (tmp_path / name).write_text("id,text\n1,habari\n")
     with pytest.raises(HalflingError, match=r"texts are read from \.txt and \.txt\.xz: write a text a line"):

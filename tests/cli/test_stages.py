@@ -11,7 +11,7 @@ import typer
 
 from halfling.cli.inputs import ask
 from halfling.cli.settings import setting_options, shown
-from halfling.cli.stages import command_of
+from halfling.cli.stages import _short, command_of
 from halfling.pipeline.stages import KINDS, Kind
 from halfling.tasks.task import Task
 
@@ -162,3 +162,16 @@ def test_a_folder_made_anew_says_which_setting_changed(halfling, tmp_path):
         assert said.status == 0, said
         assert ("made anew: lines was 4 and is 5" in said.err) == (lines == 5)
     assert "out[bold]" in said.err
+
+
+def test_what_a_stage_prints_is_the_same_once_it_was_read_from_its_manifest():
+    counts = {
+        "steps": 8,
+        "layers": (2, 6),
+        "thresholds": (),
+        "curve": [{"step": 25}],
+        "names": ("en",),
+        "how": {"a": 1},
+    }
+    read = json.loads(json.dumps(counts))
+    assert json.loads(json.dumps(_short(counts))) == _short(read) == {"steps": 8, "layers": [2, 6]}

@@ -22,8 +22,8 @@ from halfling.tokens.blocks import PackedBlocks, PackedSummary, blocks_file
 
 _MOST_READ = 200_000
 """Sentences that are drawn from: a corpus holds gigabytes, and a few thousand sentences are wanted."""
-_ENDINGS = ("", ".txt", ".xz")
-"""Of files with a text a line."""
+_ENDINGS = ("", ".txt")
+"""Of files with a text a line, before they are compressed."""
 _BLOCK, _LONGEST = 2**16, 2**24
 """Bytes that are read at once, and of a line: a file without line ends would fill memory."""
 _SENTENCE_ENDS = re.compile(r"(?<=[.!?؟।۔…])\s+|(?<=[。！？])")
@@ -53,7 +53,7 @@ def read_text(
     if path.is_dir():
         texts = _sentences(path, language, kind, like, tokenizer)
         none = f"no text in {language} that has as many words as the task's: name a file with a text a line"
-    elif path.suffix.lower() in _ENDINGS:
+    elif Path(path.name.lower().removesuffix(".xz")).suffix in _ENDINGS:
         texts = _pairs_of_lines(path) if kind == "pair_classification" else ((line,) for line in _lines(path))
         none = "holds no text: write a text a line"
     else:

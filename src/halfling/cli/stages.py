@@ -67,11 +67,12 @@ def _run(kind: Kind, overrides: Sequence[str], out: Path, inputs: Mapping[str, I
 
 def _short(counts: Counts) -> Counts:
     """Leave out what fills a screen: curves, hashes and per-language tables are in the manifest."""
+    # Tuples are lists once they have been read from a manifest.
+    few = {name: value for name, value in counts.items() if not isinstance(value, dict)}
     return {
         name: value
-        for name, value in counts.items()
-        if not isinstance(value, dict)
-        and not (isinstance(value, list) and any(isinstance(one, dict | list | str) for one in value))
+        for name, value in few.items()
+        if not isinstance(value, list | tuple) or (value and all(isinstance(one, int | float) for one in value))
     }
 
 

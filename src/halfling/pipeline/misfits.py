@@ -100,4 +100,4 @@ def _teacher_shape(recipe: Sections) -> Dimensions | EncoderShape | None:
             return shape_in(packaged(source))
         if Path(source).is_dir():
             return shape_at(source)
-    return SHAPES.get(source.rpartition("/")[2])
+    return SHAPES.get(source.removeprefix("FacebookAI/"))  # another's model of that name may have another shape
