@@ -61,7 +61,8 @@ def test_every_candidate_is_timed_and_scored_beside_float32(measured):
         assert {*times} == {*everybody}
         assert min(one["median_ms"] for one in times.values()) > 0
         assert times[ON]["ratios"][ON]["median"] == 1
-    assert "brgemm" in everybody["OpenVINO, static int8, smooth quantisation 0.8"]["settings"]["products"]
+    # Which kernel it is hangs on the machine ("brgemm_avx512_I8", "undef_I8"): that it multiplies in int8 does not.
+    assert everybody["OpenVINO, static int8, smooth quantisation 0.8"]["settings"]["products"].endswith("_I8")
     assert everybody["ONNX Runtime, float32"]["settings"]["same answers in both"] == "12 of 12"
     for own in found["ours"].values():
         assert {*own} == {"en", "sw", "all"}
