@@ -2,6 +2,7 @@ import os
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import nn
 from transformers import TrainerCallback, TrainingArguments
 
@@ -169,3 +170,14 @@ def test_training_reports_its_losses_and_ends_with_the_same_weights(tmp_path, mo
     train_resumably(told, lambda *_: None)
     assert Board.seen == ((str(tmp_path / "logs" / "told"), 25), (str(tmp_path / "logs" / "told"), 50))
     assert torch.equal(told.model.slope, silent.model.slope)
+
+
+def test_the_batch_of_a_step_that_diverged_is_the_one_that_is_kept(tmp_path):
+    trainer = line_trainer(tmp_path, batch_size=1, accumulate=3)
+    trainer.train_dataset[4]["labels"] = torch.tensor(float("inf"))
+    with pytest.raises(HalflingError, match="a loss of inf after step 1: it diverged"):
+        train_resumably(trainer, lambda *_: None)
+    kept = load_file(tmp_path / "checkpoints/diverged-0.safetensors")
+    assert kept["labels"].tolist() == [float("inf")]
+    assert kept["x"].tolist() == [4.0]
+    assert trainer.state.global_step == 1

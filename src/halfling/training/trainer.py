@@ -76,17 +76,21 @@ class BatchMeanTrainer(ShardingTrainer):
     Without this, the Trainer takes a model with `**kwargs` to have divided by `num_items_in_batch` itself, and
     eight batches of one would train with eight times the loss of one batch of eight.
 
-    Training that diverges is refused where it does, and the batch that it met is kept among the checkpoints.
-
-    Attributes:
-        tokens_read: By this process since it began, padding left out.
+    Training that diverges is refused before its weights move, and the batch that it met is kept among the checkpoints.
+    A device is waited for once a step, not once a batch.
     """
 
     def __init__(self, **arguments: Any) -> None:
         super().__init__(**arguments)
         self.model_accepts_loss_kwargs = False
-        self.tokens_read = 0
-        self._batch: dict[str, Any] = {}
+        self._read = torch.zeros((), dtype=torch.int64, device=self.args.device)
+        self._met: list[tuple[dict[str, Any], Tensor]] = []  # batches of this step, and their losses
+        self._batch: dict[str, Any] = {}  # that a check is about
+
+    @property
+    def tokens_read(self) -> int:
+        """Tokens that this process has read since it began, padding left out."""
+        return int(self._read)
 
     def remember(self, rows: Sequence[dict[str, Any]], progress: Progress) -> None:
         """Compute once what does not change from pass to pass, of the examples that training reads several times.
@@ -98,16 +102,22 @@ class BatchMeanTrainer(ShardingTrainer):
         """Return the loss of a batch, its gradients added.
 
         Raises:
-            HalflingError: It is no number, or beyond reason.
+            HalflingError: It is the last of a step, and the loss of one of them is no number, or beyond reason.
         """
-        self._batch = dict(inputs)
+        batch = dict(inputs)
         loss = super().training_step(model, inputs, *given, **more)
-        self._require("loss", float(loss) * self.args.gradient_accumulation_steps)
         # Of packed rows 0 is padding, of others what attention leaves out.
         for name in ("sequence_ids", "attention_mask"):
-            if name in inputs:
-                self.tokens_read += int((inputs[name] > 0).sum())
+            if name in batch:
+                self._read += (batch[name] > 0).sum().to(self._read.device)
                 break
+        self._met.append((batch, loss.detach() * self.args.gradient_accumulation_steps))
+        if self.accelerator.sync_gradients:
+            losses = torch.stack([one for _, one in self._met]).tolist()
+            for (batch, _), value in zip(self._met, losses, strict=True):
+                self._batch = batch
+                self._require("loss", value)
+            self._met.clear()
         return loss
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
