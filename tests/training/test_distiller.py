@@ -179,7 +179,7 @@ def test_logged_parts_are_means_since_the_last_log(trainer):
 
     trainer.compute_loss = watched
     trainer.args.logging_steps = 2
-    curve = train_resumably(trainer, lambda *_: None)
+    curve = train_resumably(trainer, lambda *_: None, ["hidden", "kl"])
     assert [entry["step"] for entry in curve] == [2, 4]
     for entry, steps in zip(curve, (seen[:2], seen[2:4]), strict=True):
         logged = [entry[part] for part in ("loss", "hidden", "kl")]

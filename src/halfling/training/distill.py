@@ -161,14 +161,14 @@ def distill(
     wanted = {*settings.save_epochs, settings.epochs}
     ends = {step: epoch for epoch, step in enumerate(blocks.steps_at_epoch_end, start=1) if epoch in wanted}
     trainer.add_callback(SaveAfterEpochs(trainer, out, ends, has_head=has_head))
-    curve = train_resumably(trainer, progress)
+    curve = train_resumably(trainer, progress, list(weights))
     remove_checkpoints(out)
     return {
         "layer_pairs": pairs,
         "parameters": student.num_parameters() - sum(weight.numel() for weight in student.projections.parameters()),
         "steps": trainer.state.global_step,
         "tokens": len(blocks) * blocks.block_tokens,
-        "curve": [{key: round(entry[key], 4) for key in ("step", "loss", *weights)} for entry in curve],
+        "curve": curve,
         **origin_of(student),
     }
 

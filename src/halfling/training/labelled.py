@@ -121,7 +121,7 @@ def train_on_labels(
         "examples": len(rows) - len(more_rows),
         "truncated": truncated,
         "steps": trainer.state.global_step,
-        "curve": [{"step": entry["step"], "loss": round(entry["loss"], 4)} for entry in curve],
+        "curve": curve,
     }
 
 

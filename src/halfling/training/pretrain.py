@@ -110,6 +110,6 @@ def _train(
     counts: Counts = {
         "steps": trainer.state.global_step,
         "tokens": len(blocks) * blocks.block_tokens,
-        "curve": [{"step": entry["step"], "loss": round(entry["loss"], 4)} for entry in curve],
+        "curve": curve,
     }
     return counts, trainer.whole_weights()

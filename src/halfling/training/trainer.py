@@ -38,6 +38,10 @@ _LARGEST_LOSS = 1e6
 """A guess has a cross-entropy of 12 nats at most, hidden states differ by some hundreds: this is neither."""
 
 
+Curve = list[dict[str, int | float]]
+"""Of a training, an entry for every 25 steps."""
+
+
 def counted_by_all(count: Tensor) -> Tensor:
     """Return what a sum over `count` of this process's items is divided by, at least one item of all.
 
@@ -161,14 +165,14 @@ def last_complete(folder: Path) -> Path | None:
     return next((path for path in reversed(found) if path.exists()), None)
 
 
-def train_resumably(trainer: BatchMeanTrainer, progress: Progress) -> list[dict[str, float]]:
+def train_resumably(trainer: BatchMeanTrainer, progress: Progress, terms: Sequence[str] = ()) -> Curve:
     """Train from the newest complete checkpoint, or from the start.
 
     The last checkpoint is kept: until the caller has saved its result, it is all there is of hours of work.
     Call `remove_checkpoints` then.
 
     Returns:
-        The training curve: a dictionary for every 25 steps with `step`, `loss` and what else was logged.
+        The training curve: `step`, `loss` and the `terms` that were logged of it, to four places.
 
     Raises:
         HalflingError: It diverged.
@@ -180,7 +184,8 @@ def train_resumably(trainer: BatchMeanTrainer, progress: Progress) -> list[dict[
     checkpoint = processes.told(None if processes.follows() else last_complete(folder))
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     trainer.require_learned()
-    return [entry for entry in trainer.state.log_history if "loss" in entry]
+    logged = [entry for entry in trainer.state.log_history if "loss" in entry]
+    return [{name: round(entry[name], 4) for name in ("step", "loss", *terms)} for entry in logged]
 
 
 def remove_checkpoints(out: Path) -> None:
