@@ -369,8 +369,12 @@ def test_labelled_data_that_are_not_there_are_named_with_the_option_that_says_th
 
 @pytest.mark.parametrize(
     "error",
-    [OSError(28, "No space left on device"), RuntimeError("basic_ios::clear: iostream error")],
-    ids=["said by the system", "said by a library in its own words"],
+    [
+        OSError(28, "No space left on device"),
+        RuntimeError("basic_ios::clear: iostream error"),
+        ValueError("Error while serializing: I/O error: Disk quota exceeded (os error 122)"),
+    ],
+    ids=["said by the system", "said by a library in its own words", "a quota"],
 )
 def test_a_full_disk_is_said_in_one_line(error, tmp_path, monkeypatch):
     def fails(*, settings, out, progress):
@@ -381,6 +385,17 @@ def test_a_full_disk_is_said_in_one_line(error, tmp_path, monkeypatch):
     with pytest.raises(HalflingError, match="one: the disk is full: make room"):
         run_stage(stage(tmp_path / "one", fails))
     assert not (tmp_path / "one").exists()
+
+
+@pytest.mark.parametrize(
+    "error", [OSError(27, "File too large"), ValueError("Error while serializing: I/O error: it is (os error 27)")]
+)
+def test_what_cannot_be_written_is_one_line_with_its_place(error, tmp_path):
+    def fails(*, settings, out, progress):
+        raise error
+
+    with pytest.raises(HalflingError, match=r"one: cannot be written \(File too large\): mend that"):
+        run_stage(stage(tmp_path / "one", fails))
 
 
 def test_a_fault_of_the_code_is_not_called_a_full_disk(tmp_path):

@@ -1,6 +1,8 @@
 """Running stages: a finished one is skipped, an interrupted one goes on, and a folder is whole or not there."""
 
+import errno
 import os
+import re
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -241,9 +243,19 @@ def _full_disk_said(out: Path) -> Iterator[None]:
     except Exception as error:
         there = next(folder for folder in out.parents if folder.exists())
         disk = shutil.disk_usage(there)  # of no bytes at all: of a kind that is no disk, as /sys
-        full = "No space left" in str(error) or (disk.total > 0 and disk.free < _FULL)
-        if not full:
+        # safetensors, written in Rust, has an error of its own.
+        said = re.search(r"\(os error (\d+)\)", str(error))
+        reason = error.errno if isinstance(error, OSError) else int(said[1]) if said else None
+        if (
+            reason in (errno.ENOSPC, errno.EDQUOT)
+            or "No space left" in str(error)
+            or (disk.total > 0 and disk.free < _FULL)
+        ):
+            raise HalflingError(
+                f"{out}: the disk is full: make room and run the same command again; finished work is kept"
+            ) from error
+        if reason is None or getattr(error, "filename", None):
             raise
         raise HalflingError(
-            f"{out}: the disk is full: make room and run the same command again; finished work is kept"
+            f"{out}: cannot be written ({os.strerror(reason)}): mend that and run the same command again"
         ) from error
