@@ -349,15 +349,47 @@ def test_a_model_whose_configuration_is_broken_is_refused_in_one_line(change, sa
         exported(model, tmp_path / "out", backends=("torch",))
 
 
-def test_a_model_of_fewer_languages_has_fewer_pieces_and_the_policy_it_had(
-    write_tagger, write_policy, tmp_path, monkeypatch
-):
-    model = write_tagger(tmp_path / "model")
-    policy = write_policy(0.5, model=weights_sha256(model))
-    monkeypatch.setattr("halfling.training.trim.own_ids", lambda tokenizer: np.arange(len(tokenizer)))
+@pytest.fixture
+def four_words(monkeypatch):
+    """Every language uses four words of the tests' vocabulary."""
     counts = np.zeros(42, np.int64)
     counts[[5, 6, 7, 8]] = 1  # ▁Anna ▁lives ▁in ▁Rome
+    monkeypatch.setattr("halfling.training.trim.own_ids", lambda tokenizer: np.arange(len(tokenizer)))
     monkeypatch.setattr("halfling.training.trim.known_counts", lambda codes: dict.fromkeys(codes, counts))
+
+
+@pytest.mark.usefixtures("four_words")
+def test_sets_of_languages_that_are_cut_away_go_with_them(write_tagger, write_policy, tmp_path):
+    model = write_tagger(tmp_path / "model")
+    policy = write_policy(0.5, model=weights_sha256(model))
+    path = policy / "exit_policy.json"
+    whole = Calibration.read(path)
+    point = {"quality": 1, "drop_bound": 3, "flops_share": 0.5, "mean_exit_layer": 1.5}
+    point |= {"layers": whole.policy.layers, "thresholds": whole.policy.thresholds}
+    own = {
+        "policy": whole.policy.model_dump(),
+        "from_labels": False,
+        "point": point,
+        "num_texts": 9,
+        "confidence": 0.95,
+    }
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"languages": {"sw": own, "ru": own}}))
+    (tmp_path / "out").mkdir()
+    settings = ExportSettings(backends=("onnx",), languages=("sw", "en"))
+    found = write.export(settings=settings, model=model, out=tmp_path / "out", policy=policy)
+    assert found["says"] == [
+        "ru: get the default's thresholds, as their pieces are cut away",
+        "sw: what was promised is of the whole vocabulary: check it here with `halfling watch`",
+    ]
+    assert [*read_exported(tmp_path / "out").policies] == ["sw"]
+    assert [*Calibration.read(tmp_path / "out/exit_policy.json").languages] == ["sw"]
+    assert [*Calibration.read(path).languages] == ["sw", "ru"]
+
+
+@pytest.mark.usefixtures("four_words")
+def test_a_model_of_fewer_languages_has_fewer_pieces_and_the_policy_it_had(write_tagger, write_policy, tmp_path):
+    model = write_tagger(tmp_path / "model")
+    policy = write_policy(0.5, model=weights_sha256(model))
     (tmp_path / "out").mkdir()
     settings = ExportSettings(backends=("onnx",), languages=("sw", "en"))
     found = write.export(settings=settings, model=model, out=tmp_path / "out", policy=policy)

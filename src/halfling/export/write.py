@@ -2,6 +2,7 @@
 
 import math
 import shutil
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -14,7 +15,7 @@ from halfling.engine.backends import MODULES
 from halfling.engine.backends.native import WEIGHTS
 from halfling.engine.exported import EXPORTED, FORMAT, BackendName, Exported, Precision, checksum_of
 from halfling.errors import HalflingError
-from halfling.exits.policy import CALIBRATED
+from halfling.exits.policy import CALIBRATED, Calibration, ExitPolicy
 from halfling.export.check import agreement
 from halfling.export.gate import Gate, GateSettings, summary
 from halfling.export.int8 import inputs_of_layers
@@ -26,6 +27,7 @@ from halfling.export.trained import Trained, load_trained
 from halfling.export.web import write_web
 from halfling.export.widen import passed
 from halfling.files import TASK_SOURCES, sha256
+from halfling.languages import plain_code, resolve
 from halfling.models.classifier import read_checkpoint
 from halfling.records import Counts, Progress, silent
 from halfling.tasks.of_model import task_of
@@ -111,11 +113,34 @@ def export(
             trimming = TrimSettings(languages=settings.languages, max_pieces=settings.max_pieces)
             counts = trim(settings=trimming, model=model, out=Path(place), task=task, progress=progress)
             # The policy is the whole model's: no text that stays whole is answered otherwise.
-            trained = replace(load_trained(Path(place), None), policy=trained.policy, policies=trained.policies)
-            return counts | _write(settings, Path(place), trained, out, task, progress)
-    except HalflingError:
+            kept, said = _of_languages(trained, settings.languages, out / CALIBRATED)
+            trained = replace(load_trained(Path(place), None), policy=trained.policy, policies=kept)
+            counts |= _write(settings, Path(place), trained, out, task, progress)
+            return counts | ({"says": [*counts.get("says", []), *said]} if said else {})
+    except Exception:
         _clear(out)
         raise
+
+
+def _of_languages(
+    trained: Trained, languages: str | Sequence[str], calibrated: Path
+) -> tuple[dict[str, ExitPolicy], list[str]]:
+    """Return the sets of those languages that a vocabulary is cut to, the calibration cut to them too, and what to say.
+
+    Others would exit by a promise that was made of text which this vocabulary cannot say.
+    """
+    named = {plain_code(code) for code in resolve(languages)}
+    kept = {code: policy for code, policy in trained.policies.items() if plain_code(code) in named}
+    gone = [code for code in trained.policies if code not in kept]
+    if calibrated.is_file():
+        whole = Calibration.read(calibrated)
+        whole.model_copy(update={"languages": {code: whole.languages[code] for code in kept}}).write(calibrated)
+    says = [f"{', '.join(gone)}: get the default's thresholds, as their pieces are cut away"] if gone else []
+    if kept:
+        says.append(
+            f"{', '.join(kept)}: what was promised is of the whole vocabulary: check it here with `halfling watch`"
+        )
+    return kept, says
 
 
 def _write(
