@@ -1,6 +1,7 @@
 """`halfling watch`: agreement with full depth by language, and what is said when something is wrong."""
 
 import json
+import lzma
 
 import numpy as np
 import pytest
@@ -62,7 +63,7 @@ def test_each_language_is_held_against_its_promise(halfling, exported, file):
         ("ur", None, None),  # where nobody exits there is nothing to promise
         (None, None, None),  # nobody promised anything of the default
     ]
-    assert said.status == 1
+    assert said.status == 3
     fine = halfling("watch", exported, "--unlabelled", f"ur={file}", "--texts", "20")
     assert (fine.status, fine.err) == (0, "")
     assert [line.split() for line in fine.out.splitlines()] == [
@@ -103,6 +104,16 @@ def test_columns_of_no_table_are_refused_here_and_by_predict(error, halfling, ex
     (table := tmp_path / "more.csv").write_text("id,mine\n" + "1,yes\n" * 90)
     words = ("--unlabelled", f"ur={file}", "--unlabelled", f"sw={table}", "--column", "mine", "--json")
     assert [row["texts"] for row in json.loads(halfling("watch", exported, *words).out)] == [200, 90]
+
+
+def test_compressed_texts_are_read_as_the_calibration_reads_them(halfling, exported, file, tmp_path):
+    packed = tmp_path / "TEXTS.TXT.xz"
+    packed.write_bytes(lzma.compress(file.read_bytes()))
+    words = ("--unlabelled", f"ur={packed}", "--json")
+    assert [row["texts"] for row in json.loads(halfling("watch", exported, *words).out)] == [200]
+    packed.write_bytes(packed.read_bytes()[:-9])
+    said = halfling("watch", exported, *words)
+    assert (said.status, said.err) == (1, f"error: {packed}: truncated: fetch the file again\n")
 
 
 def test_what_is_no_language_is_refused_by_predict_too(error, exported):

@@ -266,6 +266,16 @@ def test_a_policy_with_exits_that_the_model_has_not_is_one_line(tagger, policy, 
         published(tagger, tmp_path / "out", policy=policy / "exit_policy.json")
 
 
+def test_a_set_of_another_model_is_one_line_too(tagger, policy, tmp_path):
+    said = json.loads((policy / "exit_policy.json").read_text())
+    other = {"layers": [1, 9], "thresholds": [0.5]}
+    point = {**other, "quality": 1, "drop_bound": 0, "flops_share": 0.5, "mean_exit_layer": 2}
+    own = {"policy": said["policy"] | other, "from_labels": False, "point": point, "num_texts": 9, "confidence": 0.95}
+    (policy / "exit_policy.json").write_text(json.dumps(said | {"languages": {"sw": own}}))
+    with pytest.raises(HalflingError, match="made for another model"):
+        published(tagger, tmp_path / "out", policy=policy)
+
+
 def test_a_model_of_another_kind_is_one_line(model, tmp_path):
     config = json.loads((model / "config.json").read_text()) | {"architectures": ["XLMRobertaForMultipleChoice"]}
     (model / "config.json").write_text(json.dumps(config))

@@ -61,7 +61,7 @@ def test_a_language_beside_a_share_and_one_that_is_no_word_are_refused(service):
         422,
         "language and parameters.language differ: say one of them",
     )
-    for wrong in (5, "x" * 65, ["sw"]):
+    for wrong in (5, "x" * 65, ["sw"], "AUTO", "auto ", "sw\x00", "swahili"):
         assert service.post("/predict", {"inputs": "a", "language": wrong}).status_code == 422
 
 
@@ -97,3 +97,9 @@ def test_a_request_s_language_may_be_guessed_of_all_its_texts(texts, whose, serv
     body = asked([[text] for text in texts], "body", "auto") | {"truncate": True}
     found = service.post("/predict", body).json()
     assert {one[0]["policy"] for one in found} == {whose}
+
+
+def test_an_empty_text_says_nothing_of_a_request_s_language(service):
+    texts = ["Serikali imesema kwamba watoto wote wanapaswa kwenda shule kuanzia mwaka ujao.", ""]
+    found = service.post("/predict_tokens", asked(texts, "body", "auto")).json()
+    assert [one["policy"] for one in found] == ["sw", "sw"]

@@ -24,6 +24,7 @@ class _Plain(csv.excel_tab):
 
 
 _TABLES: dict[str, type[csv.Dialect]] = {".csv": csv.excel, ".tsv": _Plain}
+_PACKED = (".xz", ".gz", ".bz2")
 
 
 def reads_pairs(folder: Path, exported: "Exported") -> bool:
@@ -58,7 +59,7 @@ def require_table(columns: Sequence[str] | None, files: Sequence[Path | None]) -
     Raises:
         HalflingError: So it is.
     """
-    if columns and not any(file is not None and file.suffix in _TABLES for file in files):
+    if columns and not any(file is not None and _ending(file) in _TABLES for file in files):
         raise HalflingError(f"--column {columns[0]}: columns are of a .csv or .tsv, and there is none: leave it out")
 
 
@@ -88,9 +89,9 @@ def read_texts(file: Path | None, columns: Sequence[str], pairs: bool) -> list[A
         raise HalflingError(f"{file or 'standard input'}: cannot be read ({error.strerror})") from error
     if reason := no_text(content[:4096].encode("utf-8", "surrogatepass"), carriage_returns=True):
         raise HalflingError(f"{file or 'standard input'}: {reason}")
-    if file is not None and file.suffix in _TABLES:
+    if file is not None and _ending(file) in _TABLES:
         return _rows(file, content, columns, pairs)
-    if file is not None and file.suffix not in ("", ".txt"):
+    if file is not None and _ending(file) not in ("", ".txt"):
         raise HalflingError(
             f"{file}: texts are read from .csv, .tsv, and .txt with a text a line: write it as one of these"
         )
@@ -99,7 +100,20 @@ def read_texts(file: Path | None, columns: Sequence[str], pairs: bool) -> list[A
     return as_pairs(content.removesuffix("\n").split("\n"), pairs)
 
 
+def _ending(file: Path) -> str:
+    """Return what a file is by its name, compressed or not."""
+    name = Path(file.name.lower())
+    return Path(name.stem).suffix if name.suffix in _PACKED else name.suffix
+
+
 def _content(file: Path) -> str:
+    if file.suffix in _PACKED:
+        from tempfile import TemporaryDirectory
+
+        from halfling.tasks.plain import plain_file
+
+        with TemporaryDirectory() as scratch:
+            return _content(plain_file(file, Path(scratch)).rename(Path(scratch, "plain")))
     with io.TextIOWrapper(opened(file), encoding="utf-8-sig") as content:
         return content.read()
 
@@ -114,7 +128,7 @@ def _rows(file: Path, content: str, columns: Sequence[str], pairs: bool) -> list
     from halfling.tasks.examples import USUAL
 
     # Not splitlines: U+2028 and its like may stand within a text.
-    rows = csv.DictReader(io.StringIO(content, newline=""), dialect=_TABLES[file.suffix], strict=True)
+    rows = csv.DictReader(io.StringIO(content, newline=""), dialect=_TABLES[_ending(file)], strict=True)
     try:
         there, table = list(rows.fieldnames or ()), list(rows)
     except csv.Error as error:

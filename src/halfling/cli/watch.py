@@ -12,8 +12,8 @@ from halfling.cli.columns import in_columns
 from halfling.cli.texts import columns_of, note_of_set, read_texts, reads_pairs, require_table
 from halfling.errors import HalflingError
 
-_BROKEN = 1
-"""The status where a promise is shown to be broken."""
+_BROKEN = 3
+"""The status where a promise is shown to be broken: 1 and 2 are of what could not be asked."""
 
 
 @app.command(rich_help_panel=SERVING)
@@ -30,7 +30,7 @@ def watch(
 ) -> None:
     """Report how far the exported model in FOLDER is from full depth in each language, against what was promised.
 
-    Ends with status 1 where more disagreement than promised is shown, at a confidence of 95 %.
+    Ends with status 3 where more disagreement than promised is shown, at a confidence of 95 %.
     """
     from halfling.engine import AdaptiveEngine
     from halfling.engine.agreement import disagreements

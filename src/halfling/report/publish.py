@@ -93,7 +93,11 @@ def publish(
     write_text(out / "README.md", text)
     progress(2, 2, "")
     sets = ", ".join(calibration.languages) if calibration else ""
-    left_out = f"the model follows the default policy: the sets of {sets} are for `halfling export`" if sets else ""
+    left_out = (
+        f"the model follows the default policy: the sets of {sets} stay behind: calibrate what is published for its own"
+        if sets
+        else ""
+    )
     return {
         "weights_bytes": (out / WEIGHTS).stat().st_size,
         "bytes": sum(path.stat().st_size for path in out.iterdir() if path.is_file()),
@@ -110,10 +114,11 @@ def _calibration(model: Path, policy: Path) -> Calibration:
     if policy.is_file():
         raise HalflingError(f"{policy}: is a file: name the folder that it lies in")
     found = Calibration.read(policy / CALIBRATION_FILE)
-    chosen, exits = found.policy, json_text.read(model / CONFIG).get("exit_layers") or [0]
-    fits = {*chosen.layers} <= {*exits} and chosen.layers[-1] == exits[-1]
-    if not fits or chosen.model not in (None, sha256(model / WEIGHTS)):
-        raise HalflingError(f"{policy}: its policy was made for another model than {model}: calibrate this model")
+    exits, weights = json_text.read(model / CONFIG).get("exit_layers") or [0], sha256(model / WEIGHTS)
+    for one in (found.policy, *found.policies.values()):
+        fits = {*one.layers} <= {*exits} and one.layers[-1] == exits[-1]
+        if not fits or one.model not in (None, weights):
+            raise HalflingError(f"{policy}: its policy was made for another model than {model}: calibrate this model")
     return found
 
 

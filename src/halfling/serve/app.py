@@ -1,6 +1,7 @@
 """The application: Text Embeddings Inference's contract, Infinity's `/classify`, and `/predict_tokens` for taggers."""
 
 import json
+import re
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -14,7 +15,9 @@ from starlette.background import BackgroundTask
 from starlette.exceptions import HTTPException
 
 from halfling import __version__
+from halfling.engine.guess import AUTO
 from halfling.errors import HalflingError
+from halfling.languages import CODE
 from halfling.serve import page, problems
 from halfling.serve.answers import entities_of, labels_of
 from halfling.serve.door import Door
@@ -177,6 +180,8 @@ def _constraint(body: Constrained, parameters: TextParameters | TokenParameters 
     if None not in (body.language, elsewhere) and body.language != elsewhere:
         raise Refusal("Validation", "language and parameters.language differ: say one of them", status=422)
     language = body.language if body.language is not None else elsewhere
+    if language not in (None, AUTO) and not re.fullmatch(CODE, language):
+        raise Refusal("Validation", f"language: {language!r} is no code of a language, as sw or zh-Hant", status=422)
     return {"language": language, "flops_share": body.flops_share, "max_latency_ms": body.max_latency_ms}
 
 

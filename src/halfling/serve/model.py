@@ -149,7 +149,9 @@ class Served:
         if not self.exported.policies:
             return None
         try:  # not in the event loop: the first guess loads the model of the languages, which takes a second
-            found = await asyncio.to_thread(lambda: {guessed(text) for text in texts})
+            # An empty text is of no language.
+            said = [text for text in texts if "".join(text).strip()]
+            found = await asyncio.to_thread(lambda: {guessed(text) for text in said})
         except HalflingError as error:
             raise Refusal("Validation", str(error)) from error
         return found.pop() if len(found) == 1 else None
