@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from halfling.calibrate import stage
+from halfling.calibrate import stage, text
 from halfling.calibrate.settings import CalibrateSettings
 from halfling.calibrate.stage import calibrate
 from halfling.calibrate.text import read_text
@@ -196,8 +196,56 @@ def test_where_nobody_exits_in_a_language_the_default_is_said_to_let_nobody_exit
     found, counts = calibrated(model("moods"), tmp_path / "out", {"sw": tmp_path / "sw.txt"}, max_disagreement=2)
     assert not found.policies["sw"].is_early
     assert (counts["layers, default"], counts["thresholds, default"]) == ((3,), ())
-    assert any(line.startswith("sw: nobody exits, so nobody does by the default either") for line in counts["says"])
+    assert any(
+        line.startswith("sw: hardly anybody exits, so hardly anybody does by the default") for line in counts["says"]
+    )
     assert found.promised("sw") is None
+
+
+def test_sets_that_share_no_exit_leave_none_to_the_default_and_that_is_said(model, tmp_path, monkeypatch):
+    (tmp_path / "sw.txt").write_text("\n".join(lines(400)))
+    chosen = [ExitPolicy(layers=layers, thresholds=(1.0,)) for layers in ((1, 3), (2, 3))]
+    monkeypatch.setattr(stage, "most_cautious", lambda _: most_cautious(chosen))
+    found, counts = calibrated(model("moods"), tmp_path / "out", {"sw": tmp_path / "sw.txt"}, max_disagreement=90)
+    assert not found.policy.is_early
+    assert any(line.startswith("the sets of en, sw share no exit, so by the default") for line in counts["says"])
+
+
+def test_one_text_written_in_several_ways_counts_once(model, tmp_path):
+    ways = ["Anna  lives in\tRome", "Anna lives in Rome", "Anna\u00a0lives in  Rome", "yes"]
+    (tmp_path / "sw.txt").write_text("\n".join(ways), encoding="utf-8")
+    with pytest.raises(HalflingError, match="sw: 1 texts in each half are too few"):
+        calibrated(model("moods"), tmp_path / "out", {"sw": tmp_path / "sw.txt"}, max_disagreement=20)
+
+
+def test_who_draws_too_few_of_many_texts_is_told_to_draw_more(model, tmp_path):
+    (tmp_path / "sw.txt").write_text("\n".join(f"{line} {'ab' * n}" for n, line in enumerate(lines(9))))
+    wish = {"max_disagreement": 20, "text_sentences": 8}
+    said = "at least 14 are needed: set text_sentences above 8, or set max_disagreement=52.8"
+    with pytest.raises(HalflingError, match=said):
+        calibrated(model("moods"), tmp_path / "out", {"sw": tmp_path / "sw.txt"}, **wish)
+    with pytest.raises(HalflingError, match="needed: give more text, or set"):
+        calibrated(model("moods"), tmp_path / "out", {"sw": tmp_path / "sw.txt"}, max_disagreement=20)
+
+
+def test_the_end_of_a_long_file_is_drawn_as_often_as_its_beginning(tmp_path, monkeypatch):
+    monkeypatch.setattr(text, "_MOST_KEPT", 100)
+    (tmp_path / "sw.txt").write_text("".join(f"line {n}\n" * (1 + n % 3) for n in range(1000)))
+
+    def drawn(seed: int) -> set[int]:
+        found = read_text(tmp_path / "sw.txt", "sw", "text_classification", [], None, 10**6, seed)
+        assert len(found) == 100
+        return {int(one.text.split()[1]) for one in found}
+
+    assert drawn(0) == drawn(0) != drawn(1)
+    assert len(drawn(0)) == 100
+    places = np.array(sorted(drawn(0)))
+    assert 30 < (places < 500).sum() < 70
+    assert 20 < (places % 3 == 2).sum() < 47  # a line that comes three times is no likelier
+
+
+def test_a_drop_of_any_size_promises_no_more_than_can_be_promised_of_text():
+    assert CalibrateSettings(**PLAIN, max_drop=100.0).text_wish.limit == 99
 
 
 def test_texts_that_are_cut_are_said(model, tmp_path):
@@ -214,6 +262,10 @@ def test_labels_too_few_for_their_bound_are_said(model, tmp_path):
         "1 dev texts bound the drop: of fewer than 2 a bound of 90 points is too low: give more, or take the drop for "
         "a guess"
     ]
+    found, counts = calibrated(model("moods"), tmp_path / "share", None, flops_share=0.9, max_examples=2)
+    assert counts["says"] == ["1 dev texts bound the drop: too few: give more, or take the drop for a guess"]
+    found, _ = calibrated(model("moods"), tmp_path / "one", None, flops_share=0.9, max_examples=1)
+    assert found.chosen.drop_bound == 100, "nothing was held back to bound it"
 
 
 @pytest.mark.parametrize(("task", "more"), [("moods", ""), ("pairs", " (of pairs with method=joint)")])

@@ -120,7 +120,9 @@ class Drawing:
     def _judged(self, tally: Tally) -> tuple[float, float, float]:
         """Return the quality of a policy, and its drop and what bounds that, in points."""
         plain = self.trial.plain
-        return tally.score, 100 * (plain.score - tally.score), drop_bounds(plain, tally, self.draws).upper
+        # Of what nobody held back nothing is known.
+        bound = drop_bounds(plain, tally, self.draws).upper if (~self.trial.learned_from).any() else 100.0
+        return tally.score, 100 * (plain.score - tally.score), bound
 
 
 def _halve(low: float, high: float, times: int, is_beyond: Callable[[float], bool]) -> None:

@@ -11,6 +11,9 @@ from halfling.engine.exported import BackendName, Precision
 from halfling.exits.policy import TradeOff
 from halfling.records import Settings
 
+MOST = 99.0
+"""Points of disagreement that may be allowed: a limit of all of them would be no promise."""
+
 
 @dataclass(frozen=True)
 class Wish:
@@ -50,14 +53,15 @@ class CalibrateSettings(Settings):
     max_drop: Weight | None = Field(
         None,
         ge=0,
+        le=100,
         description="points (0..100) of accuracy or F1 that the drop's upper bound may reach; the default: 1",
     )
     max_disagreement: Weight | None = Field(
         None,
         ge=0,
-        le=99,
+        le=MOST,
         description="points (0..100) of text without labels that may be answered otherwise than at full depth, at a "
-        "confidence of 95 %; the default: max_drop",
+        f"confidence of 95 %; the default: max_drop, at most {MOST:g}",
     )
     flops_share: float | None = Field(None, gt=0, le=1, description="at most so much of the arithmetic instead")
     latency_ms: Weight | None = Field(None, gt=0, description="at most so long for a sentence alone instead")
@@ -108,7 +112,8 @@ class CalibrateSettings(Settings):
         """What is asked for where there are no labels. A lost right answer is a changed one, so no more is lost."""
         if self.wish.what != "max_drop":
             return self.wish
-        return Wish("max_disagreement", self.wish.limit if self.max_disagreement is None else self.max_disagreement)
+        limit = min(self.wish.limit, MOST) if self.max_disagreement is None else self.max_disagreement
+        return Wish("max_disagreement", limit)
 
     @model_validator(mode="before")
     @classmethod

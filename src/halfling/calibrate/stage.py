@@ -24,9 +24,15 @@ from halfling.models.shapes import require_room
 from halfling.records import Counts, Progress, silent
 from halfling.tasks import bootstrap
 from halfling.tasks.encode import encode
-from halfling.tasks.examples import dev_examples
+from halfling.tasks.encoded import Encoded
+from halfling.tasks.examples import Example, dev_examples
 from halfling.tasks.of_model import task_of
 from halfling.tasks.task import Task
+
+_NOBODY = 0.98
+"""Of the arithmetic: where a set leaves more than this, next to nobody exits by it."""
+_FEW = 30
+"""Texts that bound a drop: of fewer the bound is next to nothing."""
 
 
 def calibrate(
@@ -122,12 +128,15 @@ def calibrate(
             sets = dict.fromkeys(languages, by_labels)
         for number, (code, some) in enumerate(drawn.items(), start=3):
             progress(number, steps, f"text in {code}")
-            where, cut = f"{unseen[code]}, {code}", encode(some, tokenizer, settings.max_tokens)
+            cut = encode(some, tokenizer, settings.max_tokens)
             cut_short[code] = sum(one.truncated for one in cut)
+            some, cut = _read_otherwise(some, cut)
             asked = Trial.from_model(
                 whole, network, some, cut, like, settings.batch_size, settings.seed, labelled=False
             )
-            sets[code] = of_text(settings.text_wish, asked, clock, settings.max_exits, where)
+            where, is_full = f"{unseen[code]}, {code}", len(drawn[code]) == settings.text_sentences
+            more = f"set text_sentences above {settings.text_sentences}" if is_full else "give more text"
+            sets[code] = of_text(settings.text_wish, asked, clock, settings.max_exits, where, more)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     wishes = {
@@ -160,10 +169,15 @@ def calibrate(
         pairs = " (of pairs with method=joint)" if whole.kind == "pair_classification" else ""
         whose = f"by the labels of {', '.join(languages)} nobody exits" if sets else "nobody exits"
         says.append(f"{whose}: no thresholds keep {wished}: allow more, or train the exits for longer{pairs}")
-    if stay := [code for code, one in sets.items() if not one.policy.is_early]:
+    if stay := [code for code, one in sets.items() if one.point.flops_share > _NOBODY]:
         says.append(
-            f"{', '.join(stay)}: nobody exits, so nobody does by the default either, which holds where no language is "
-            "said: allow more, give more text, or leave the language out"
+            f"{', '.join(stay)}: hardly anybody exits, so hardly anybody does by the default either, which holds where "
+            "no language is said: allow more, give more text, or leave the language out"
+        )
+    elif sets and not default.is_early:
+        says.append(
+            f"the sets of {', '.join(sets)} share no exit, so by the default, which holds where no language is said, "
+            "nobody exits: set max_exits higher, or leave a language out"
         )
     says += [
         f"{code}: {number} of {len(drawn[code])} texts are longer than max_tokens={settings.max_tokens} and were cut: "
@@ -181,13 +195,17 @@ def calibrate(
             f"{held} dev texts bound the drop: of fewer than {needed} a bound of {settings.wish.limit:g} points is too "
             "low: give more, or take the drop for a guess"
         )
-    if settings.wish.what != "max_drop" and chosen.drop > chosen.drop_bound:
-        says.append(
-            f"{held} dev texts bound the drop, and on all of dev it is above that bound: too few: give more, or "
-            "take the drop for a guess"
-        )
+    if settings.wish.what != "max_drop" and policy.is_early and (held < _FEW or chosen.drop > chosen.drop_bound):
+        says.append(f"{held} dev texts bound the drop: too few: give more, or take the drop for a guess")
     told = _told(sets, default, [code for code in unlabelled or {} if code in split])
     return counts | told | ({"says": says} if says else {})
+
+
+def _read_otherwise(texts: Sequence[Example], encoded: Sequence[Encoded]) -> tuple[list[Example], list[Encoded]]:
+    """Return the texts whose tokens no earlier one has: how often there is a space, or what was cut, nobody reads."""
+    first = {one.ids.tobytes(): number for number, one in reversed([*enumerate(encoded)])}
+    kept = sorted(first.values())
+    return [texts[number] for number in kept], [encoded[number] for number in kept]
 
 
 def _require_codes(codes: list[str], labelled: Sequence[str]) -> None:

@@ -1,8 +1,9 @@
 """Text without labels, as examples of a task: the lines of a file, or sentences of a corpus."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
+from hashlib import blake2b
 from itertools import chain, islice, pairwise
 from pathlib import Path
 from typing import Any
@@ -20,8 +21,8 @@ from halfling.tasks.tags import OUTSIDE
 from halfling.tasks.task import Kind
 from halfling.tokens.blocks import PackedBlocks, PackedSummary, blocks_file
 
-_MOST_READ = 200_000
-"""Sentences that are drawn from: a corpus holds gigabytes, and a few thousand sentences are wanted."""
+_MOST_KEPT = 200_000
+"""Texts that are drawn from: a corpus holds gigabytes, and a few thousand sentences are wanted."""
 _ENDINGS = ("", ".txt")
 """Of files with a text a line, before they are compressed."""
 _BLOCK, _LONGEST = 2**16, 2**24
@@ -44,8 +45,8 @@ def read_text(
 
     The lines of a file are taken as they are, a pair with a tab within, each once: a text that lay in both halves of
     what calibrates would bound the disagreement too low. What halfling built or packed, and a folder of
-    `sw.txt` or `sw.txt.xz`, hold paragraphs: these are cut into sentences, of which those as long as the texts of
-    `like` stay. A pair is then two neighbours.
+    `sw.txt` or `sw.txt.xz`, hold paragraphs: their beginning is cut into sentences, of which those as long as the texts
+    of `like` stay. A pair is then two neighbours.
 
     Raises:
         HalflingError: There is no text of the language, it cannot be read, or was packed with another tokenizer.
@@ -60,11 +61,36 @@ def read_text(
         raise HalflingError(
             f"{path}: texts are read from .txt and .txt.xz: write a text a line, pairs with a tab between"
         )
-    found = [*dict.fromkeys(islice(texts, _MOST_READ))]
+    # A file may be sorted: its end must be as likely as its beginning.
+    found = [*dict.fromkeys(islice(texts, _MOST_KEPT))] if path.is_dir() else _some(texts, seed)
     if not found:
         raise HalflingError(f"{path}: {none}")
     drawn = np.random.default_rng([seed, 2]).permutation(len(found))[:most]
     return [_example(found[number], kind) for number in drawn.tolist()]
+
+
+def _some(texts: Iterable[tuple[str, ...]], seed: int) -> list[tuple[str, ...]]:
+    """Return different texts, `_MOST_KEPT` of them at most, as they come; the seed says which: any is as likely.
+
+    Those whose hash is least, so that neither their number nor how often one comes has to be known.
+    """
+    kept: dict[bytes, tuple[str, ...]] = {}
+    below = b"\xff" * 16
+
+    def cut() -> None:
+        nonlocal below, kept
+        below = sorted(kept)[_MOST_KEPT]
+        kept = {place: text for place, text in kept.items() if place < below}
+
+    for text in texts:
+        place = blake2b("\t".join(text).encode(), digest_size=16, salt=seed.to_bytes(8, "little")).digest()
+        if place < below:
+            kept.setdefault(place, text)
+        if len(kept) > 2 * _MOST_KEPT:
+            cut()
+    if len(kept) > _MOST_KEPT:
+        cut()
+    return [*kept.values()]
 
 
 def _example(parts: tuple[str, ...], kind: Kind | None) -> Example:

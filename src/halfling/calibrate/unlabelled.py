@@ -1,13 +1,15 @@
 """Exits and thresholds for a language from its text alone: how far may answers be from those of full depth?"""
 
+from math import ceil
+
 from halfling.calibrate.agreement import disagreements
 from halfling.calibrate.choose import choose
 from halfling.calibrate.curve import Drawing, scaled
-from halfling.calibrate.settings import Wish
+from halfling.calibrate.settings import MOST, Wish
 from halfling.calibrate.simulate import Trial
 from halfling.calibrate.timing import Clock
 from halfling.errors import HalflingError
-from halfling.exits.bound import CONFIDENCE, fewest, upper_bound
+from halfling.exits.bound import CONFIDENCE, fewest, least, upper_bound
 from halfling.exits.policy import ExitPolicy, OfLanguage
 from halfling.tasks.score import Tally
 
@@ -31,7 +33,9 @@ class Agreement(Drawing):
         return 1 - mean, 100 * mean, 100 * upper_bound(losses)
 
 
-def of_text(wish: Wish, trial: Trial, clock: Clock | None, max_exits: int, where: str) -> OfLanguage:
+def of_text(
+    wish: Wish, trial: Trial, clock: Clock | None, max_exits: int, where: str, more: str = "give more text"
+) -> OfLanguage:
     """Return the exits and thresholds that meet a wish on text without labels.
 
     Half of the text fits thresholds and orders them, from the least disagreement on; the other half bounds. A limit of
@@ -46,6 +50,7 @@ def of_text(wish: Wish, trial: Trial, clock: Clock | None, max_exits: int, where
         clock: What times are expected from, if they are.
         max_exits: Early exits in use at most.
         where: The text, for messages.
+        more: What to do where it is too little.
 
     Raises:
         HalflingError: The text is too little to bound anything, or the wish is out of reach.
@@ -58,10 +63,11 @@ def of_text(wish: Wish, trial: Trial, clock: Clock | None, max_exits: int, where
         number = min(each.number(each.no_exits) for each in (fitted, held))
     if number < needed:
         what = "texts in which the model finds spans" if trial.task.metric == "span F1" else "texts"
-        mend = f"or set max_disagreement above {wish.limit:g}" if by_limit else "or leave the language out"
+        shown = ceil(1000 * least(number)) / 10
+        mend = f"or set max_disagreement={shown:g}" if by_limit and shown <= MOST else "or leave the language out"
         raise HalflingError(
             f"{where}: {number} {what} in each half are too few to bound the disagreement with full depth: at least "
-            f"{needed} are needed: give more text, {mend}"
+            f"{needed} are needed: {more}, {mend}"
         )
     fitted.draw(wish, max_exits)
     allowed = fitted.points

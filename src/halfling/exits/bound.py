@@ -56,6 +56,11 @@ def fewest(limit: float, confidence: float = CONFIDENCE) -> int:
     return 0 if limit <= 0 or limit >= 1 else int(np.ceil(log(1 - confidence) / log(1 - limit)))
 
 
+def least(number: int, confidence: float = CONFIDENCE) -> float:
+    """Return the least limit of a mean, 0..1, that so many texts show where none disagrees."""
+    return float(1 - (1 - confidence) ** (1 / number)) if number else 1.0
+
+
 def _binomial_tail(most: int, number: int, share: float) -> float:
     """Return the probability of at most `most` in `number` draws of probability `share`."""
     hits = np.arange(min(most, number) + 1)
