@@ -6,7 +6,7 @@ import torch
 from transformers import XLMRobertaForMaskedLM
 
 from halfling.errors import HalflingError
-from halfling.models.classifier import load_classifier
+from halfling.models.classifier import load_classifier, read_checkpoint
 from halfling.models.load import load_tokenizer
 from halfling.tokens.piece_counts import NUM_PIECES
 from halfling.training.trim import TrimSettings, trim
@@ -70,6 +70,17 @@ def test_a_fine_tuned_models_task_travels_and_its_dev_texts_are_compared(
         assert torch.equal(one(**old).logits, other(**new).logits)
     with pytest.raises(HalflingError, match="neither languages nor text: name --languages sw,en, or --corpus FOLDER"):
         cut(model, tmp_path / "other")
+
+
+def test_a_classifier_of_somebody_else_is_cut_though_no_task_travels_with_it(
+    write_classifier, tiny_tasks, text, tmp_path
+):
+    model = write_classifier(tmp_path / "model", tiny_tasks["names"], [1, 3])
+    (model / "task.json").unlink()
+    counts = cut(model, tmp_path / "out", text)
+    assert counts["pieces"] < counts["pieces_before"]
+    assert not [name for name in counts if name.startswith(("unchanged", "same_answers"))]
+    assert read_checkpoint(tmp_path / "out").labels == read_checkpoint(model).labels
 
 
 def test_counts_that_come_along_are_of_xlm_rs_vocabulary(write_masked_lm, tmp_path, monkeypatch):

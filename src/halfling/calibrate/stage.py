@@ -47,9 +47,9 @@ def calibrate(
     """Write `exit_policy.json`: the policy that meets what is asked, and the curve that it was chosen from.
 
     Every point of the curve maximises quality less a price on arithmetic, or on time where that is measured. No exits
-    is the first point. Only the dev split of the training languages is read. With `timing` "none" every run chooses the
-    same. Where times are measured and only points slower than no exits meet the wish, no exits is chosen, even if the
-    wish is `flops_share`.
+    is the first point. The dev split of `languages` is read, of the training languages where none are named. With
+    `timing` "none" every run chooses the same. Where times are measured and only points slower than no exits meet the
+    wish, no exits is chosen, even if the wish is `flops_share`.
 
     With `unlabelled` every language of it gets exits and thresholds of its own: by labels where `languages` names it,
     else by how far answers to the text may be from those at full depth (`unlabelled.of_text`). The languages with

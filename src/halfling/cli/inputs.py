@@ -50,7 +50,8 @@ def _one(one: Parameter, text: str | None, *, required: bool) -> Asked:
         read_place = _model if name in _MODELS else place if annotation == Path | str else Path
         return Asked((parameter(name, str, how),), lambda given: {name: read_place(given[name])})
     if annotation == Path | None:
-        how = typer.Option(_option(name), help=text, metavar="FOLDER", rich_help_panel=_INPUTS)
+        metavar = "FILE" if name == "notes" else "FOLDER"
+        how = typer.Option(_option(name), help=text, metavar=metavar, rich_help_panel=_INPUTS)
         wanted = parameter(name, Path | None, how, None)
         # Left out where a whole run has nothing to give: the same work has the same fingerprint.
         found = _model if name in _MODELS else Path

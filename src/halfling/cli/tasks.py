@@ -17,7 +17,7 @@ from halfling.tasks.task import Task, read_task
 tasks = typer.Typer(no_args_is_help=True, help="Look at labelled data as halfling understands them.")
 app.add_typer(tasks, name="tasks", rich_help_panel=LOOKING)
 
-_PANEL = "The task; left out: the one that travels with the model"
+_PANEL = "The task; left out where one travels with the model"
 _SOURCE = "[LANGUAGE=]FILE"
 _METAVARS = {
     **dict.fromkeys(("train", "dev"), _SOURCE),

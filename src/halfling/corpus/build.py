@@ -32,7 +32,7 @@ def build_corpus(*, settings: CorpusSettings, source: Path | str, out: Path, pro
     grow with the source. What is whole is not made again.
 
     Args:
-        source: A folder or a host that `open_source` knows.
+        source: A folder of CC100's files, or a URL of that form.
 
     Returns:
         `languages` (code -> source_bytes, quota_bytes, bytes and documents per chunk, dropped and dropped_lines by

@@ -130,7 +130,7 @@ KINDS = {
         Kind(
             "export",
             "halfling.export.write:export",
-            "Write MODEL as a folder that the engine runs, and say how far its answers are from the model's own.",
+            "Write MODEL as a folder that the engine runs, and say what int8 costs in every language.",
         ),
         Kind(
             "quality",

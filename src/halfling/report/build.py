@@ -36,7 +36,7 @@ def build_report(*, settings: ReportSettings, out: Path, progress: Progress = si
     """Write the report of all `inputs` into `out`.
 
     Args:
-        inputs: By role, folders that hold `quality.jsonl`, `costs.jsonl`, `masked_lm.jsonl` or `exit_policy.json`.
+        inputs: Folders that hold `quality.jsonl`, `costs.jsonl`, `masked_lm.jsonl` or `exit_policy.json`.
 
     Returns:
         The numbers of results, models, languages and seeds.

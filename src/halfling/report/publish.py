@@ -51,7 +51,7 @@ def publish(
         model: A masked language model, a fine-tuned model or an early-exit model that a stage wrote.
         notes: A Markdown file on data and licences, taken into the card as it is.
         policy: A calibration's folder, whose policy an early-exit model then follows by default.
-        measured: By role, folders of `quality` and `masked-lm`.
+        measured: Folders of `quality` and `masked-lm`.
 
     Returns:
         The bytes of the weights and of the whole folder.

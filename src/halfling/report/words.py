@@ -28,7 +28,7 @@ WORDS = {
     "zero-shot mean": "Mean score over the languages without training labels.",
     "exit layer": "The layer that gave the answer, mean over inputs.",
     "calibration": "Chooses the policy: after which layers inputs may exit, and how sure the classifier must be. "
-    "It sees the dev split of one language.",
+    "It sees the dev split of the training languages unless told otherwise.",
     "flops_share": "GFLOPs with exits / without, of the same model in the same form, over all of dev.",
     "timed flops_share": "The same over the texts that were timed.",
     "time_share": "Time of a text alone with exits / without: median over rounds [lower, upper quartile].",

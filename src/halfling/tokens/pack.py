@@ -69,7 +69,7 @@ def pack_corpus(
     The bytes do not depend on the number of workers.
 
     Args:
-        corpus: Folder that `build_corpus` wrote.
+        corpus: Folder that `halfling corpus build` wrote.
         tokenizer: Folder with a `tokenizer.json` of XLM-R's layout.
 
     Returns:

@@ -52,7 +52,7 @@ def build_tokenizer(
     """Write a Hugging Face folder whose tokenizer has XLM-R's special tokens and ids.
 
     Args:
-        corpus: Folder that `build_corpus` wrote; read only to train.
+        corpus: Folder that `halfling corpus build` wrote; read only to train.
         source: The folder that `settings.source` names, if it is one.
 
     Returns:

@@ -136,7 +136,7 @@ def train_exits(
     packed: Path | None = None,
     progress: Progress = silent,
 ) -> Counts:
-    """Write an early-exit model (`AutoModel` loads it after `import halfling`) with its tokenizer.
+    """Write an early-exit model (transformers' `AutoModelFor...` loads it after `import halfling`) with its tokenizer.
 
     Two-stage training follows DeeBERT (https://arxiv.org/abs/2004.12993), joint training with linear weights
     MSDNet as PABEE applies it (https://arxiv.org/abs/2006.04152), and training on those who will be there

@@ -24,7 +24,7 @@ from halfling.tasks.encoded import Encoded
 from halfling.tasks.examples import TaggedExample, dev_examples
 from halfling.tasks.of_model import task_of
 from halfling.tasks.predict import answers, predict
-from halfling.tasks.task import Task
+from halfling.tasks.task import Task, read_task
 from halfling.tokens.encode import TextEncoder
 from halfling.tokens.encode import load_tokenizer as load_fast
 from halfling.tokens.piece_counts import counts_of_text, known_counts
@@ -156,12 +156,13 @@ def _config(folder: Path) -> dict[str, Any]:
 
 
 def compare(cut: Cut, model: Path, trimmed: Path, task: Task | None) -> dict[str, float]:
-    """Return, by language, `unchanged` of the dev texts and, of a fine-tuned model, `same_answers`.
+    """Return by language `unchanged` of the dev texts and, of a fine-tuned model, `same_answers`; of no task nothing.
 
     Raises:
         HalflingError: The data cannot be read.
     """
-    if classifies := is_classifier(model):
+    classifies = is_classifier(model)
+    if classifies and (task or read_task(model)):
         task = task_of(model, task)
     if task is None:
         return {}

@@ -37,7 +37,7 @@ class CleanSettings(Settings):
         0.5, ge=0, le=1, description="of a document's letters, in its language's scripts; 0 asks nothing"
     )
     max_symbol_share: float = Field(
-        0.5, ge=0, le=1, description="of its characters but spaces, digits, signs and punctuation"
+        0.5, ge=0, le=1, description="of its characters but spaces may be digits, signs and punctuation"
     )
     min_compressed_share: float = Field(
         0.1, ge=0, le=1, description="bytes after LZ4 / before; less is repetition; 0 asks nothing"
