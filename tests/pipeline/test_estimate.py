@@ -104,6 +104,12 @@ def test_settings_change_what_is_foreseen(recipe, tmp_path):
     assert other[tuned].device_bytes - plain[tuned].device_bytes == 4 * parameters(TEACHER)
     # Three passes to learn, and one of the model as it was, which is imitated.
     assert other[exits].flops == plain[exits].flops * 4
+    # Two blocks of text in each epoch; who is imitated reads all four once.
+    changes["finetune"] = {"own": learn | {"text_sequences": 4}}
+    text, _ = foreseen(recipe(**changes), tmp_path / "run")
+    assert (text[tuned].steps, text[tuned].tokens) == (4, 440)
+    own_share, theirs = 3 * 40 * 2 * 2 * (12 * 64 + 2 * 10 * 8), 40 * 2 * 4 * (12 * 256 + 2 * 10 * 16)
+    assert text[tuned].flops - other[tuned].flops == own_share + theirs
     two, _ = foreseen(recipe(), tmp_path / "run", devices=4)
     assert two[name].flops == plain[name].flops
     assert two[name].device_bytes < plain[name].device_bytes

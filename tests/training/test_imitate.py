@@ -139,9 +139,9 @@ def test_what_a_teacher_says_is_remembered_over_passes(kind, encoder, pairs, pac
             logits = load_classifier(out).eval()(torch.tensor([[0, 14, 9, 8, 15, 2]])).logits
         found.append((logits, sum(asked)))
     (remembered, once), (anew, often) = found
-    examples = 60 if kind == "pairs" else 20 + 15
-    assert examples <= once < 1.5 * examples  # a batch more, to see that training ended well
-    assert often >= 3 * (examples - 5)  # half a batch is left out of a pass
+    labelled, more = (60, 0) if kind == "pairs" else (20, 15)  # of the text a pass reads a third
+    assert labelled + more <= once < 1.5 * (labelled + more)  # a batch more, to see that training ended well
+    assert often >= 3 * (labelled - 5) + more  # half a batch is left out of a pass
     assert torch.allclose(remembered, anew, atol=0.02)  # batches round differently, and Adam makes much of little
 
 
@@ -223,7 +223,7 @@ def test_a_teacher_of_another_task_is_one_line_that_names_both_sets(encoder, pai
 def packed(encoder, tmp_path, write_xz):
     """Blocks of two languages; every word of one is "Anna", of the other "Rome"."""
     for code, word in (("en", "Anna"), ("sw", "Rome")):
-        texts = [f"{word} {'ab' * number} {word} {word} {'a' * number}" for number in range(1, 41)]
+        texts = [f"{word} {'ab' * (1 + n % 40)} {word} {word} {'a' * (1 + n // 8)}" for n in range(320)]
         write_xz(tmp_path / f"cc100/{code}.txt.xz", "\n\n".join(texts) + "\n")
     for name in ("corpus", "packed"):
         (tmp_path / name).mkdir()
@@ -347,7 +347,7 @@ def test_text_teaches_a_student_what_its_teacher_says_of_texts_that_nobody_label
     known = task("train.csv", "Anna ab,person\nAnna Anna aa,person\nin,place\n")
     teacher = trained(tmp_path / "teacher", encoder, taught)
     read = {"teacher": teacher, "soft_share": 0.9, "epochs": 20}
-    on_text = trained(tmp_path / "text", encoder, known, packed=packed, text_sequences=60, **read)
+    on_text = trained(tmp_path / "text", encoder, known, packed=packed, text_sequences=600, **read)
     without = trained(tmp_path / "without", encoder, known, **read)
 
     rows = unlabelled_rows(packed, 30, load_tokenizer(encoder, load_classifier(teacher)), 30, seed=0)

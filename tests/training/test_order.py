@@ -51,5 +51,12 @@ def test_what_an_epoch_leaves_out_is_chance():
     assert len(left_out) > 20
 
 
+def test_examples_that_are_shared_out_are_read_in_one_epoch_each():
+    order = epochs_order([5] * 14, epochs=3, batch_size=1, seed=0, once=7)
+    assert Counter(order) == Counter({**dict.fromkeys(range(7), 3), **dict.fromkeys(range(7, 14), 1)})
+    epochs = [order[:10], order[10:19], order[19:]]
+    assert [{*epoch} >= {*range(7)} for epoch in epochs] == [True] * 3
+
+
 def test_fewer_examples_than_a_batch_are_one_batch():
     assert sorted(epochs_order([5, 6, 7], epochs=1, batch_size=8, seed=0)) == [0, 1, 2]

@@ -154,13 +154,14 @@ class Foreseen:
             return Estimate()
         self.shapes[stage.out] = shape
         frozen = shape.vocab_size * shape.width if settings.freeze_embeddings else 0
-        imitated, extent = self._shape(stage, "teacher"), self._extent(stage, settings)
+        imitated, (extent, text) = self._shape(stage, "teacher"), self._read(stage, settings)
         states = 0
         if imitated and extent and settings.hidden_weight and settings.epochs > 1:
             bfloat16 = settings.precision != "float32"
-            states = teacher_states_bytes(extent.tokens, shape.num_layers, imitated.width, bfloat16=bfloat16)
+            tokens = extent.tokens + text.tokens
+            states = teacher_states_bytes(tokens, shape.num_layers, imitated.width, bfloat16=bfloat16)
         once = self.devices == 1 and states <= settings.states_gb * 1e9  # what it says is remembered
-        found = on_labels(settings, shape, extent, self.devices, imitated=imitated, once=once, frozen=frozen)
+        found = on_labels(settings, shape, extent, self.devices, text=text, imitated=imitated, once=once, frozen=frozen)
         if not once:
             return found
         return found.model_copy(update={"checkpoint_bytes": (found.checkpoint_bytes or 0) + states})
@@ -171,15 +172,15 @@ class Foreseen:
         if shape is None:
             return Estimate()
         self.shapes[stage.out] = shape
-        extent = self._extent(stage, settings)
+        extent, text = self._read(stage, settings)
         if settings.method == "two_stage":
-            return on_labels(settings, shape, extent, self.devices, frozen=parameters(shape), times=FORWARD)
+            return on_labels(settings, shape, extent, self.devices, text=text, frozen=parameters(shape), times=FORWARD)
         frozen = shape.vocab_size * shape.width if settings.freeze_embeddings else 0
         before = (self._shape(stage, "teacher") or shape) if settings.soft_share else None
-        return on_labels(settings, shape, extent, self.devices, imitated=before, frozen=frozen)
+        return on_labels(settings, shape, extent, self.devices, text=text, imitated=before, frozen=frozen)
 
-    def _extent(self, stage: Stage, settings: FinetuneSettings | ExitsSettings) -> Extent | None:
-        """Return what an epoch on labels reads."""
+    def _read(self, stage: Stage, settings: FinetuneSettings | ExitsSettings) -> tuple[Extent | None, Extent]:
+        """Return the labelled examples that every epoch reads, and the text that all of them together read, at most."""
         task, most = self.tasks[stage.out], settings.max_tokens
         key = task.name, most, settings.max_train_examples
         if key not in self.extents:
@@ -187,11 +188,9 @@ class Foreseen:
             if found is None and self.sample_sentences:  # at most
                 found = Extent(self.sample_sentences, self.sample_sentences * most)
             self.extents[key] = found
-        found, more = self.extents[key], settings.text_sequences
-        if found is None or not more:
-            return found
-        longest = min(most, self.blocks[_folder(stage, "packed")])
-        return Extent(found.examples + more, found.tokens + more * longest)  # at most
+        more = settings.text_sequences
+        longest = min(most, self.blocks[_folder(stage, "packed")]) if more else 0
+        return self.extents[key], Extent(more, more * longest)
 
     def _export(self, stage: Stage, _: bool) -> Estimate:
         settings, shape = _said(ExportSettings, stage), self._shape(stage, "model")

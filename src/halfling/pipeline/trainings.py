@@ -117,6 +117,7 @@ def on_labels(
     extent: Extent | None,
     devices: int,
     *,
+    text: Extent,
     imitated: EncoderShape | None = None,
     once: bool = False,
     frozen: int = 0,
@@ -127,8 +128,9 @@ def on_labels(
     Args:
         settings: Of the training.
         shape: Of the model that learns.
-        extent: What an epoch reads, if that is known.
+        extent: What every epoch reads, if that is known.
         devices: That share it.
+        text: What all epochs together read besides.
         imitated: Who reads the same.
         once: That reads it once, not in every epoch.
         frozen: Weights of the model that do not learn.
@@ -144,10 +146,12 @@ def on_labels(
         "device_bytes": memory,
     }
     if extent and extent.examples:
-        tokens, length = settings.epochs * extent.tokens, max(1, extent.tokens // extent.examples)
+        examples, tokens = (settings.epochs * whole + more for whole, more in zip(extent, text, strict=True))
+        length = max(1, tokens // examples)
         flops = times * pass_flops(shape, tokens, length)
-        flops += FORWARD * pass_flops(imitated, extent.tokens if once else tokens, length) if imitated else 0
-        steps = settings.epochs * max(1, extent.examples // settings.batch_size)
+        told = extent.tokens + text.tokens if once else tokens
+        flops += FORWARD * pass_flops(imitated, told, length) if imitated else 0
+        steps = settings.epochs * max(1, examples // settings.epochs // settings.batch_size)
         said |= {"tokens": tokens, "steps": steps, "flops": float(flops)}
     return written(shape, parameters(shape)).model_copy(update=said)
 

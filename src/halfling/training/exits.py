@@ -45,7 +45,10 @@ class ExitsSettings(LabelledTraining):
         description="of an exit's loss: imitate the model as it was without exits, or --teacher; the rest: the labels",
     )
     text_sequences: Count = Field(
-        0, ge=0, description="sequences of the packed corpus, in the task's languages, no labels: imitate there too"
+        0,
+        ge=0,
+        description="sequences of the packed corpus, in the task's languages, no labels: imitate there too; each is "
+        "read once, a part of them in every epoch",
     )
     freeze_embeddings: bool = Field(
         False, description="word embeddings stay as they are; with two_stage they always do"

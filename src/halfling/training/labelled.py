@@ -60,8 +60,8 @@ def train_on_labels(
     """Train `model` resumably, and write it with its tokenizer and its task into `out`.
 
     A `trainer_class` with a loss of its own is made with `more` besides the arguments of a Trainer, and may learn from
-    `more_rows` than the training split has. `task.labels` are in the model's order. Several processes share each
-    batch.
+    `more_rows` than the training split has, each of which one epoch reads. `task.labels` are in the model's order.
+    Several processes share each batch.
 
     Returns:
         `examples` learned from, how many of them were `truncated`, `steps`, and the training `curve`
@@ -90,7 +90,13 @@ def train_on_labels(
     lengths = [len(row["input_ids"]) for row in rows]
     if processes.number() > 1 and len(rows) < settings.batch_size:
         raise HalflingError(f"training: {len(rows)} examples fill no batch to share: set batch_size lower")
-    order = epochs_order(lengths, epochs=settings.epochs, batch_size=settings.batch_size, seed=settings.seed)
+    order = epochs_order(
+        lengths,
+        epochs=settings.epochs,
+        batch_size=settings.batch_size,
+        seed=settings.seed,
+        once=len(more_rows),
+    )
     pad_id: int = model.config.pad_token_id
 
     def collate(some: Sequence[dict[str, Any]]) -> dict[str, Tensor]:
