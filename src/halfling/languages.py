@@ -68,6 +68,12 @@ def plain_code(code: str) -> str:
     return code.replace("_", "-").lower()
 
 
+def with_and_without_region(code: str) -> tuple[str, str]:
+    """Return a code as it is compared, and without its region: `sw-ke` and `sw`. A script stays: `zh-hant`."""
+    plain = plain_code(code)
+    return plain, re.sub("-([a-z]{2}|[0-9]{3})$", "", plain)
+
+
 SETS: dict[str, tuple[str, ...]] = {
     "cc100": tuple(CC100),
     "xlmr-100": tuple(language.code for language in CC100.values() if language.in_xlmr),

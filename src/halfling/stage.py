@@ -121,7 +121,7 @@ def _lead(stage: Stage, view: View | None) -> Manifest:
         watch.end(stage, "skipped", 0.0)
         return manifest
     began = time.monotonic()
-    with _full_disk_said(out), alone(out) as aside:
+    with _disk_said(out), alone(out) as aside:
         skipped = finished(out, wanted)
         # What another try left is not needed then.
         partial = begin(aside, "" if skipped else wanted)
@@ -234,8 +234,8 @@ def _make(stage: Stage, partial: Path, inputs: dict[str, str], wanted: str, prog
 
 
 @contextmanager
-def _full_disk_said(out: Path) -> Iterator[None]:
-    """Say that the disk is full when that is why the block fails: every library's writer has its own words for it."""
+def _disk_said(out: Path) -> Iterator[None]:
+    """Say where the disk is full, or not to be written to: every library's writer has its own words for it."""
     try:
         yield
     except HalflingError:
@@ -254,7 +254,7 @@ def _full_disk_said(out: Path) -> Iterator[None]:
             raise HalflingError(
                 f"{out}: the disk is full: make room and run the same command again; finished work is kept"
             ) from error
-        if reason is None or getattr(error, "filename", None):
+        if reason not in (errno.EFBIG, errno.EROFS) or getattr(error, "filename", None):
             raise
         raise HalflingError(
             f"{out}: cannot be written ({os.strerror(reason)}): mend that and run the same command again"

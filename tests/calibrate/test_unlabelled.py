@@ -224,8 +224,9 @@ def test_who_draws_too_few_of_many_texts_is_told_to_draw_more(model, tmp_path):
     said = "at least 14 are needed: set text_sentences above 8, or set max_disagreement=52.8"
     with pytest.raises(HalflingError, match=said):
         calibrated(model("moods"), tmp_path / "out", {"sw": tmp_path / "sw.txt"}, **wish)
-    with pytest.raises(HalflingError, match="needed: give more text, or set"):
-        calibrated(model("moods"), tmp_path / "out", {"sw": tmp_path / "sw.txt"}, max_disagreement=20)
+    for wish in ({}, {"text_sentences": 9}):
+        with pytest.raises(HalflingError, match="needed: give more text, or set"):
+            calibrated(model("moods"), tmp_path / "out", {"sw": tmp_path / "sw.txt"}, max_disagreement=20, **wish)
 
 
 def test_the_end_of_a_long_file_is_drawn_as_often_as_its_beginning(tmp_path, monkeypatch):

@@ -107,7 +107,7 @@ def test_columns_of_no_table_are_refused_here_and_by_predict(error, halfling, ex
 
 
 def test_compressed_texts_are_read_as_the_calibration_reads_them(halfling, exported, file, tmp_path):
-    packed = tmp_path / "TEXTS.TXT.xz"
+    packed = tmp_path / "TEXTS.TXT.XZ"
     packed.write_bytes(lzma.compress(file.read_bytes()))
     words = ("--unlabelled", f"ur={packed}", "--json")
     assert [row["texts"] for row in json.loads(halfling("watch", exported, *words).out)] == [200]

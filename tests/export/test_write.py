@@ -373,17 +373,21 @@ def test_sets_of_languages_that_are_cut_away_go_with_them(write_tagger, write_po
         "num_texts": 9,
         "confidence": 0.95,
     }
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"languages": {"sw": own, "ru": own}}))
+    path.write_text(
+        json.dumps(
+            json.loads(path.read_text()) | {"languages": {"sw-KE": own, "ru": own, "en": own | {"from_labels": True}}}
+        )
+    )
     (tmp_path / "out").mkdir()
     settings = ExportSettings(backends=("onnx",), languages=("sw", "en"))
     found = write.export(settings=settings, model=model, out=tmp_path / "out", policy=policy)
     assert found["says"] == [
-        "ru: get the default's thresholds, as their pieces are cut away",
-        "sw: what was promised is of the whole vocabulary: check it here with `halfling watch`",
+        "ru: none of --languages: get the default's thresholds",
+        "sw-KE: what was promised is of the whole vocabulary: check it here with `halfling watch`",
     ]
-    assert [*read_exported(tmp_path / "out").policies] == ["sw"]
-    assert [*Calibration.read(tmp_path / "out/exit_policy.json").languages] == ["sw"]
-    assert [*Calibration.read(path).languages] == ["sw", "ru"]
+    assert [*read_exported(tmp_path / "out").policies] == ["sw-KE", "en"]
+    assert [*Calibration.read(tmp_path / "out/exit_policy.json").languages] == ["sw-KE", "en"]
+    assert [*Calibration.read(path).languages] == ["sw-KE", "ru", "en"]
 
 
 @pytest.mark.usefixtures("four_words")

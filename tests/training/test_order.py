@@ -56,6 +56,7 @@ def test_examples_that_are_shared_out_are_read_in_one_epoch_each():
     assert Counter(order) == Counter({**dict.fromkeys(range(7), 3), **dict.fromkeys(range(7, 14), 1)})
     epochs = [order[:10], order[10:19], order[19:]]
     assert [{*epoch} >= {*range(7)} for epoch in epochs] == [True] * 3
+    assert sorted(epochs_order([5] * 2, epochs=3, batch_size=1, seed=0, once=2)) == [0, 1], "an epoch has none"
 
 
 def test_fewer_examples_than_a_batch_are_one_batch():

@@ -89,9 +89,12 @@ def calibrate(
     encoded = encode(examples, tokenizer, settings.max_tokens)
     unseen = {code: place for code, place in (unlabelled or {}).items() if code not in split}
     drawn = {
-        code: read_text(place, code, whole.kind, examples, tokenizer, settings.text_sentences, settings.seed)
+        # One more than is read: are there more?
+        code: read_text(place, code, whole.kind, examples, tokenizer, settings.text_sentences + 1, settings.seed)
         for code, place in unseen.items()
     }
+    cut_off = [code for code, some in drawn.items() if len(some) > settings.text_sentences]
+    drawn = {code: some[: settings.text_sentences] for code, some in drawn.items()}
     like = ExitPolicy(
         layers=tuple(network.config.exit_layers[-1:]),
         thresholds=(),
@@ -134,9 +137,8 @@ def calibrate(
             asked = Trial.from_model(
                 whole, network, some, cut, like, settings.batch_size, settings.seed, labelled=False
             )
-            where, is_full = f"{unseen[code]}, {code}", len(drawn[code]) == settings.text_sentences
-            more = f"set text_sentences above {settings.text_sentences}" if is_full else "give more text"
-            sets[code] = of_text(settings.text_wish, asked, clock, settings.max_exits, where, more)
+            more = f"set text_sentences above {settings.text_sentences}" if code in cut_off else "give more text"
+            sets[code] = of_text(settings.text_wish, asked, clock, settings.max_exits, f"{unseen[code]}, {code}", more)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     wishes = {

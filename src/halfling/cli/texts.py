@@ -25,6 +25,8 @@ class _Plain(csv.excel_tab):
 
 _TABLES: dict[str, type[csv.Dialect]] = {".csv": csv.excel, ".tsv": _Plain}
 _PACKED = (".xz", ".gz", ".bz2")
+_LARGEST = 2**31
+"""Bytes of a compressed file once unpacked: more would fill memory."""
 
 
 def reads_pairs(folder: Path, exported: "Exported") -> bool:
@@ -107,15 +109,28 @@ def _ending(file: Path) -> str:
 
 
 def _content(file: Path) -> str:
-    if file.suffix in _PACKED:
-        from tempfile import TemporaryDirectory
-
-        from halfling.tasks.plain import plain_file
-
-        with TemporaryDirectory() as scratch:
-            return _content(plain_file(file, Path(scratch)).rename(Path(scratch, "plain")))
+    ending = file.suffix.lower()
+    if ending in _PACKED:
+        with opened(file) as packed, io.TextIOWrapper(_unpacked(file, packed, ending), encoding="utf-8-sig") as content:
+            return content.read()
     with io.TextIOWrapper(opened(file), encoding="utf-8-sig") as content:
         return content.read()
+
+
+def _unpacked(file: Path, packed: Any, ending: str) -> io.BytesIO:
+    from halfling.compressed import CorruptError, unpacked
+
+    content = io.BytesIO()
+    try:
+        for piece in unpacked(packed, ending):
+            if content.write(piece) and content.tell() > _LARGEST:
+                raise HalflingError(f"{file}: unpacks to more than {_LARGEST} bytes: cut it into smaller files")
+    except EOFError as error:
+        raise HalflingError(f"{file}: truncated: fetch the file again") from error
+    except CorruptError as error:
+        raise HalflingError(f"{file}: broken, or not an {ending[1:]} file ({error})") from error
+    content.seek(0)
+    return content
 
 
 def as_pairs(lines: list[str], pairs: bool) -> list[Any]:

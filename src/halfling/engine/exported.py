@@ -1,7 +1,6 @@
 """An exported model's folder: what it holds, and that it is whole."""
 
 import hashlib
-import re
 from pathlib import Path
 from typing import Literal
 
@@ -11,7 +10,7 @@ from halfling import json_text
 from halfling.errors import HalflingError
 from halfling.exits.policy import ExitPolicy
 from halfling.files import sha256
-from halfling.languages import plain_code
+from halfling.languages import plain_code, with_and_without_region
 from halfling.records import EncoderShape, Int8Drop, Record
 
 EXPORTED = "engine.json"
@@ -23,9 +22,6 @@ Precision = Literal["float32", "bfloat16", "int8"]
 
 
 FORMAT = 3
-
-_REGION = re.compile("-([a-z]{2}|[0-9]{3})$")
-"""Of a language's code: `-ke`, or `-419` for Latin America."""
 
 
 class Exported(Record):
@@ -61,8 +57,7 @@ class Exported(Record):
         if language is None or language in self.policies:
             return language
         known = {plain_code(code): code for code in self.policies}
-        asked = plain_code(language)
-        return known.get(asked) or known.get(_REGION.sub("", asked))
+        return next((known[code] for code in with_and_without_region(language) if code in known), None)
 
     def at_ends(self, policy: ExitPolicy) -> ExitPolicy:
         """Return a policy that does the same with an exit after every segment, thresholds 0 at those it has not."""

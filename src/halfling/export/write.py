@@ -27,7 +27,7 @@ from halfling.export.trained import Trained, load_trained
 from halfling.export.web import write_web
 from halfling.export.widen import passed
 from halfling.files import TASK_SOURCES, sha256
-from halfling.languages import plain_code, resolve
+from halfling.languages import plain_code, resolve, with_and_without_region
 from halfling.models.classifier import read_checkpoint
 from halfling.records import Counts, Progress, silent
 from halfling.tasks.of_model import task_of
@@ -130,15 +130,16 @@ def _of_languages(
     Others would exit by a promise that was made of text which this vocabulary cannot say.
     """
     named = {plain_code(code) for code in resolve(languages)}
-    kept = {code: policy for code, policy in trained.policies.items() if plain_code(code) in named}
-    gone = [code for code in trained.policies if code not in kept]
+    kept = {code: one for code, one in trained.policies.items() if named & {*with_and_without_region(code)}}
+    gone, promised = [code for code in trained.policies if code not in kept], []
     if calibrated.is_file():
         whole = Calibration.read(calibrated)
         whole.model_copy(update={"languages": {code: whole.languages[code] for code in kept}}).write(calibrated)
-    says = [f"{', '.join(gone)}: get the default's thresholds, as their pieces are cut away"] if gone else []
-    if kept:
+        promised = [code for code in kept if whole.promised(code) is not None]
+    says = [f"{', '.join(gone)}: none of --languages: get the default's thresholds"] if gone else []
+    if promised:
         says.append(
-            f"{', '.join(kept)}: what was promised is of the whole vocabulary: check it here with `halfling watch`"
+            f"{', '.join(promised)}: what was promised is of the whole vocabulary: check it here with `halfling watch`"
         )
     return kept, says
 

@@ -48,7 +48,7 @@ class ExitsSettings(LabelledTraining):
         0,
         ge=0,
         description="sequences of the packed corpus, in the task's languages, no labels: imitate there too; each is "
-        "read once, a part of them in every epoch",
+        "read once at most, a part of them in every epoch",
     )
     freeze_embeddings: bool = Field(
         False, description="word embeddings stay as they are; with two_stage they always do"

@@ -46,7 +46,7 @@ class FinetuneSettings(LabelledTraining):
     text_sequences: Count = Field(
         0,
         description="sequences of the packed corpus, in the task's languages, no labels: imitate the teacher there "
-        "too; each is read once, a part of them in every epoch",
+        "too; each is read once at most, a part of them in every epoch",
     )
 
     @model_validator(mode="after")

@@ -60,8 +60,8 @@ def train_on_labels(
     """Train `model` resumably, and write it with its tokenizer and its task into `out`.
 
     A `trainer_class` with a loss of its own is made with `more` besides the arguments of a Trainer, and may learn from
-    `more_rows` than the training split has, each of which one epoch reads. `task.labels` are in the model's order.
-    Several processes share each batch.
+    `more_rows` than the training split has, each of which at most one epoch reads. `task.labels` are in the model's
+    order. Several processes share each batch.
 
     Returns:
         `examples` learned from, how many of them were `truncated`, `steps`, and the training `curve`
@@ -88,8 +88,9 @@ def train_on_labels(
     # A sentence of nothing but unreadable words has no label; a batch of such would have no loss.
     rows = [row for row in rows if row["labels"] != [IGNORED] * len(row["input_ids"])] + [*more_rows]
     lengths = [len(row["input_ids"]) for row in rows]
-    if processes.number() > 1 and len(rows) < settings.batch_size:
-        raise HalflingError(f"training: {len(rows)} examples fill no batch to share: set batch_size lower")
+    an_epoch = len(rows) - len(more_rows) + len(more_rows) // settings.epochs
+    if processes.number() > 1 and an_epoch < settings.batch_size:
+        raise HalflingError(f"training: an epoch's {an_epoch} examples fill no batch to share: set batch_size lower")
     order = epochs_order(
         lengths,
         epochs=settings.epochs,

@@ -11,7 +11,7 @@ import numpy as np
 def epochs_order(lengths: Sequence[int], *, epochs: int, batch_size: int, seed: int, once: int = 0) -> list[int]:
     """Return the numbers of examples of these lengths for all epochs, one after another, shuffled anew in each.
 
-    The last `once` of them are shared out: one epoch reads each, the others leave it out.
+    The last `once` of them are shared out: one epoch reads each, at most, the others leave it out.
 
     Batches hold examples of like length (sorted within pools of 50 batches, batches shuffled), so that little is
     spent on padding; an epoch leaves out the few examples that fill no batch.
@@ -22,6 +22,8 @@ def epochs_order(lengths: Sequence[int], *, epochs: int, batch_size: int, seed: 
     for epoch in range(epochs):
         random = np.random.default_rng([seed, epoch])
         read = np.concatenate([always, shared_out[epoch::epochs]])
+        if not len(read):
+            continue
         whole = len(read) // batch_size * batch_size or len(read)
         # Cut to whole batches before sorting: which examples an epoch leaves out is chance, not their length.
         shuffled = random.permutation(read)[:whole]

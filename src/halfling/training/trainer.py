@@ -80,24 +80,22 @@ class BatchMeanTrainer(ShardingTrainer):
     Without this, the Trainer takes a model with `**kwargs` to have divided by `num_items_in_batch` itself, and
     eight batches of one would train with eight times the loss of one batch of eight.
 
-    Training that diverges is refused before its weights move, and the batch that it met is kept among the checkpoints.
-    A device is waited for once a step, not once a batch.
+    A loss that is no number is refused before weights move, and its batch is kept among the checkpoints; a gradient
+    that is none is refused when it is logged. A device is waited for once a step, not once a batch.
+
+    Attributes:
+        tokens_read: By this process since it began, padding left out.
     """
 
     def __init__(self, **arguments: Any) -> None:
         super().__init__(**arguments)
         self.model_accepts_loss_kwargs = False
-        self._read = torch.zeros((), dtype=torch.int64, device=self.args.device)
-        self._met: list[tuple[dict[str, Any], Tensor]] = []  # batches of this step, and their losses
-        self._batch: dict[str, Any] = {}  # that a check is about
-
-    @property
-    def tokens_read(self) -> int:
-        """Tokens that this process has read since it began, padding left out."""
-        return int(self._read)
+        self.tokens_read = 0
+        self._step: list[tuple[dict[str, Any], Tensor, Tensor]] = []  # its batches, their losses and tokens
+        self._blamed: dict[str, Any] = {}  # the batch that a check is about
 
     def remember(self, rows: Sequence[dict[str, Any]], progress: Progress) -> None:
-        """Compute once what does not change from pass to pass, of the examples that training reads several times.
+        """Compute once what does not change from pass to pass, of the examples that training reads.
 
         Here nothing.
         """
@@ -106,22 +104,21 @@ class BatchMeanTrainer(ShardingTrainer):
         """Return the loss of a batch, its gradients added.
 
         Raises:
-            HalflingError: It is the last of a step, and the loss of one of them is no number, or beyond reason.
+            HalflingError: The step is complete, and the loss of one of its batches is no number, or beyond reason.
         """
         batch = dict(inputs)
         loss = super().training_step(model, inputs, *given, **more)
         # Of packed rows 0 is padding, of others what attention leaves out.
-        for name in ("sequence_ids", "attention_mask"):
-            if name in batch:
-                self._read += (batch[name] > 0).sum().to(self._read.device)
-                break
-        self._met.append((batch, loss.detach() * self.args.gradient_accumulation_steps))
+        read = next((batch[name] > 0 for name in ("sequence_ids", "attention_mask") if name in batch), None)
+        tokens = loss.new_zeros(()) if read is None else read.sum()
+        self._step.append((batch, loss.detach() * self.args.gradient_accumulation_steps, tokens))
         if self.accelerator.sync_gradients:
-            losses = torch.stack([one for _, one in self._met]).tolist()
-            for (batch, _), value in zip(self._met, losses, strict=True):
-                self._batch = batch
+            told = torch.stack([torch.stack([one.double(), number.double()]) for _, one, number in self._step]).tolist()
+            for (batch, *_), (value, number) in zip(self._step, told, strict=True):
+                self._blamed = batch
                 self._require("loss", value)
-            self._met.clear()
+                self.tokens_read += int(number)
+            self._step.clear()
         return loss
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
@@ -137,7 +134,7 @@ class BatchMeanTrainer(ShardingTrainer):
         """
         rate = f"training diverged: set learning_rate={self.args.learning_rate:g} lower"
         require_finite("training", self.whole_weights(), rate)
-        self._batch = batch = self._prepare_inputs(next(iter(self.get_train_dataloader())))
+        self._blamed = batch = self._prepare_inputs(next(iter(self.get_train_dataloader())))
         with torch.no_grad(), self.compute_loss_context_manager():
             self._require("loss", float(self.compute_loss(self.model, batch)))
 
@@ -152,7 +149,7 @@ class BatchMeanTrainer(ShardingTrainer):
         """Write the last batch down and return where: what did these inputs have?"""
         kept = Path(self.args.output_dir) / f"diverged-{self.args.process_index}.safetensors"
         kept.parent.mkdir(parents=True, exist_ok=True)
-        save_file({k: v.contiguous().cpu() for k, v in self._batch.items() if isinstance(v, Tensor)}, kept)
+        save_file({k: v.contiguous().cpu() for k, v in self._blamed.items() if isinstance(v, Tensor)}, kept)
         return kept
 
 
