@@ -20,6 +20,9 @@ MANIFEST = "manifest.json"
 TASK_SOURCES = "task-sources.json"
 """Where a model's labelled data lie on this machine: no part of a folder's content either."""
 
+PACKED = (".xz", ".gz", ".bz2")
+"""Endings of compressed files."""
+
 _SAMPLED_ABOVE = 256 * 2**20
 _SAMPLE = 2**20
 _LARGE = 2**20

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from halfling.errors import HalflingError
-from halfling.files import no_text, opened
+from halfling.files import PACKED, no_text, opened
 from halfling.languages import CODE
 
 if TYPE_CHECKING:  # the engine takes as long to import as a command to say how it is used
@@ -24,7 +24,6 @@ class _Plain(csv.excel_tab):
 
 
 _TABLES: dict[str, type[csv.Dialect]] = {".csv": csv.excel, ".tsv": _Plain}
-_PACKED = (".xz", ".gz", ".bz2")
 _LARGEST = 2**31
 """Bytes of a compressed file once unpacked: more would fill memory."""
 
@@ -105,12 +104,12 @@ def read_texts(file: Path | None, columns: Sequence[str], pairs: bool) -> list[A
 def _ending(file: Path) -> str:
     """Return what a file is by its name, compressed or not."""
     name = Path(file.name.lower())
-    return Path(name.stem).suffix if name.suffix in _PACKED else name.suffix
+    return Path(name.stem).suffix if name.suffix in PACKED else name.suffix
 
 
 def _content(file: Path) -> str:
     ending = file.suffix.lower()
-    if ending in _PACKED:
+    if ending in PACKED:
         with opened(file) as packed, io.TextIOWrapper(_unpacked(file, packed, ending), encoding="utf-8-sig") as content:
             return content.read()
     with io.TextIOWrapper(opened(file), encoding="utf-8-sig") as content:

@@ -6,10 +6,7 @@ from pathlib import Path
 
 from halfling.compressed import CorruptError, unpacked
 from halfling.errors import HalflingError
-from halfling.files import no_text
-
-PACKED = (".xz", ".gz", ".bz2")
-"""Endings of compressed files."""
+from halfling.files import PACKED, no_text
 
 _LARGEST = 2**31
 """Bytes; labelled data that are larger once unpacked are a bomb, and would fill the disk."""

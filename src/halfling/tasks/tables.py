@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from halfling.errors import HalflingError
+from halfling.files import PACKED
 from halfling.tasks.conll import read_conll
-from halfling.tasks.plain import PACKED, plain_file, require_text
+from halfling.tasks.plain import plain_file, require_text
 from halfling.tasks.task import Format, Task
 
 _ENDINGS: dict[str, Format] = {
