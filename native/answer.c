@@ -14,7 +14,8 @@ enum {
     WANTED = 1,          // a token's flags: its answer is wanted
     THERE = 2,           // it has not left alone
     DONE = 4,            // its sequence leaves
-    WORTH_WAITING = 24,  // tokens whose answers nobody wants: from so many on an exit's layer computes them last
+    WORTH_WAITING = 4,   // tokens that an exit spares its own layer: from so many on that layer computes in two passes
+    REMEMBERED = 16,     // parts over which the share of tokens that leave at an exit is averaged
     ALONE_NANOSECONDS = 100000000,  // that threads do not share work on few tokens, once one waited long for another
 };
 
@@ -22,6 +23,7 @@ struct Model {
     Weights weights;
     Pool *pool;
     Room *rooms;  // one for each thread
+    _Atomic float leaving[MOST_LAYERS];  // by layer: of the tokens that lately reached its exit, the share that left
     long long alone_until;
     pthread_mutex_t turn;
     pid_t process;
@@ -37,7 +39,7 @@ typedef struct {
 } Part;
 
 typedef struct {
-    const Model *model;
+    Model *model;
     const Policy *policy;
     const Questions *in;
     const Answers *out;
@@ -166,11 +168,23 @@ static void compact(const Call *call, Part *part, Room *room) {
     batch->tokens = to;
 }
 
+// How many of so many tokens an exit will spare the rest of its layer, by who left there lately. The answers are the
+// same whatever it says.
+static float spared(const Call *call, int32_t layer, int32_t tokens) {
+    return atomic_load_explicit(&call->model->leaving[layer - 1], memory_order_relaxed) * (float)tokens;
+}
+
+static void remember(const Call *call, int32_t layer, float share) {
+    _Atomic float *leaving = &call->model->leaving[layer - 1];
+    float before = atomic_load_explicit(leaving, memory_order_relaxed);
+    atomic_store_explicit(leaving, before + (share - before) / REMEMBERED, memory_order_relaxed);
+}
+
 // Classifies after a layer, and marks sequences that leave.
 static void judge(const Call *call, Part *part, Room *room, int32_t exit) {
     const Questions *in = call->in;
     Batch *batch = &part->batch;
-    int32_t classes = header_of(call)->classes;
+    int32_t classes = header_of(call)->classes, leaving = 0;
     Classifying these = {.call = call, .head = head_after(call, call->policy->layers[exit]), .room = room};
     for (int32_t sequence = 0; sequence < batch->sequences; sequence++) {
         int32_t number = part->numbers[sequence], row = batch->starts[sequence];
@@ -187,8 +201,9 @@ static void judge(const Call *call, Part *part, Room *room, int32_t exit) {
         int32_t number = part->numbers[sequence];
         uint8_t *flags = part->flags + batch->starts[sequence];
         if (call->policy->by_token ? judge_tokens(call, exit, number, flags) : judge_sequence(call, exit, number))
-            for (; flags < part->flags + batch->starts[sequence + 1]; flags++) *flags |= DONE;
+            for (; flags < part->flags + batch->starts[sequence + 1]; flags++, leaving++) *flags |= DONE;
     }
+    remember(call, call->policy->layers[exit], (float)leaving / (float)batch->tokens);
 }
 
 // Lists the tokens whose states are computed next: those with all flags of `with` and none of `without`. Returns how
@@ -216,7 +231,7 @@ static void compute_part(const Call *call, Part *part, Room *room, int32_t index
         if (!index && (fresh || exits)) {
             // The last layer computes what is wanted alone. At an exit that comes first: who leaves needs no more.
             int32_t wanted = exits ? ask(part, WANTED | there, 0) : 0;
-            waits = exits && layer < layers && !there && part->batch.tokens - wanted >= WORTH_WAITING;
+            waits = exits && layer < layers && !there && spared(call, layer, part->batch.tokens - wanted) >= WORTH_WAITING;
             if (layer < layers && !waits) ask(part, there, 0);
         }
         if (fresh || exits) barrier_wait(barrier);
@@ -329,7 +344,7 @@ static void fill(const Call *call, Part *part, Part *next) {
 // Lays out the work for as many threads as there are.
 static void prepare(void *given, int threads) {
     Call *call = given;
-    Model *model = (Model *)call->model;
+    Model *model = call->model;
     Length *lengths;
     Part next = {0};
     int32_t most = 0;
@@ -416,6 +431,7 @@ Model *halfling_over(const void *file, int64_t bytes, int32_t threads, const cha
         model->rooms = calloc((size_t)(threads > 1 ? threads : 1), sizeof *model->rooms);
         if (!model->pool || !model->rooms) *wrong = "no memory";
     }
+    for (int32_t layer = 0; layer < MOST_LAYERS; layer++) atomic_init(&model->leaving[layer], 1);
     begin_in_process(model);
     if (*wrong) return halfling_close(model), NULL;
     return model;

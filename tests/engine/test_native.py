@@ -384,6 +384,18 @@ def test_places_that_nobody_asks_wait_at_exits_and_that_changes_no_bit(kind, thr
     np.testing.assert_array_equal(first, whole)
 
 
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("kind", BOTH)
+def test_who_left_before_changes_no_bit(kind, threads, loop, sequences):
+    some = [Encoded(one.ids, one.picked[:1]) for one in sequences(kind, 40)]
+    network = loop(kind, threads, threshold=0.75)
+    first = network.answer(some)  # while everybody may leave, an exit's layer is computed in two passes
+    assert len({answer.exit_layer for answer in first}) > 1
+    for _ in range(40):
+        network.answer(some, [LAYERS[-1]] * len(some))
+    assert all(same(a, b) for a, b in zip(network.answer(some), first, strict=True))
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_engine_answers_texts_with_it(kind, folders, texts):
     engine = AdaptiveEngine.from_pretrained(folders[kind])
