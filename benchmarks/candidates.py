@@ -16,7 +16,8 @@ from padding import Padded, Reader, Rival, Setting, Text, fastest
 
 from halfling.cost.flops import Head, flops
 from halfling.engine import AdaptiveEngine
-from halfling.exits.policy import Calibration, ExitPolicy
+from halfling.exits.calibration import Calibration
+from halfling.exits.policy import ExitPolicy
 from halfling.export.write import ExportSettings, export
 from halfling.models.classifier import load_classifier
 from halfling.tasks.examples import Example, TaggedExample, dev_examples

@@ -25,7 +25,8 @@ from halfling.evaluate.quality import QualitySettings
 from halfling.export.write import ExportSettings
 from halfling.pipeline.side_by_side import run_side_by_side
 from halfling.pipeline.stages import KINDS
-from halfling.records import Quality, Settings
+from halfling.records import Settings
+from halfling.results import Quality
 from halfling.stage import Input, Stage
 from halfling.tasks.of_model import task_of
 from halfling.training.exits import ExitsSettings

@@ -42,7 +42,8 @@ from halfling.cost.latency import interleaved, paired_ratio
 from halfling.engine import AdaptiveEngine, Encoded
 from halfling.engine.exported import FORMAT, Exported
 from halfling.engine.text import join, load_pieces, windows
-from halfling.exits.policy import Calibration, ExitPolicy
+from halfling.exits.calibration import Calibration
+from halfling.exits.policy import ExitPolicy
 from halfling.models import XLMRobertaEarlyExitConfig
 from halfling.models.classifier import EARLY_EXIT, load_classifier, read_checkpoint
 from halfling.models.pieces import tokenizer_of

@@ -80,7 +80,8 @@ def load(told: Any) -> dict[str, Any]:
     if not Path(halfling.__file__).is_relative_to(told["checkout"]):
         raise SystemExit(f"{told['checkout']}: holds no src/halfling: name a checkout of this repository")
     from halfling.engine import AdaptiveEngine
-    from halfling.exits.policy import Calibration, ExitPolicy
+    from halfling.exits.calibration import Calibration
+    from halfling.exits.policy import ExitPolicy
     from halfling.export.write import ExportSettings, export
 
     found = {}

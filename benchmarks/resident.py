@@ -132,7 +132,7 @@ def measure(model: Path, policy: Path | None, language: str, kept: str, *, peers
     """Return every figure."""
     from candidates import read_policy, text_of
 
-    from halfling.exits.policy import Calibration
+    from halfling.exits.calibration import Calibration
     from halfling.export.write import ExportSettings, export
     from halfling.tasks.examples import dev_examples
     from halfling.tasks.of_model import task_of

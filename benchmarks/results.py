@@ -12,10 +12,10 @@ from statistics import fmean
 from matplotlib.figure import Figure
 
 from halfling.languages import SETS
-from halfling.records import Form, Quality
 from halfling.report import summary, tables
 from halfling.report.svg import SERIES, WIDTH_INCHES, house_style, themed_svg
 from halfling.report.words import language_name
+from halfling.results import Form, Quality
 
 EXITS = "-exits"
 _INT8 = {"runtime": "engine", "precision": "int8"}

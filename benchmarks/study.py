@@ -21,7 +21,7 @@ from typing import NamedTuple
 from scipy.stats import false_discovery_control, wilcoxon
 
 from halfling.errors import HalflingError
-from halfling.records import Quality
+from halfling.results import Quality
 
 _NAME = re.compile(r"student-(?P<student>.+?)(?:-e(?P<epoch>\d+))?(?P<exits>-exits)?")
 

@@ -24,7 +24,8 @@ def test_what_the_build_needs_is_not_left_out_of_the_container():
 @pytest.mark.slow
 @pytest.mark.skipif("HALFLING_REHEARSE" not in os.environ, reason="downloads packages: set HALFLING_REHEARSE=1")
 def test_the_container_s_steps_end_in_a_service_that_answers(write_tagger, tmp_path):
-    from halfling.exits.policy import Calibration, ExitPolicy
+    from halfling.exits.calibration import Calibration
+    from halfling.exits.policy import ExitPolicy
     from halfling.export.write import ExportSettings, export
 
     (policy := tmp_path / "policy").mkdir()

@@ -2,8 +2,10 @@ import pytest
 from pydantic import ValidationError
 
 from halfling.errors import HalflingError
-from halfling.exits.policy import Calibration, ExitPolicy, TradeOff
-from halfling.records import EncoderShape, Quality
+from halfling.exits.calibration import Calibration, TradeOff
+from halfling.exits.policy import ExitPolicy
+from halfling.records import EncoderShape
+from halfling.results import Quality
 
 CALIBRATION = Calibration(
     task="entities",

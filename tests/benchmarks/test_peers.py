@@ -17,7 +17,8 @@ def measured(tmp_path, tiny_tasks, write_classifier):
     """A function that runs the benchmark on a random model of a task."""
     import peers
 
-    from halfling.exits.policy import Calibration, ExitPolicy
+    from halfling.exits.calibration import Calibration
+    from halfling.exits.policy import ExitPolicy
 
     def run(task, chosen, *more, exits=(1, 2)):
         model, scratch = write_classifier(tmp_path / "model", tiny_tasks[task], [*exits] or None), tmp_path / "scratch"

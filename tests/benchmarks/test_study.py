@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from halfling.errors import HalflingError
-from halfling.records import Quality, json_lines
+from halfling.records import json_lines
+from halfling.results import Quality
 
 
 @pytest.fixture(autouse=True)

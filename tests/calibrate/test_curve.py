@@ -12,7 +12,8 @@ from halfling.calibrate.search import Options, search, taken
 from halfling.calibrate.settings import Wish
 from halfling.calibrate.simulate import Trial
 from halfling.calibrate.timing import Clock
-from halfling.exits.policy import ExitPolicy, TradeOff
+from halfling.exits.calibration import TradeOff
+from halfling.exits.policy import ExitPolicy
 from halfling.tasks.bootstrap import resamples
 from halfling.tasks.examples import TaggedExample, TextExample, understood
 from halfling.tasks.score import score, tally

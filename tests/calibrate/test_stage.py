@@ -13,7 +13,8 @@ from halfling.calibrate.stage import calibrate
 from halfling.calibrate.timing import Clock
 from halfling.cost.flops import flops
 from halfling.errors import HalflingError
-from halfling.exits.policy import Calibration, ExitPolicy
+from halfling.exits.calibration import Calibration
+from halfling.exits.policy import ExitPolicy
 from halfling.export.trained import load_trained
 from halfling.models.classifier import load_classifier
 from halfling.models.load import load_tokenizer, weights_sha256

@@ -11,7 +11,8 @@ from halfling.calibrate.settings import CalibrateSettings
 from halfling.calibrate.stage import calibrate
 from halfling.calibrate.text import read_text
 from halfling.errors import HalflingError
-from halfling.exits.policy import Calibration, ExitPolicy, most_cautious
+from halfling.exits.calibration import Calibration
+from halfling.exits.policy import ExitPolicy, most_cautious
 from halfling.models.classifier import load_classifier
 from halfling.models.load import load_tokenizer
 from halfling.tasks.encode import encode

@@ -189,7 +189,8 @@ def test_a_backend_that_is_unknown_or_not_there(error, exported, tmp_path):
 
 
 def test_a_policy_that_is_not_there_or_for_another_model(error, write_tagger, tmp_path):
-    from halfling.exits.policy import Calibration, ExitPolicy
+    from halfling.exits.calibration import Calibration
+    from halfling.exits.policy import ExitPolicy
     from halfling.models.load import weights_sha256
 
     model, out, policy = write_tagger(tmp_path / "model"), tmp_path / "out", tmp_path / "policy"

@@ -8,7 +8,8 @@ import pytest
 
 from halfling.engine import AdaptiveEngine
 from halfling.exits.bound import upper_bound
-from halfling.exits.policy import Calibration, ExitPolicy, OfLanguage, TradeOff
+from halfling.exits.calibration import Calibration, OfLanguage, TradeOff
+from halfling.exits.policy import ExitPolicy
 from halfling.export.write import ExportSettings, export
 
 WORDS = ["Anna", "lives", "in", "Rome", "yes", "no", "maybe"]

@@ -83,7 +83,8 @@ def trained(tmp_path_factory: pytest.TempPathFactory, tokenizer: Any, tasks: dic
 @pytest.fixture(scope="session")
 def write_export(tmp_path_factory: pytest.TempPathFactory, trained: dict[str, Path]) -> Callable[..., Path]:
     """A function that exports one of the models with one threshold for all exits."""
-    from halfling.exits.policy import Calibration, ExitPolicy
+    from halfling.exits.calibration import Calibration
+    from halfling.exits.policy import ExitPolicy
     from halfling.export.write import ExportSettings, export
 
     def write(kind: str, threshold: float | None, *, backends: tuple[str, ...] = ("onnx",), **more: Any) -> Path:

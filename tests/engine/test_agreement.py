@@ -5,7 +5,8 @@ import pytest
 
 from halfling.engine import AdaptiveEngine
 from halfling.engine.agreement import at_full_depth, disagreements
-from halfling.exits.policy import Calibration, ExitPolicy
+from halfling.exits.calibration import Calibration
+from halfling.exits.policy import ExitPolicy
 from halfling.export.write import ExportSettings, export
 
 CASES = [

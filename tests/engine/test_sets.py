@@ -8,7 +8,8 @@ import pytest
 from halfling.engine import AdaptiveEngine, guess
 from halfling.engine.exported import read_exported
 from halfling.errors import HalflingError
-from halfling.exits.policy import Calibration, ExitPolicy, OfLanguage, TradeOff
+from halfling.exits.calibration import Calibration, OfLanguage, TradeOff
+from halfling.exits.policy import ExitPolicy
 from halfling.export.trained import load_trained
 from halfling.export.write import ExportSettings, export
 

@@ -22,7 +22,8 @@ def write_model(
 @pytest.fixture
 def serve(tmp_path: Path) -> Callable[..., Path]:
     """A function that exports a model, with one threshold for some exits where one is named."""
-    from halfling.exits.policy import Calibration, ExitPolicy
+    from halfling.exits.calibration import Calibration
+    from halfling.exits.policy import ExitPolicy
     from halfling.export.write import ExportSettings, export
 
     def make(

@@ -8,9 +8,9 @@ from halfling.calibrate.settings import CalibrateSettings
 from halfling.calibrate.stage import calibrate
 from halfling.engine import AdaptiveEngine
 from halfling.evaluate.quality import QualitySettings, measure_quality
-from halfling.exits.policy import Calibration
+from halfling.exits.calibration import Calibration
 from halfling.export.write import ExportSettings, export
-from halfling.records import Quality
+from halfling.results import Quality
 from halfling.tasks.examples import understood
 from halfling.tasks.task import Task, read_task
 from halfling.training.exits import ExitsSettings, train_exits

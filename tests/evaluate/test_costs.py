@@ -8,7 +8,7 @@ import pytest
 from halfling.evaluate import costs, fresh_process
 from halfling.evaluate.costs import CostSettings, EvaluateSettings, evaluate, measure_costs
 from halfling.evaluate.runtime import Engine, Transformers
-from halfling.records import Cost, Quality
+from halfling.results import Cost, Quality
 from halfling.tasks.examples import TaggedExample, TextExample
 
 SETTINGS = CostSettings(languages=("en", "sw"), rounds=2, warmup=0)

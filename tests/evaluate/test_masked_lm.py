@@ -6,7 +6,7 @@ from transformers import XLMRobertaForMaskedLM
 
 from halfling.errors import HalflingError
 from halfling.evaluate.masked_lm import MaskedLMSettings, measure_masked_lm
-from halfling.records import MaskedLoss
+from halfling.results import MaskedLoss
 
 
 def lines(out):

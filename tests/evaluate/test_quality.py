@@ -11,7 +11,7 @@ from halfling.exits.policy import ExitPolicy
 from halfling.models.classifier import load_classifier
 from halfling.models.load import load_tokenizer
 from halfling.models.shapes import shape_of
-from halfling.records import Quality
+from halfling.results import Quality
 from halfling.tasks.encode import encode
 from halfling.tasks.examples import TaggedExample, read_examples
 from halfling.tasks.of_model import task_of

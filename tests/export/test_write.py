@@ -10,7 +10,8 @@ from pydantic import ValidationError
 from halfling.engine import AdaptiveEngine
 from halfling.engine.exported import read_exported
 from halfling.errors import HalflingError
-from halfling.exits.policy import Calibration, ExitPolicy
+from halfling.exits.calibration import Calibration
+from halfling.exits.policy import ExitPolicy
 from halfling.export import write
 from halfling.export.check import Agreement, agreement
 from halfling.export.sentences import sentences

@@ -14,12 +14,14 @@ from annotated_types import Ge, Gt, Le, Lt
 
 from halfling import json_text, yaml_text
 from halfling.errors import HalflingError
-from halfling.exits.policy import Calibration, ExitPolicy
+from halfling.exits.calibration import Calibration
+from halfling.exits.policy import ExitPolicy
 from halfling.files import sha256
 from halfling.models.classifier import read_checkpoint
 from halfling.pipeline.recipe import Recipe, read_recipe
 from halfling.pipeline.stages import KINDS
-from halfling.records import Manifest, Quality, Settings
+from halfling.records import Manifest, Settings
+from halfling.results import Quality
 from halfling.settings import read_settings
 from halfling.tasks.task import read_task
 

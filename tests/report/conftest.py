@@ -4,8 +4,9 @@ import math
 
 import pytest
 
-from halfling.exits.policy import Calibration, ExitPolicy, TradeOff
-from halfling.records import Cost, MeasuredDrop, Quality
+from halfling.exits.calibration import Calibration, TradeOff
+from halfling.exits.policy import ExitPolicy
+from halfling.results import Cost, MeasuredDrop, Quality
 
 LANGUAGES = ("en", "ru", "hi", "tr", "sw", "ur")
 METRICS = {"intents": "accuracy", "entities": "span F1"}

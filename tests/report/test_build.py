@@ -8,8 +8,8 @@ from html.parser import HTMLParser
 import pytest
 
 from halfling.errors import HalflingError
-from halfling.records import MaskedLoss, Result
 from halfling.report.build import ReportSettings, build_report
+from halfling.results import MaskedLoss, Result
 
 COLUMNS = (
     "model,task,language,runtime,precision,exits,seed,trained_on,num_examples,metric,score,accuracy,f1,"

@@ -1,7 +1,8 @@
 import pytest
 
 from halfling.errors import HalflingError
-from halfling.exits.policy import Calibration, ExitPolicy
+from halfling.exits.calibration import Calibration
+from halfling.exits.policy import ExitPolicy
 from halfling.report.gather import gather, join
 
 

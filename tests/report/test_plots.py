@@ -3,7 +3,8 @@ import xml.etree.ElementTree as ET
 
 import pytest
 
-from halfling.exits.policy import Calibration, ExitPolicy, TradeOff
+from halfling.exits.calibration import Calibration, TradeOff
+from halfling.exits.policy import ExitPolicy
 from halfling.report import plots
 from halfling.report.gather import join
 

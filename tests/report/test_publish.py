@@ -16,10 +16,12 @@ from transformers import (
 )
 
 from halfling.errors import HalflingError
-from halfling.exits.policy import Calibration, ExitPolicy
+from halfling.exits.calibration import Calibration
+from halfling.exits.policy import ExitPolicy
 from halfling.models.load import load_model, load_tokenizer, weights_sha256
-from halfling.records import Manifest, MaskedLoss
+from halfling.records import Manifest
 from halfling.report.publish import PublishSettings, publish
+from halfling.results import MaskedLoss
 
 MEASURED = {"runtime": "pytorch", "precision": "float32"}
 CURVE = [{"step": 25 * n, "loss": 9 - n / 10} for n in range(1, 31)]

@@ -1,6 +1,7 @@
 import pytest
 
-from halfling.exits.policy import Calibration, ExitPolicy, OfLanguage, TradeOff
+from halfling.exits.calibration import Calibration, OfLanguage, TradeOff
+from halfling.exits.policy import ExitPolicy
 from halfling.report.build import ReportSettings, build_report
 from halfling.report.sets import sets_table
 from halfling.report.words import meaning

@@ -1,9 +1,9 @@
 import pytest
 
 from halfling.cost.latency import Ratio
-from halfling.records import Form
 from halfling.report import summary
 from halfling.report.gather import join
+from halfling.results import Form
 
 
 def _rows(qualities, cost):

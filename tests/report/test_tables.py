@@ -4,11 +4,11 @@ import pytest
 import rich.console
 
 from halfling.cost.latency import Ratio
-from halfling.records import Form, MaskedLoss
 from halfling.report import tables
 from halfling.report.gather import join
 from halfling.report.summary import Mean, Saving
 from halfling.report.words import COLUMNS, WORDS, language_name, meaning
+from halfling.results import Form, MaskedLoss
 
 
 @pytest.fixture

@@ -70,7 +70,7 @@ _MADE: dict[str, dict[str, Path]] = {"folders": {}, "sets": {}}
 
 def exported(model: Path, out: Path, **calibration: Any) -> Path:
     """Export a model with what calibration found; return `out`."""
-    from halfling.exits.policy import Calibration
+    from halfling.exits.calibration import Calibration
     from halfling.export.write import ExportSettings, export
 
     (policy := out.with_name(f"policy-{out.name}")).mkdir()
@@ -90,7 +90,8 @@ def folders(
     """A tagger and a classifier of pairs with exits, and a classifier of five labels, exported once."""
     if made := _MADE["folders"]:
         return made
-    from halfling.exits.policy import ExitPolicy, TradeOff
+    from halfling.exits.calibration import TradeOff
+    from halfling.exits.policy import ExitPolicy
 
     place = tmp_path_factory.mktemp("served")
     models = {
@@ -127,7 +128,8 @@ def with_sets(
     """
     if made := _MADE["sets"]:
         return made
-    from halfling.exits.policy import ExitPolicy, OfLanguage, TradeOff
+    from halfling.exits.calibration import OfLanguage, TradeOff
+    from halfling.exits.policy import ExitPolicy
 
     place = tmp_path_factory.mktemp("sets")
     models = {

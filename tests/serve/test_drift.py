@@ -11,7 +11,7 @@ from halfling.engine import AdaptiveEngine
 from halfling.engine.agreement import disagreement
 from halfling.engine.prediction import Prediction
 from halfling.exits.bound import lower_bound, upper_bound
-from halfling.exits.policy import Calibration
+from halfling.exits.calibration import Calibration
 from halfling.serve import drift
 from halfling.serve.drift import Drift
 from halfling.serve.meter import Meter

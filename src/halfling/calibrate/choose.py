@@ -5,7 +5,8 @@ from statistics import fmean
 from halfling.calibrate.settings import Wish
 from halfling.calibrate.timing import Clock
 from halfling.errors import HalflingError
-from halfling.exits.policy import ExitPolicy, TradeOff
+from halfling.exits.calibration import TradeOff
+from halfling.exits.policy import ExitPolicy
 
 _MEASURED = 3
 """So many policies at most are measured as one: each is an export."""

@@ -8,7 +8,8 @@ from halfling.calibrate.search import Options, search
 from halfling.calibrate.settings import Wish
 from halfling.calibrate.simulate import Trial
 from halfling.calibrate.timing import Clock
-from halfling.exits.policy import ExitPolicy, TradeOff
+from halfling.exits.calibration import TradeOff
+from halfling.exits.policy import ExitPolicy
 from halfling.tasks.bootstrap import drop_bounds
 from halfling.tasks.score import Tally
 

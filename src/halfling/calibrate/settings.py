@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from halfling.bounds import Count, Part, Repeats, Seed, Size, Weight
 from halfling.engine.exported import BackendName, Precision
-from halfling.exits.policy import TradeOff
+from halfling.exits.calibration import TradeOff
 from halfling.records import Settings
 
 MOST = 99.0

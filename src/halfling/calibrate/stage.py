@@ -16,7 +16,8 @@ from halfling.calibrate.timing import Clock
 from halfling.calibrate.unlabelled import of_text
 from halfling.errors import HalflingError
 from halfling.exits.bound import fewest
-from halfling.exits.policy import Calibration, ExitPolicy, OfLanguage, most_cautious
+from halfling.exits.calibration import Calibration, OfLanguage
+from halfling.exits.policy import ExitPolicy, most_cautious
 from halfling.languages import plain_code, require_code
 from halfling.models.classifier import load_classifier, read_checkpoint
 from halfling.models.load import load_tokenizer, weights_sha256

@@ -13,7 +13,8 @@ from halfling.calibrate.settings import CalibrateSettings
 from halfling.cost.latency import interleaved
 from halfling.engine import AdaptiveEngine
 from halfling.engine.exported import read_exported
-from halfling.exits.policy import Calibration, ExitPolicy
+from halfling.exits.calibration import Calibration
+from halfling.exits.policy import ExitPolicy
 from halfling.export.write import ExportSettings, export
 from halfling.tasks.encoded import Encoded
 from halfling.tasks.task import Task

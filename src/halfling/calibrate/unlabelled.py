@@ -10,7 +10,8 @@ from halfling.calibrate.simulate import Trial
 from halfling.calibrate.timing import Clock
 from halfling.errors import HalflingError
 from halfling.exits.bound import CONFIDENCE, fewest, least, upper_bound
-from halfling.exits.policy import ExitPolicy, OfLanguage
+from halfling.exits.calibration import OfLanguage
+from halfling.exits.policy import ExitPolicy
 from halfling.tasks.score import Tally
 
 _CLOSER = 10

@@ -42,8 +42,8 @@ def run(
     from halfling.pipeline.plan import plan
     from halfling.pipeline.recipe import changes, read_recipe
     from halfling.pipeline.side_by_side import run_side_by_side
-    from halfling.records import Result
     from halfling.report.tables import print_table
+    from halfling.results import Result
     from halfling.stage import run_stages
 
     resolved = read_recipe(recipe, overrides or ())

@@ -35,7 +35,7 @@ def watch(
     from halfling.engine import AdaptiveEngine
     from halfling.engine.agreement import disagreements
     from halfling.exits.bound import lower_bound, upper_bound
-    from halfling.exits.policy import CALIBRATED, Calibration
+    from halfling.exits.calibration import CALIBRATED, Calibration
     from halfling.tasks.task import read_task
 
     files = _files(unlabelled)

@@ -16,7 +16,8 @@ from halfling.cost.memory import peak_bytes
 from halfling.evaluate.quality import QualitySettings, measure_quality, measured_task
 from halfling.evaluate.runtime import Runtime, load_runtime, mean_gflops
 from halfling.files import names_in, write_text
-from halfling.records import Cost, Counts, Progress, Settings, json_lines, silent
+from halfling.records import Counts, Progress, Settings, json_lines, silent
+from halfling.results import Cost
 from halfling.tasks.examples import Example, dev_examples
 from halfling.tasks.task import Task
 

@@ -13,7 +13,8 @@ from halfling.files import write_text
 from halfling.models.load import load_masked_lm, load_tokenizer
 from halfling.models.masked_lm import PackedMaskedLM
 from halfling.models.shapes import require_room
-from halfling.records import Counts, MaskedLoss, Progress, Settings, json_lines, silent
+from halfling.records import Counts, Progress, Settings, json_lines, silent
+from halfling.results import MaskedLoss
 from halfling.tokens.blocks import PackedBlocks, PackedSummary
 from halfling.tokens.masking import mask_block
 

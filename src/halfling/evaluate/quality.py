@@ -12,7 +12,8 @@ from halfling.cost.flops import gmacs_linear
 from halfling.errors import HalflingError
 from halfling.evaluate.runtime import Engine, load_runtime, mean_gflops
 from halfling.files import write_text
-from halfling.records import Counts, MeasuredDrop, NamedOrigin, Origin, Progress, Quality, Settings, json_lines, silent
+from halfling.records import Counts, Origin, Progress, Settings, json_lines, silent
+from halfling.results import MeasuredDrop, NamedOrigin, Quality
 from halfling.tasks.examples import dev_examples
 from halfling.tasks.of_model import task_of
 from halfling.tasks.score import score

@@ -7,7 +7,8 @@ from typing import Any, Literal, NamedTuple
 from halfling.cost.flops import Head, flops
 from halfling.engine import AdaptiveEngine
 from halfling.engine.exported import EXPORTED, Precision
-from halfling.records import EncoderShape, Form
+from halfling.records import EncoderShape
+from halfling.results import Form
 from halfling.tasks.examples import Example, TaggedExample
 from halfling.tasks.score import Answer
 

@@ -8,7 +8,8 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, XLMRobertaConfig
 
 from halfling.errors import HalflingError
-from halfling.exits.policy import CALIBRATED, Calibration, ExitPolicy
+from halfling.exits.calibration import CALIBRATED, Calibration
+from halfling.exits.policy import ExitPolicy
 from halfling.models.classifier import Head, load_classifier, read_checkpoint
 from halfling.models.load import load_tokenizer, weights_sha256
 from halfling.models.shapes import shape_of

@@ -15,7 +15,8 @@ from halfling.engine.backends import MODULES
 from halfling.engine.backends.native import WEIGHTS
 from halfling.engine.exported import EXPORTED, FORMAT, BackendName, Exported, Precision, checksum_of
 from halfling.errors import HalflingError
-from halfling.exits.policy import CALIBRATED, Calibration, ExitPolicy
+from halfling.exits.calibration import CALIBRATED, Calibration
+from halfling.exits.policy import ExitPolicy
 from halfling.export.check import agreement
 from halfling.export.gate import Gate, GateSettings, summary
 from halfling.export.int8 import inputs_of_layers

@@ -11,7 +11,7 @@ from pydantic import Field
 from halfling.errors import HalflingError
 from halfling.files import write_text
 from halfling.languages import SETS
-from halfling.records import Case, Cost, Counts, Progress, Result, Settings, json_lines, silent
+from halfling.records import Counts, Progress, Settings, json_lines, silent
 from halfling.report import plots, summary, tables
 from halfling.report.gather import Findings, gather, join
 from halfling.report.headline import Headline, headline
@@ -19,6 +19,7 @@ from halfling.report.int8 import int8_table
 from halfling.report.page import Plot, Section, render_page
 from halfling.report.sets import sets_table
 from halfling.report.tables import Table
+from halfling.results import Case, Cost, Result
 
 
 class ReportSettings(Settings):

@@ -8,11 +8,12 @@ from typing import Any
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
-from halfling.records import Manifest, MaskedLoss, MeasuredDrop, Origin, Quality
+from halfling.records import Manifest, Origin
 from halfling.report import tables
 from halfling.report.int8 import int8_table
 from halfling.report.summary import mean
 from halfling.report.tables import Table
+from halfling.results import MaskedLoss, MeasuredDrop, Quality
 
 _CURVE_POINTS = 12
 

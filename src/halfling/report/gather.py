@@ -5,8 +5,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from halfling.errors import HalflingError
-from halfling.exits.policy import Calibration
-from halfling.records import Case, Cost, MaskedLoss, MeasuredDrop, NamedOrigin, Quality, Record, Result
+from halfling.exits.calibration import Calibration
+from halfling.records import Record
+from halfling.results import Case, Cost, MaskedLoss, MeasuredDrop, NamedOrigin, Quality, Result
 
 CALIBRATION_FILE, ORIGINS_FILE, INT8_FILE = "exit_policy.json", "origins.jsonl", "int8.jsonl"
 _LINES: dict[str, tuple[str, type[Record]]] = {

@@ -5,10 +5,10 @@ from statistics import fmean, median
 from typing import NamedTuple
 
 from halfling.cost.latency import paired_ratio
-from halfling.records import Cost, Form, Result
 from halfling.report import summary
 from halfling.report.tables import ABSENT, amount
 from halfling.report.words import language_name
+from halfling.results import Cost, Form, Result
 
 
 class Figure(NamedTuple):

@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from statistics import fmean
 
-from halfling.records import MeasuredDrop
 from halfling.report.tables import ABSENT, Table
 from halfling.report.words import language_name
+from halfling.results import MeasuredDrop
 
 
 def int8_table(drops: Sequence[MeasuredDrop], order: Sequence[str]) -> Table:

@@ -11,11 +11,11 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, NullFormatter, PercentFormatter
 
-from halfling.exits.policy import Calibration
-from halfling.records import Form, Quality, Result
+from halfling.exits.calibration import Calibration
 from halfling.report import summary
 from halfling.report.svg import PALETTE, SERIES, WIDTH_INCHES, house_style, themed_svg
 from halfling.report.words import language_name
+from halfling.results import Form, Quality, Result
 
 _MARKERS = {"PyTorch": "o", "engine float32": "s", "engine int8": "D"}
 

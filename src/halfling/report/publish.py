@@ -12,7 +12,7 @@ from safetensors.numpy import save_file
 
 from halfling import json_text
 from halfling.errors import HalflingError
-from halfling.exits.policy import Calibration
+from halfling.exits.calibration import Calibration
 from halfling.files import MANIFEST, read_text, sha256, write_json, write_text
 from halfling.records import Counts, Manifest, Progress, Settings, silent
 from halfling.report.cards import PIPELINES, card_text

@@ -2,7 +2,8 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from halfling.exits.policy import Calibration, ExitPolicy, OfLanguage
+from halfling.exits.calibration import Calibration, OfLanguage
+from halfling.exits.policy import ExitPolicy
 from halfling.report.tables import ABSENT, Table
 from halfling.report.words import language_name
 

@@ -6,7 +6,7 @@ from statistics import fmean, stdev
 from typing import NamedTuple
 
 from halfling.cost.latency import Ratio, paired_ratio
-from halfling.records import Case, Cost, Form, Result, Scores
+from halfling.results import Case, Cost, Form, Result, Scores
 
 
 class Mean(NamedTuple):

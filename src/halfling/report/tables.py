@@ -11,10 +11,11 @@ import rich.markup
 import rich.table
 
 from halfling.cost.latency import Ratio
-from halfling.records import MaskedLoss, Record, Result, Scores
+from halfling.records import Record
 from halfling.report import summary
 from halfling.report.summary import Mean, Saving
 from halfling.report.words import language_name
+from halfling.results import MaskedLoss, Result, Scores
 
 ABSENT = "–"
 

@@ -1,7 +1,7 @@
 """What every column head and every word of the report means: said once, for the legend and for tooltips."""
 
 from halfling.languages import CC100
-from halfling.records import Result
+from halfling.results import Result
 
 WORDS = {
     "model": "Its name in the run, the cheapest first. A model named X-exits is the plain student X with exits.",

@@ -12,7 +12,7 @@ from halfling.engine import AdaptiveEngine, Answer
 from halfling.engine.agreement import at_full_depth, disagreement
 from halfling.engine.questions import Question
 from halfling.exits.bound import CONFIDENCE, lower_bound, upper_bound
-from halfling.exits.policy import Calibration
+from halfling.exits.calibration import Calibration
 from halfling.serve.meter import DEFAULT, Meter
 
 log = logging.getLogger("halfling.serve")

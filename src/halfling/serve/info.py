@@ -3,7 +3,7 @@
 from typing import Any
 
 from halfling import __version__
-from halfling.exits.policy import OfLanguage, TradeOff
+from halfling.exits.calibration import OfLanguage, TradeOff
 from halfling.languages import CC100
 from halfling.serve.model import Served
 

@@ -15,7 +15,8 @@ from halfling.engine.backends.native import NativeLoop
 from halfling.engine.guess import AUTO, guessed
 from halfling.engine.questions import Question
 from halfling.errors import HalflingError
-from halfling.exits.policy import CALIBRATED, Calibration, ExitPolicy
+from halfling.exits.calibration import CALIBRATED, Calibration
+from halfling.exits.policy import ExitPolicy
 from halfling.serve.batching import Batcher, Job
 from halfling.serve.drift import Drift
 from halfling.serve.meter import Meter
