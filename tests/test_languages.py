@@ -48,7 +48,7 @@ def test_the_six_are_among_xlmrs_hundred():
 
 @pytest.mark.parametrize(
     ("wanted", "near"),
-    [("zh-Hand", "zh-Han"), ("swahili", "sw"), ("xlmr100", "xlmr-100"), ("qqq", "sets are")],
+    [("zh-Hand", "zh-Han"), ("swahili", "sw"), ("xlmr100", "xlmr-100"), ("qqq", "sets are"), ("sw,en", r"\[sw,en\]")],
 )
 def test_an_unknown_code_names_the_nearest_known(wanted, near):
     with pytest.raises(HalflingError, match=f"unknown '{wanted}'.*{near}"):

@@ -117,6 +117,8 @@ def task_name(task: str, code: str) -> str:
 
 
 def _nearest(code: str) -> str:
+    if "," in code:
+        return f"several are a list: [{code}]"
     # People write `swa`, `zh` or `Swahili`: compare with names as well as with codes.
     keys = {name: name for name in (*CC100, *SETS)}
     keys |= {language.name.lower(): language.code for language in CC100.values()}
