@@ -4,8 +4,9 @@
 
 MODEL is a fine-tuned tagger's folder with its task. It is exported for the native engine, once with all pieces of its
 vocabulary and once with those of `--kept`. Each peak is of a fresh process that answers 32 dev sentences, one by one
-and then together. `--peers` measures peers too, each loaded as its own documentation says, without what it does not
-need: no torch beside ONNX Runtime or OpenVINO, `tokenizers` in place of transformers.
+and then together; "of no file" is what of it no other process shares. `--peers` measures peers too, each loaded as its
+own documentation says, without what it does not need: no torch beside ONNX Runtime or OpenVINO, `tokenizers` in place
+of transformers.
 """
 
 import argparse
@@ -21,7 +22,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from halfling.cost.memory import peak_bytes, peak_bytes_of_this_process
+from halfling.cost.memory import peak_bytes_of_this_process
 
 THREADS = 2
 LIMITS = {
@@ -86,9 +87,18 @@ def write_peers(model: Path, scratch: Path) -> dict[str, tuple[str, Path]]:
     }
 
 
-def peak(kind: str, place: Path, texts: Path) -> int:
-    """Return the peak of a fresh process that answers, in bytes."""
-    return peak_bytes([sys.executable, __file__, "--child", kind, str(place), str(texts)])
+def memory(kind: str, place: Path, texts: Path) -> dict[str, int]:
+    """Return what a fresh process that answers takes, in bytes: its peak, and what no other process shares."""
+    command = [sys.executable, __file__, "--child", kind, str(place), str(texts)]
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, encoding="utf-8")
+    said: dict[str, int] = json.loads(done.stdout.splitlines()[-1])
+    return said
+
+
+def own_bytes() -> int:
+    """Return how much of this process's memory is no file's: pages of files are shared, and taken back at need."""
+    status = Path("/proc/self/status").read_text(encoding="ascii")
+    return int(status.split("RssAnon:")[1].split()[0]) * 1024
 
 
 def cold_start(folder: Path, text: str, goes: int = 5) -> float:
@@ -153,9 +163,11 @@ def measure(model: Path, policy: Path | None, language: str, kept: str, *, peers
         made[name] = out
     sizes = installed()
     others = write_peers(model, scratch) if peers else {}
+    took = {name: memory("ours", folder, texts) for name, folder in made.items()}
+    took |= {name: memory(kind, place, texts) for name, (kind, place) in others.items()}
     return {
-        "peak_bytes": {name: peak("ours", folder, texts) for name, folder in made.items()}
-        | {name: peak(kind, place, texts) for name, (kind, place) in others.items()},
+        "peak_bytes": {name: one["peak_bytes"] for name, one in took.items()},
+        "own_bytes": {name: one["own_bytes"] for name, one in took.items()},
         "cold_start_seconds": {name: cold_start(folder, " ".join(given[0])) for name, folder in made.items()},
         "installed_bytes": dict(sorted(sizes.items(), key=lambda one: -one[1])),
     }
@@ -174,18 +186,19 @@ def report(found: Any) -> str:
     lines += [f"| installed: {name}, MB | {size / 1e6:.2f} | | |" for name, size in sizes.items() if size > 1e5]
     others = {name: size for name, size in found["peak_bytes"].items() if name not in ("whole", "kept")}
     lines += [f"| {name}: peak, MB | {size / 1e6:.0f} | | |" for name, size in others.items()]
+    lines += [f"| {name}: of no file, MB | {size / 1e6:.0f} | | |" for name, size in found["own_bytes"].items()]
     return "\n".join(lines)
 
 
 def main() -> None:
-    """Measure, print, and write JSON where asked; a child answers, and prints its peak as JSON."""
+    """Measure, print, and write JSON where asked; a child answers, and prints its memory as JSON."""
     if sys.argv[1:2] == ["--child"]:
         kind, place, texts = sys.argv[2:]
         answer, given = answers_of(kind, Path(place)), json.loads(Path(texts).read_text(encoding="utf-8"))
         for one in given:
             answer([one])
         answer(given)
-        print(json.dumps({"peak_bytes": peak_bytes_of_this_process()}))
+        print(json.dumps({"peak_bytes": peak_bytes_of_this_process(), "own_bytes": own_bytes()}))
         return
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("model", type=Path)

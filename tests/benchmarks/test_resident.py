@@ -19,6 +19,7 @@ def test_a_fresh_tagger_is_measured_beside_peers(tmp_path, tiny_tasks, write_cla
     peaks = found["peak_bytes"]
     assert len(peaks) == 4
     assert peaks["whole"] < peaks["ONNX Runtime, dynamic int8"] < peaks["transformers, float32"]
+    assert all(0 < found["own_bytes"][name] < peak for name, peak in peaks.items())
     assert 0 < found["cold_start_seconds"]["whole"] < 60
     assert "| whole, MB |" in resident.report(found)
 
