@@ -1,4 +1,5 @@
 // The whole loop: sequences in, layers, exits, whoever is sure leaves, the others go on together.
+#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -8,9 +9,9 @@
 #include "halfling.h"
 
 enum {
-    PART_TOKENS = 80,    // computed together by one thread: fewer read weights more often, of more one thread waits longer
+    PART_TOKENS = 80,    // computed together by one thread: fewer read weights more often, more make one thread wait
     SHARED_TOKENS = 72,  // up to which threads share the work on all of them
-    MOST_TOGETHER = 64,  // answers whose classifiers are computed together
+    FEW_TOKENS = 256,    // up to which a thread that waits long for another waits for the processor, not for work
     WANTED = 1,          // a token's flags: its answer is wanted
     THERE = 2,           // it has not left alone
     DONE = 4,            // its sequence leaves
@@ -23,10 +24,10 @@ struct Model {
     Weights weights;
     Pool *pool;
     Room *rooms;  // one for each thread
-    _Atomic float leaving[MOST_LAYERS];  // by layer: of the tokens that lately reached its exit, the share that left
+    _Atomic float share_left[MOST_LAYERS];  // by layer: of the tokens that lately reached its exit
     long long alone_until;
     pthread_mutex_t turn;
-    pid_t process;
+    _Atomic pid_t process;  // whose lock and rooms these are; while they are made, less than 0
 };
 
 // Sequences that are computed together.
@@ -61,8 +62,8 @@ typedef struct {
     const Call *call;
     const Head *head;
     Room *room;
-    int32_t count, rows[MOST_TOGETHER];
-    float *to[MOST_TOGETHER];
+    int32_t count, rows[ROOM_STEP];
+    float *to[ROOM_STEP];
 } Classifying;
 
 static void classify(Classifying *these) {
@@ -87,7 +88,7 @@ static void classify(Classifying *these) {
 static void classify_later(Classifying *these, int32_t row, float *to) {
     these->rows[these->count] = row;
     these->to[these->count++] = to;
-    if (these->count == MOST_TOGETHER) classify(these);
+    if (these->count == ROOM_STEP) classify(these);
 }
 
 static const Head *head_after(const Call *call, int32_t layer) {
@@ -171,27 +172,28 @@ static void compact(const Call *call, Part *part, Room *room) {
 // How many of so many tokens an exit will spare the rest of its layer, by who left there lately. The answers are the
 // same whatever it says.
 static float spared(const Call *call, int32_t layer, int32_t tokens) {
-    return atomic_load_explicit(&call->model->leaving[layer - 1], memory_order_relaxed) * (float)tokens;
+    return atomic_load_explicit(&call->model->share_left[layer - 1], memory_order_relaxed) * (float)tokens;
 }
 
 static void remember(const Call *call, int32_t layer, float share) {
-    _Atomic float *leaving = &call->model->leaving[layer - 1];
-    float before = atomic_load_explicit(leaving, memory_order_relaxed);
-    atomic_store_explicit(leaving, before + (share - before) / REMEMBERED, memory_order_relaxed);
+    if (call->policy->by_token || call->in->leave_after) return;  // those say nothing of who leaves by a policy
+    _Atomic float *left = &call->model->share_left[layer - 1];
+    float before = atomic_load_explicit(left, memory_order_relaxed);
+    atomic_store_explicit(left, before + (share - before) / REMEMBERED, memory_order_relaxed);
 }
 
 // Classifies after a layer, and marks sequences that leave.
 static void judge(const Call *call, Part *part, Room *room, int32_t exit) {
     const Questions *in = call->in;
     Batch *batch = &part->batch;
-    int32_t classes = header_of(call)->classes, leaving = 0;
+    int32_t classes = header_of(call)->classes, left = 0, last = exit == call->policy->exits - 1;
     Classifying these = {.call = call, .head = head_after(call, call->policy->layers[exit]), .room = room};
     for (int32_t sequence = 0; sequence < batch->sequences; sequence++) {
         int32_t number = part->numbers[sequence], row = batch->starts[sequence];
         if (call->policy->by_token) {
-            for (; row < batch->starts[sequence + 1]; row++)
-                if (part->flags[row] & THERE)
-                    classify_later(&these, row, call->token_logits + (int64_t)classes * (in->starts[number] + row - batch->starts[sequence]));
+            float *to = call->token_logits + (int64_t)classes * in->starts[number];
+            for (; row < batch->starts[sequence + 1]; row++, to += classes)
+                if (part->flags[row] & THERE && (!last || part->flags[row] & WANTED)) classify_later(&these, row, to);
         } else
             for (int32_t n = in->picked_starts[number]; n < in->picked_starts[number + 1]; n++)
                 classify_later(&these, row + in->picked[n], call->out->logits + (int64_t)n * classes);
@@ -201,9 +203,9 @@ static void judge(const Call *call, Part *part, Room *room, int32_t exit) {
         int32_t number = part->numbers[sequence];
         uint8_t *flags = part->flags + batch->starts[sequence];
         if (call->policy->by_token ? judge_tokens(call, exit, number, flags) : judge_sequence(call, exit, number))
-            for (; flags < part->flags + batch->starts[sequence + 1]; flags++, leaving++) *flags |= DONE;
+            for (; flags < part->flags + batch->starts[sequence + 1]; flags++, left++) *flags |= DONE;
     }
-    remember(call, call->policy->layers[exit], (float)leaving / (float)batch->tokens);
+    remember(call, call->policy->layers[exit], (float)left / (float)batch->tokens);
 }
 
 // Lists the tokens whose states are computed next: those with all flags of `with` and none of `without`. Returns how
@@ -230,8 +232,8 @@ static void compute_part(const Call *call, Part *part, Room *room, int32_t index
         int exits = layer == call->policy->layers[exit];
         if (!index && (fresh || exits)) {
             // The last layer computes what is wanted alone. At an exit that comes first: who leaves needs no more.
-            int32_t wanted = exits ? ask(part, WANTED | there, 0) : 0;
-            waits = exits && layer < layers && !there && spared(call, layer, part->batch.tokens - wanted) >= WORTH_WAITING;
+            int32_t wanted = exits && (layer == layers || !there) ? ask(part, WANTED | there, 0) : part->batch.tokens;
+            waits = layer < layers && spared(call, layer, part->batch.tokens - wanted) >= WORTH_WAITING;
             if (layer < layers && !waits) ask(part, there, 0);
         }
         if (fresh || exits) barrier_wait(barrier);
@@ -326,6 +328,7 @@ static size_t lay_out(Call *call, char *memory, Length **lengths, Part *all) {
 static void fill(const Call *call, Part *part, Part *next) {
     const Questions *in = call->in;
     Batch *batch = &part->batch;
+    batch->by_token = call->policy->by_token;
     part->ids = next->ids, part->rows = next->rows, part->flags = next->flags;
     batch->starts = next->batch.starts, batch->asked_starts = batch->starts + batch->sequences + 1;
     next->batch.starts += 2 * (batch->sequences + 1);
@@ -390,16 +393,25 @@ static const char *wrong_policy(const Header *h, const Policy *policy) {
         while (exit < h->exits && h->exit_layers[exit] != policy->layers[n]) exit++;
         if (exit >= h->exits) return "the policy names a layer without a classifier";
     }
-    if (policy->exits < 1 || policy->layers[policy->exits - 1] != h->layers) return "the policy's last exit is not last";
+    if (policy->exits < 1 || policy->layers[policy->exits - 1] != h->layers)
+        return "the policy's last exit is not last";
     if (policy->criterion < ENTROPY || policy->criterion > PATIENCE) return "unknown criterion";
     if (policy->criterion == PATIENCE && policy->patience < 1) return "patience without a number";
-    if (policy->by_token && !h->by_token) return "tokens of a classifier do not leave alone";
+    if (policy->by_token && !h->tagger) return "tokens of a classifier do not leave alone";
     return NULL;
 }
 
+// After a fork, whoever held the lock is not here, and may have been about to make a room larger. One of the child's
+// threads begins anew, the others wait for it.
 static void begin_in_process(Model *model) {
-    pthread_mutex_init(&model->turn, NULL);
-    model->process = getpid();
+    pid_t here = getpid(), found = atomic_load(&model->process);
+    if (found == here) return;
+    if (found != -here && atomic_compare_exchange_strong(&model->process, &found, -here)) {
+        pthread_mutex_init(&model->turn, NULL);
+        for (int n = 0; found && n < pool_threads(model->pool); n++) model->rooms[n] = (Room){0};
+        atomic_store(&model->process, here);
+    }
+    while (atomic_load(&model->process) != here) sched_yield();
 }
 
 const char *halfling_answer(Model *model, const Policy *policy, const Questions *in, const Answers *out) {
@@ -407,14 +419,13 @@ const char *halfling_answer(Model *model, const Policy *policy, const Questions 
     const char *wrong = wrong_policy(h, policy);
     if (!wrong) wrong = wrong_questions(h, in);
     if (wrong || !in->sequences) return wrong;
-    // After a fork, whoever held the lock is not here.
-    if (model->process != getpid()) begin_in_process(model);
+    begin_in_process(model);
     pthread_mutex_lock(&model->turn);
     Call call = {.model = model, .policy = policy, .in = in, .out = out};
-    int few = in->starts[in->sequences] <= SHARED_TOKENS || in->sequences < pool_threads(model->pool);
+    int few = in->starts[in->sequences] <= FEW_TOKENS;
     int alone = few && model->alone_until && nanoseconds() < model->alone_until;
     pool_run(model->pool, alone ? 1 : pool_threads(model->pool), prepare, compute, &call);
-    if (atomic_load(&call.barrier.crowded)) model->alone_until = nanoseconds() + ALONE_NANOSECONDS;
+    if (few && atomic_load(&call.barrier.crowded)) model->alone_until = nanoseconds() + ALONE_NANOSECONDS;
     pthread_mutex_unlock(&model->turn);
     free(call.memory);
     return call.failed ? "no memory" : NULL;
@@ -431,9 +442,9 @@ Model *halfling_over(const void *file, int64_t bytes, int32_t threads, const cha
         model->rooms = calloc((size_t)(threads > 1 ? threads : 1), sizeof *model->rooms);
         if (!model->pool || !model->rooms) *wrong = "no memory";
     }
-    for (int32_t layer = 0; layer < MOST_LAYERS; layer++) atomic_init(&model->leaving[layer], 1);
-    begin_in_process(model);
     if (*wrong) return halfling_close(model), NULL;
+    for (int32_t layer = 0; layer < MOST_LAYERS; layer++) atomic_init(&model->share_left[layer], 1);
+    begin_in_process(model);
     return model;
 }
 
@@ -450,7 +461,7 @@ Model *halfling_open(const char *path, int32_t threads, const char *variant, con
 
 void halfling_close(Model *model) {
     if (!model) return;
-    for (int n = 0; model->rooms && n < pool_threads(model->pool); n++) room_free(&model->rooms[n]);
+    for (int n = 0; model->pool && model->rooms && n < pool_threads(model->pool); n++) room_free(&model->rooms[n]);
     pool_free(model->pool);
     free(model->rooms);
     weights_close(&model->weights);
@@ -459,7 +470,7 @@ void halfling_close(Model *model) {
 
 void halfling_sizes(const Model *model, Sizes *sizes) {
     const Header *h = model->weights.header;
-    *sizes = (Sizes){h->by_token, h->layers, h->width, h->heads, h->vocabulary, h->positions, h->classes};
+    *sizes = (Sizes){h->tagger, h->layers, h->width, h->heads, h->vocabulary, h->positions, h->classes};
 }
 
 const char *halfling_model_variant(const Model *model) { return model->weights.kernels->name; }

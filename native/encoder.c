@@ -69,7 +69,7 @@ static void unmap_room(char *memory, size_t bytes) { munmap(memory, bytes); }
 int room_for(Room *room, const Weights *weights, int32_t tokens, int32_t threads) {
     if (room->memory && room->tokens >= tokens && room->threads >= threads) return 1;
     // Never less than it was: calls that want many tokens and calls that want many threads take turns.
-    Room wanted = {.tokens = (tokens + 63) / 64 * 64, .threads = threads};
+    Room wanted = {.tokens = (tokens + ROOM_STEP - 1) / ROOM_STEP * ROOM_STEP, .threads = threads};
     if (room->tokens > wanted.tokens) wanted.tokens = room->tokens;
     if (room->threads > wanted.threads) wanted.threads = room->threads;
     size_t bytes = lay_out(&wanted, NULL, weights);
@@ -140,13 +140,18 @@ typedef struct {
     int32_t asked, ld;
 } Step;
 
+static void quantise_states(const Step *step, const States *states, const float *norm, Form form, Range rows) {
+    Quantised out = rows_of(&states->bytes, rows.first, step->kernels->value_bytes);
+    step->kernels->quantise(states->floats + (size_t)rows.first * step->ld, step->ld, rows.last - rows.first,
+                            norm + 2 * step->header->width, form, &out);
+}
+
 static void norm_and_quantise(const Step *step, const float *norm, const float *added, Form form, Range rows) {
     const Header *h = step->header;
-    float *states = step->states.floats + (size_t)rows.first * step->ld;
-    Quantised out = rows_of(&step->states.bytes, rows.first, step->kernels->value_bytes);
     if (added) added += (size_t)rows.first * step->ld;
-    step->kernels->norm(states, added, step->ld, rows.last - rows.first, h->width, norm, h->epsilon);
-    step->kernels->quantise(states, step->ld, rows.last - rows.first, norm + 2 * h->width, form, &out);
+    step->kernels->norm(step->states.floats + (size_t)rows.first * step->ld, added, step->ld, rows.last - rows.first,
+                        h->width, norm, h->epsilon);
+    quantise_states(step, &step->states, norm, form, rows);
 }
 
 // Copies asked rows from the batch's states to an array of their own, or back.
@@ -154,7 +159,8 @@ static void copy_asked(const Step *step, Range rows, int back) {
     const States *all = &step->room->all, *some = &step->room->some;
     for (int32_t row = rows.first; row < rows.last; row++) {
         int32_t place = step->work->batch->rows[row];
-        copy_states(step->work->weights, back ? all : some, back ? place : row, back ? some : all, back ? row : place, 1);
+        back ? copy_states(step->work->weights, all, place, some, row, 1)
+             : copy_states(step->work->weights, some, row, all, place, 1);
     }
 }
 
@@ -216,8 +222,8 @@ static void feed_forward_together(const Step *step) {
     kernels->gelu(room->inner + panels.first * PANEL, columns, step->asked, (panels.last - panels.first) * PANEL);
     barrier_wait(step->work->barrier);
     Quantised own = rows_of(&room->quantised_inner, rows.first, kernels->value_bytes);
-    kernels->quantise(room->inner + (size_t)rows.first * columns, columns, rows.last - rows.first, NULL, layer->down.form,
-                      &own);
+    kernels->quantise(room->inner + (size_t)rows.first * columns, columns, rows.last - rows.first, NULL,
+                      layer->down.form, &own);
     barrier_wait(step->work->barrier);
     multiply(step->work, &layer->down, share(step->work, step->ld / PANEL), step->asked, &room->quantised_inner,
              room->added, step->ld);
@@ -257,8 +263,14 @@ void compute_layer(const Work *work, int32_t number, int more) {
     norm_and_quantise(&step, layer->attention_norm, room->added, layer->up.form, rows);
     barrier_wait(work->barrier);
     work->count > 1 ? feed_forward_together(&step) : feed_forward_alone(&step);
-    norm_and_quantise(&step, layer->output_norm, room->added, form_after(step.header, number + 1), rows);
+    Form form = form_after(step.header, number + 1);
+    norm_and_quantise(&step, layer->output_norm, room->added, form, rows);
     if (batch->rows) copy_asked(&step, rows, 1);
+    int some_left = batch->rows && batch->by_token;  // read before a faster thread asks for the next layer's rows
+    barrier_wait(work->barrier);
+    if (!some_left) return;
+    // The 8 bits of a state are made for one layer: those of tokens that have left are made anew for the next.
+    quantise_states(&step, &room->all, layer->output_norm, form, share(work, batch->tokens));
     barrier_wait(work->barrier);
 }
 
@@ -272,7 +284,8 @@ void embed(const Work *work, const int32_t *ids) {
         Range own = overlap(rows, batch->starts[sequence], batch->starts[sequence + 1]);
         for (int32_t place = own.first; place < own.last; place++) {
             int32_t row = batch->starts[sequence] + place, id = ids[row];
-            step.kernels->embed(weights->words + (size_t)id * h->width, weights->word_scales + (size_t)id * (h->width / h->word_group), h->word_group,
+            step.kernels->embed(weights->words + (size_t)id * h->width,
+                                weights->word_scales + (size_t)id * (h->width / h->word_group), h->word_group,
                                 weights->places + (size_t)place * h->width, h->width,
                                 step.states.floats + (size_t)row * step.ld);
         }

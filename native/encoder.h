@@ -4,6 +4,8 @@
 #include "folder.h"
 #include "pool.h"
 
+enum { ROOM_STEP = 64 };  // a room is for a multiple of so many tokens, so that as many always find room in `some`
+
 // States of tokens, as floats and in 8 bits.
 typedef struct {
     float *floats;  // [tokens][state columns]
@@ -26,9 +28,10 @@ typedef struct {
     int32_t tokens, sequences;
     int32_t *starts;  // [sequences + 1]: where each begins
     // Tokens whose states the next layer changes, ascending, and where those of each sequence begin. With `rows`
-    // NULL all do, and `asked_starts` is `starts`.
+    // NULL all do.
     int32_t *rows, *asked_starts;
     int32_t asked;
+    int by_token;  // tokens leave alone: every later layer reads those that have
 } Batch;
 
 // What one of `count` threads works on, the same batch in the same room.

@@ -54,5 +54,6 @@ float doubt(const Policy *policy, const float *logits, int32_t classes, int32_t 
         sum += one;
         if (one > most) most = one;
     }
-    return policy->pooling == MAX && !policy->by_token ? most : (float)(sum / answers);
+    // What is no number is above no other, so `most` has not seen it.
+    return policy->pooling == MAX && !policy->by_token && sum == sum ? most : (float)(sum / answers);
 }

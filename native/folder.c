@@ -59,7 +59,7 @@ static int shape_fits(const Header *h) {
         !within(h->inner_group, PANEL, h->inner) || h->inner % h->inner_group || h->inner_group % PANEL ||
         !within(h->word_group, LANES, h->width) || h->width % h->word_group || h->word_group % LANES ||
         !within(h->vocabulary, 1, 1 << 24) || !within(h->positions, 1, 1 << 20) ||
-        !within(h->classes, 1, MOST_CLASSES) || !within(h->exits, 1, h->layers) || h->by_token >> 1 || h->pooled >> 1 ||
+        !within(h->classes, 1, MOST_CLASSES) || !within(h->exits, 1, h->layers) || h->tagger >> 1 || h->pooled >> 1 ||
         !(h->epsilon > 0 && h->epsilon < 1))
         return 0;
     for (int n = 0; n < MOST_LAYERS; n++)

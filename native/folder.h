@@ -14,7 +14,7 @@ typedef struct {
     uint32_t version, checksum;  // CRC-32 of the header and the table of sections while this field is 0
     uint64_t bytes;              // of the whole file
     int32_t sections;
-    int32_t by_token;      // whether every token has an answer (a tagger), or the first of a text
+    int32_t tagger;        // whether every token has an answer, or the first of a text
     int32_t layers, width, heads, depth;  // depth of a head, filled up to LANES
     int32_t inner, group, inner_group;    // inner width, filled up; inputs that share a scale
     int32_t word_group;  // channels of an embedding that share a scale

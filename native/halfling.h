@@ -38,7 +38,7 @@ typedef struct {
 
 // Sizes of an opened file, for whoever compares them with what else is known.
 typedef struct {
-    int32_t by_token, layers, width, heads, vocabulary, positions, classes;
+    int32_t tagger, layers, width, heads, vocabulary, positions, classes;
 } Sizes;
 
 API int32_t halfling_abi(void);

@@ -247,7 +247,8 @@ static void logits(const float *state, int32_t width, const float *weights, cons
                    float *out) {
     for (int class = 0; class < classes; class++) {
         Floats sum = {};
-        for (int c = 0; c < width; c += LANES) sum = FMA(load(state + c), load(weights + (size_t)class * width + c), sum);
+        for (int c = 0; c < width; c += LANES)
+            sum = FMA(load(state + c), load(weights + (size_t)class * width + c), sum);
         out[class] = sum_of(sum) + bias[class];
     }
 }

@@ -407,8 +407,13 @@ def test_places_and_layers_that_do_not_belong_to_the_sequences_are_refused(engin
             loaded.answer(wrong)
     with pytest.raises(ValueError, match="ids are whole numbers, not float64"):
         loaded.answer([Encoded(np.array([0, 5.5, 2]), np.array([1]))])
+    for place in (np.array([1.9]), np.array([True])):
+        with pytest.raises(ValueError, match=r"picked are whole numbers, not (float64|bool)"):
+            loaded.answer([Encoded(one.ids, place)])
     with pytest.raises(ValueError, match="leave_after has 1 layers for 2 sequences"):
         loaded.answer([one, one], leave_after=[2])
+    # Cut to 32 bits it would be a layer's number.
+    assert loaded.answer([one], leave_after=[2**32 + 1])[0].exit_layer == 3
 
 
 def test_a_tagger_reads_what_a_generator_gives(engine):

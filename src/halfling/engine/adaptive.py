@@ -138,8 +138,10 @@ class AdaptiveEngine:
             ValueError: A sequence is longer than the model reads, an id is no whole number or none of its vocabulary, a
                 place picked is none of its sequence's, or `leave_after` is not one for each.
         """
-        if fractions := {one.ids.dtype for one in sequences if one.ids.dtype.kind not in "iu"}:
-            raise ValueError(f"ids are whole numbers, not {', '.join(map(str, fractions))}")
+        for name in ("ids", "picked"):
+            kinds = {getattr(one, name).dtype for one in sequences}
+            if fractions := sorted(str(kind) for kind in kinds if kind.kind not in "iu"):
+                raise ValueError(f"{name} are whole numbers, not {', '.join(fractions)}")
         if leave_after is not None and len(leave_after) != len(sequences):
             raise ValueError(f"leave_after has {len(leave_after)} layers for {len(sequences)} sequences")
         with self._turn:

@@ -47,7 +47,7 @@ class _Answers(Structure):
 
 class _Sizes(Structure):
     _fields_ = [
-        (name, c_int32) for name in ("by_token", "layers", "width", "heads", "vocabulary", "positions", "classes")
+        (name, c_int32) for name in ("tagger", "layers", "width", "heads", "vocabulary", "positions", "classes")
     ]
 
 
@@ -67,7 +67,7 @@ class NativeLoop:
             HalflingError: The file is damaged, a policy is not one of this model, or this processor does not run the
                 variant.
         """
-        self.policy, self.by_token = exported.policy, exported.kind == "token"
+        self.policy = exported.policy
         self._library = library()
         path, wrong = folder / WEIGHTS, c_char_p()
         chosen = variant or os.environ.get(VARIANT) or None
@@ -85,10 +85,13 @@ class NativeLoop:
         found = tuple(getattr(sizes, field[0]) for field in _Sizes._fields_)
         self.classes = len(exported.labels)
         told = (shape.num_layers, shape.width, shape.num_heads, shape.vocab_size, shape.max_tokens, self.classes)
-        if found != (self.by_token, *told):
+        if found != (exported.kind == "token", *told):
             raise HalflingError(f"{path}: not the model that the folder speaks of: export the model again")
         self.variant = self._library.halfling_model_variant(self._model).decode()
-        self.limits = shape.vocab_size, shape.max_tokens
+        self.limits = {
+            b"an id is none of the vocabulary": f" (0 to {shape.vocab_size - 1})",
+            b"a sequence is longer than the model reads": f" (at most {shape.max_tokens} tokens)",
+        }
         # The last policy, as the library reads it, and what must live as long.
         self._told: tuple[ExitPolicy | None, Any, Any] = (None, None, None)
         for policy in (exported.policy, *exported.policies.values()):
@@ -132,7 +135,7 @@ class NativeLoop:
         _lay_out(parts[2], [one.picked for one in sequences])
         parts[1][:], parts[3][:] = starts, picked_starts
         if leave_after is not None:
-            parts[4][:] = leave_after
+            _lay_out(parts[4], [np.asarray(leave_after)])
         known = self._told
         if known[0] is not policy:
             known = self._told = (policy, *_policy_of(policy))
@@ -142,10 +145,10 @@ class NativeLoop:
             ctypes.byref(_Questions(count, *where[:4], None if leave_after is None else where[4])),
             ctypes.byref(_Answers(*where[5:])),
         )
+        if wrong == b"no memory":
+            raise MemoryError
         if wrong:
-            vocabulary, longest = self.limits
-            limits = "" if b"policy" in wrong else f" (ids 0 to {vocabulary - 1}, at most {longest} tokens)"
-            raise ValueError(wrong.decode() + limits)
+            raise ValueError(wrong.decode() + self.limits.get(wrong, ""))
         logits = parts[5].view(np.float32).reshape(picked, self.classes)
         rows = [logits[begin:end] for begin, end in pairwise(picked_starts)]
         alone = parts[8].tolist()
