@@ -729,4 +729,11 @@ def test_the_data_of_a_models_task_count_though_their_places_do_not(tmp_path):
     run_stage(reader, seen)
     (tmp_path / "dev.csv").write_text("text,label\na,b\n")
     run_stage(reader, seen)
-    assert [how for _, how in seen.ends] == ["done", "skipped", "done"]
+    (tmp_path / "dev.csv").rename(tmp_path / "moved.csv")
+    places["dev"]["en"] = str(tmp_path / "moved.csv")
+    (model.out / "task-sources.json").write_text(json.dumps(places))
+    run_stage(reader, seen)
+    places["dev"] = {"sw": places["dev"]["en"]}
+    (model.out / "task-sources.json").write_text(json.dumps(places))
+    run_stage(reader, seen)
+    assert [how for _, how in seen.ends] == ["done", "skipped", "done", "skipped", "done"]

@@ -211,12 +211,13 @@ def digest(path: Path) -> str:
     """Return the SHA-256 of a file, or of the names and contents of a folder's files, in hexadecimal.
 
     Of a file above 256 MiB only the size and the first and last MiB are read: CC100 is half a terabyte,
-    and a fingerprint must not cost more than the work that it saves. What has to find damage takes `sha256`.
+    and a fingerprint must not cost more than the work that it saves. Not of weights, whose size is that of all models
+    of a shape. What has to find damage takes `sha256`.
     """
     if path.is_dir():
         return digest_of(files_in(path), path)
     size = path.stat().st_size
-    if size <= _SAMPLED_ABOVE:
+    if size <= _SAMPLED_ABOVE or path.suffix == ".safetensors":
         return sha256(path)
     with opened(path) as content:
         sampled = hashlib.sha256(str(size).encode() + content.read(_SAMPLE))

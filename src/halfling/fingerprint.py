@@ -90,14 +90,19 @@ def _with_data(folder: Path, content: str) -> str:
     """Return what stands for a model's folder: its content, and that of the labelled data of the task within."""
     try:
         said = json_text.read(folder / TASK_SOURCES)
-        sources = {source for each in said.values() for source in each.values()}
-        named = sorted({source.removeprefix("hub:").split(":")[0] for source in sources})
+        sources = {(split, code): source for split, each in said.items() for code, source in each.items()}
+        # Where a file lies means nothing; whose it is does, and which part of a hub's data.
+        named = sorted((*whose, *source.removeprefix("hub:").partition(":")[::2]) for whose, source in sources.items())
     except (HalflingError, AttributeError):
         return content
-    for source in sources:
+    for source in sources.values():
         if not source.startswith("hub:") and Path(source).is_dir():
             raise HalflingError(f"{folder / TASK_SOURCES}: {source}: is a folder, not a file of labelled data")
-    data = [_made_in(path) or digest(path) for path in map(Path, named) if path.exists()]
+    data = [
+        [split, code, part, _made_in(Path(place)) or digest(Path(place))]
+        for split, code, place, part in named
+        if Path(place).exists()
+    ]
     return hashlib.sha256(json.dumps([content, *data]).encode()).hexdigest() if data else content
 
 

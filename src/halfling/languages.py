@@ -3,7 +3,7 @@
 import csv
 import difflib
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from importlib import resources
 from typing import NamedTuple
 
@@ -100,6 +100,18 @@ def resolve(wanted: str | Sequence[str]) -> tuple[str, ...]:
         if list(wanted).count(code) > 1:
             raise HalflingError(f"languages: {code!r} stands there twice: name it once")
     return tuple(wanted)
+
+
+def set_of(known: Collection[str], language: str | None) -> str | None:
+    """Return whose set holds for a language, of those `known`: its own, or without its region; None: the default.
+
+    As RFC 4647 looks languages up (https://www.rfc-editor.org/rfc/rfc4647#section-3.4), `SW` and `sw-KE` find `sw`,
+    but another script is another text: `zh-Hant` does not find `zh`.
+    """
+    if language is None or language in known:
+        return language
+    plain = {plain_code(code): code for code in known}
+    return next((plain[code] for code in with_and_without_region(language) if code in plain), None)
 
 
 def task_name(task: str, code: str) -> str:

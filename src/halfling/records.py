@@ -63,7 +63,7 @@ class Record(BaseModel):
             HalflingError: A line is not such a record.
         """
         records = []
-        for number, line in enumerate(read_text(path, _MOST_BYTES).splitlines(), start=1):
+        for number, line in enumerate(read_text(path, _MOST_BYTES).rstrip("\n").split("\n"), start=1):
             try:
                 records.append(cls.model_validate(json_text.parse(line, f"{path}, line {number}")))
             except ValidationError as error:

@@ -7,6 +7,8 @@ from pydantic import Field
 
 from halfling.records import Int8Drop, Origin, Record
 
+_PRECISIONS = ("float32", "bfloat16", "int8")
+
 
 class Form(NamedTuple):
     """A model in one of the forms it runs in."""
@@ -23,9 +25,9 @@ class Form(NamedTuple):
         return f"{runtime}, exits" if self.exits else runtime
 
     @property
-    def rank(self) -> tuple[bool, str, bool]:
+    def rank(self) -> tuple[bool, int, bool]:
         """PyTorch before the engine, float32 before int8, without exits before with: what is served comes last."""
-        return self.runtime == "engine", self.precision, self.exits
+        return self.runtime == "engine", _PRECISIONS.index(self.precision), self.exits
 
 
 class Case(Record):
@@ -35,7 +37,7 @@ class Case(Record):
     task: str = Field(description="name of the task")
     language: str = Field(description="code of the language of the texts")
     runtime: Literal["engine", "pytorch"] = Field(description="engine: the exported model; pytorch: transformers")
-    precision: Literal["float32", "int8"] = Field(description="number format of weights and products")
+    precision: Literal["float32", "bfloat16", "int8"] = Field(description="number format of weights and products")
     exits: bool = Field(description="whether inputs may exit early")
 
     @property

@@ -2,6 +2,7 @@
 
 import json
 import random
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,6 +12,8 @@ from halfling.engine import AdaptiveEngine
 from halfling.engine.answer import Answer
 from halfling.engine.exported import read_exported
 from halfling.errors import HalflingError
+from halfling.exits.policy import ExitPolicy
+from halfling.export import gate as gate_module
 from halfling.export import write
 from halfling.export.gate import Gate, GateSettings, told
 from halfling.export.trained import load_trained
@@ -68,7 +71,7 @@ class Damaged:
     def __init__(self, trained, every):
         self.trained, self.every = trained, every
 
-    def __call__(self, sequences, leave_after=None):
+    def __call__(self, sequences, leave_after=None, language=None):
         found = predict(self.trained.network, sequences, 32).logits
         for one in found[:: self.every] if self.every else []:
             one += 1e3 * (one == one.min())
@@ -97,7 +100,8 @@ def test_a_drop_and_its_bounds_are_those_of_the_answers_that_differ(self_labelle
 @pytest.mark.parametrize(
     ("size", "every", "limit", "suffices", "fails"),
     [
-        (400, 0, 0.5, True, False),  # nothing differs
+        (700, 0, 0.5, True, False),  # nothing differs, and 600 would show it
+        (400, 0, 0.5, False, False),
         (400, 10, 0.5, True, True),  # 10 points, 7.5 to 12.6
         (40, 40, 0.5, False, False),  # 2.5 points, 0 to 7.5: one answer is no proof
         (400, 20, 5.0, True, True),  # 5 points, 3.2 to 7: as close as the limit
@@ -209,7 +213,7 @@ def test_the_native_engine_gets_layers_in_16_bits_where_int8_alone_costs_too_muc
     assert counts["says"][1:] == [f"int8 alone costs more: native has 16 bits in {named}"]
     _, gate = gate_of(model, task, limit=5.0)
     served = AdaptiveEngine.from_pretrained(tmp_path / "out")
-    assert gate.measure(served.answer, "native", silent) == found.int8
+    assert gate.measure(lambda some, language: served.answer(some), "native", silent) == found.int8
     (tmp_path / "alone").mkdir()
     exported(model, task, tmp_path / "alone/out", max_int8_drop=100)
     alone = read_exported(tmp_path / "alone/out")
@@ -247,3 +251,25 @@ def test_precisions_other_than_int8_have_no_gate(self_labelled, tmp_path):
     counts = exported(model, task, tmp_path / "out", backends=("onnx",), max_int8_drop=0)
     assert {*counts} == {"onnx_num_sentences", "onnx_largest_difference", "onnx_equal_labels"}
     assert read_exported(tmp_path / "out").int8 == ()
+
+
+def test_the_gate_draws_its_examples_from_all_of_a_sorted_file(self_labelled):
+    model, task = self_labelled(en=120)
+    _, whole = gate_of(model, task, gate_examples=None)
+    _, some = gate_of(model, task, gate_examples=30)
+    every, drawn = ([one.text for one in gate.asked["en"].examples] for gate in (whole, some))
+    remaining = iter(every)
+    assert len(drawn) == 30
+    assert all(text in remaining for text in drawn), "in the order of the file"
+    assert drawn != every[:30]
+
+
+def test_each_language_is_answered_by_its_own_thresholds(self_labelled, monkeypatch):
+    model, task = self_labelled(en=20, sw=20)
+    trained = load_trained(model, None)
+    own = ExitPolicy.uniform((1, trained.shape.num_layers), 1.0)
+    asked = []
+    monkeypatch.setattr(gate_module, "predict", lambda *given, policy, **_: asked.append(policy) or predict(*given))
+    with_sets = replace(trained, policies={"sw": own})
+    Gate(with_sets, task_of(model, task), GateSettings(), 0.5, silent)
+    assert asked == [trained.policy, own]

@@ -283,3 +283,9 @@ def test_a_model_of_another_kind_is_one_line(model, tmp_path):
     (model / "config.json").write_text(json.dumps(config))
     with pytest.raises(HalflingError, match="XLMRobertaForMultipleChoice is none of ForMaskedLM"):
         published(model, tmp_path / "out")
+
+
+def test_scores_of_several_models_are_refused(tagger, quality, write, tmp_path):
+    lines = [quality(name, **MEASURED) for name in ("teacher", "student")]
+    with pytest.raises(HalflingError, match="is of student, teacher: name folders of one model alone"):
+        published(tagger, tmp_path / "out", {"quality": write("scores", lines)})

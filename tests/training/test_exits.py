@@ -156,7 +156,7 @@ def test_exits_are_trained_in_bfloat16(task, train, finetuned, tmp_path):
 
 def test_text_without_a_packed_corpus_is_refused(train, finetuned):
     with pytest.raises(HalflingError, match="text_sequences=3 and no --packed FOLDER: give both"):
-        train(finetuned("tags"), text_sequences=3)
+        train(finetuned("tags"), text_sequences=3, soft_share=0.5)
 
 
 @pytest.mark.parametrize("method", ["two_stage", "joint", "leaving"])
@@ -266,3 +266,29 @@ def test_in_training_those_reach_an_exit_who_would_have_run(head, granularity, t
         left = left[:, None].where(keep, 0)
     for layer, reached in zip((1, 2), told["reached"], strict=True):
         assert torch.equal(reached, left >= layer)
+
+
+def test_what_the_exits_of_a_frozen_model_imitate_has_no_dropout(task, train, finetuned, monkeypatch):
+    before = finetuned(task)
+    plain, gaps = load_classifier(before).eval(), []
+    loss, compute = exits.exits_loss, exits._ExitsTrainer.compute_loss
+
+    def watched(self, model, inputs, *more, **named):
+        def compared(logits, *given, **said):
+            with torch.no_grad():
+                expected = plain(inputs["input_ids"], attention_mask=inputs["attention_mask"]).logits
+            gap = (logits[-1] - expected).abs()
+            gaps.append((gap[inputs["attention_mask"].bool()] if gap.dim() == 3 else gap).max().item())
+            return loss(logits, *given, **said)
+
+        monkeypatch.setattr(exits, "exits_loss", compared)
+        return compute(self, model, inputs, *more, **named)
+
+    monkeypatch.setattr(exits._ExitsTrainer, "compute_loss", watched)
+    train(before, soft_share=0.5, epochs=1)
+    assert max(gaps) < 1e-4
+
+
+def test_text_that_nobody_imitates_on_is_refused():
+    with pytest.raises(ValueError, match="text_sequences 5: to imitate there: set soft_share above 0"):
+        ExitsSettings(text_sequences=5, soft_share=0)

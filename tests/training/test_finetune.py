@@ -12,6 +12,7 @@ from halfling.errors import HalflingError
 from halfling.models.classifier import load_classifier
 from halfling.tasks.task import Task, read_task
 from halfling.training import finetune as module
+from halfling.training.exits import ExitsSettings, train_exits
 from halfling.training.finetune import FinetuneSettings, finetune
 
 
@@ -191,3 +192,29 @@ def test_a_fine_tuned_model_as_encoder_keeps_no_class_of_its_own(tmp_path, encod
     fewer = module._fresh_classifier(two, tmp_path / "other", FinetuneSettings(max_tokens=30))
     assert (fewer.config.num_labels, fewer.classifier.out_proj.weight.shape[0]) == (2, 2)
     assert torch.equal(fewer.roberta.embeddings.word_embeddings.weight, words)
+
+
+@pytest.mark.parametrize("examples", [1, 5])
+def test_of_fewer_examples_than_a_batch_every_epoch_is_a_step(examples, train, tasks):
+    train(tasks["pairs"], epochs=10, batch_size=32, max_train_examples=examples)
+    assert train.counts["steps"] == 10
+
+
+def test_a_split_of_unreadable_words_is_one_line(train, tmp_path):
+    (tmp_path / "train.conll").write_text("\u00a0 B-PER\n\n\u00a0 O\n\n")
+    with pytest.raises(HalflingError, match="no example of train has a label that can be read"):
+        train(Task(train=str(tmp_path / "train.conll")))
+
+
+def test_a_teacher_with_exits_is_one_line(finetuned, encoder, tasks, tmp_path):
+    (tmp_path / "early").mkdir()
+    exits = ExitsSettings(batch_size=10, max_tokens=30, epochs=1)
+    train_exits(settings=exits, finetuned=finetuned("pairs"), out=tmp_path / "early")
+    with pytest.raises(HalflingError, match="early: has exits: name the model that they were trained for"):
+        finetune(
+            settings=settings(soft_share=0.5),
+            encoder=encoder,
+            task=tasks["pairs"],
+            out=tmp_path,
+            teacher=tmp_path / "early",
+        )

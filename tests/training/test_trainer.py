@@ -181,3 +181,13 @@ def test_the_batch_of_a_step_that_diverged_is_the_one_that_is_kept(tmp_path):
     assert kept["labels"].tolist() == [float("inf")]
     assert kept["x"].tolist() == [4.0]
     assert trainer.state.global_step == 1
+
+
+def test_one_stages_place_for_logs_is_not_the_next_ones(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "get_available_reporting_integrations", lambda: ["tensorboard"])
+    monkeypatch.setenv("TENSORBOARD_LOGGING_DIR", "mine")
+    monkeypatch.delenv("TENSORBOARD_LOGGING_DIR")
+    with_place = TrainingSettings(report_to="tensorboard", logging_dir=tmp_path / "logs")
+    training_arguments(tmp_path / "first", with_place)
+    with pytest.raises(HalflingError, match="set logging_dir=FOLDER"):
+        training_arguments(tmp_path / "second", TrainingSettings(report_to="tensorboard"))

@@ -109,7 +109,11 @@ class CalibrateSettings(Settings):
 
     @property
     def text_wish(self) -> Wish:
-        """What is asked for where there are no labels. A lost right answer is a changed one, so no more is lost."""
+        """What is asked for where there are no labels.
+
+        A lost right answer is a changed one, so no more accuracy is lost. F1 may fall by more: its spans do not count
+        by text.
+        """
         if self.wish.what != "max_drop":
             return self.wish
         limit = min(self.wish.limit, MOST) if self.max_disagreement is None else self.max_disagreement

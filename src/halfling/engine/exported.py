@@ -10,7 +10,7 @@ from halfling import json_text
 from halfling.errors import HalflingError
 from halfling.exits.policy import ExitPolicy
 from halfling.files import sha256
-from halfling.languages import plain_code, with_and_without_region
+from halfling.languages import set_of
 from halfling.records import EncoderShape, Int8Drop, Record
 
 EXPORTED = "engine.json"
@@ -49,15 +49,8 @@ class Exported(Record):
         return tuple(sorted({layer for policy in (self.policy, *self.policies.values()) for layer in policy.layers}))
 
     def whose(self, language: str | None) -> str | None:
-        """Return the language whose set holds for one: its own, or without its region; None: the default.
-
-        As RFC 4647 looks languages up (https://www.rfc-editor.org/rfc/rfc4647#section-3.4), `SW` and `sw-KE` find `sw`,
-        but another script is another text: `zh-Hant` does not find `zh`.
-        """
-        if language is None or language in self.policies:
-            return language
-        known = {plain_code(code): code for code in self.policies}
-        return next((known[code] for code in with_and_without_region(language) if code in known), None)
+        """Return the language whose set holds for one, as `languages.set_of` looks it up; None: the default."""
+        return set_of(self.policies, language)
 
     def at_ends(self, policy: ExitPolicy) -> ExitPolicy:
         """Return a policy that does the same with an exit after every segment, thresholds 0 at those it has not."""

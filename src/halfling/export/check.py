@@ -8,6 +8,7 @@ from pydantic import Field
 
 from halfling.engine import AdaptiveEngine, Encoded
 from halfling.engine.exported import BackendName
+from halfling.exits.policy import ExitPolicy
 from halfling.export.sentences import Sentences
 from halfling.export.trained import Trained
 from halfling.records import Record
@@ -35,6 +36,8 @@ def agreement(trained: Trained, examples: Sentences, out: Path, backend: Backend
     largest, equal = 0.0, []
     expected = [trained.exit_logits(one.ids.tolist()) for one in sequences]
     policy = engine.exported.at_ends(engine.exported.policy)
+    if backend == "native":  # it has every exit; a service lets callers choose others than those in use
+        policy = ExitPolicy.uniform(tuple(expected[0]) if expected else policy.layers, 0.0)
     for layer in policy.layers:
         answers = engine.answer(sequences, [layer] * len(sequences), policy)
         for one, answer, logits in zip(sequences, answers, expected, strict=True):

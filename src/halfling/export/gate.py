@@ -11,6 +11,7 @@ from pydantic import Field
 from halfling.bounds import Count, Weight
 from halfling.engine.answer import Answer
 from halfling.errors import HalflingError
+from halfling.exits.bound import least
 from halfling.exits.policy import ExitPolicy
 from halfling.export.trained import Trained
 from halfling.records import Counts, Int8Drop, Progress, Settings
@@ -39,7 +40,7 @@ class GateSettings(Settings):
 
 
 Answers = Callable[..., list[Answer]]
-"""An engine's `answer`."""
+"""Sequences, `leave_after` and `language` in, answers out, by the language's thresholds."""
 
 
 class _Asked(NamedTuple):
@@ -53,7 +54,8 @@ class _Asked(NamedTuple):
 class Gate:
     """Dev examples of every language, answered once in float32, that int8 exports of one model are held against.
 
-    Both read the same token ids, and inputs exit by the same policy, so that nothing but the arithmetic differs.
+    Both read the same token ids, and inputs exit by the same policy, that of their language, so that nothing but the
+    arithmetic differs.
 
     A language passes when the drop's upper bound is at most `max_int8_drop`. Above, it fails when its sentences suffice
     to say so: when the bounds are apart by at most `max_int8_drop`, or the lower one is above it too. Where they do not
@@ -61,13 +63,15 @@ class Gate:
     """
 
     def __init__(self, trained: Trained, task: Task, settings: GateSettings, limit: float, progress: Progress) -> None:
-        """Answer the first `settings.gate_examples` of each dev split in float32; `limit` is `max_int8_drop`.
+        """Answer `settings.gate_examples` of each dev split in float32, drawn; `limit` is `max_int8_drop`.
 
         Raises:
             HalflingError: The data cannot be read, or the model answers with what is no number.
         """
         self.trained, self.task, self.limit = trained, task, limit
-        split = dev_examples(task, task.languages, settings.gate_examples)
+        split = {
+            code: _drawn(some, settings.gate_examples) for code, some in dev_examples(task, task.languages).items()
+        }
         self.total = sum(map(len, split.values()))
         self.asked: dict[str, _Asked] = {}
         done = 0
@@ -79,7 +83,7 @@ class Gate:
             for start in range(0, len(encoded), _AT_ONCE):
                 progress(done, self.total, f"float32 in {language}")
                 some = encoded[start : start + _AT_ONCE]
-                logits += predict(trained.network, some, _BATCH, policy=trained.policy).logits
+                logits += predict(trained.network, some, _BATCH, policy=trained.policy_of(language)).logits
                 done += len(some)
             self.asked[language] = _Asked(examples, encoded, self._tally(examples, encoded, logits))
         trained.network.to(home)
@@ -92,10 +96,10 @@ class Gate:
             for start in range(0, len(asked.encoded), _AT_ONCE):
                 progress(done, self.total, f"{backend} int8 in {language}")
                 some = asked.encoded[start : start + _AT_ONCE]
-                logits += self._logits(answer, some)
+                logits += self._logits(answer, some, language)
                 done += len(some)
             after = self._tally(asked.examples, asked.encoded, logits)
-            bounds = drop_bounds(asked.float32, after, resamples(len(logits), _RESAMPLES, _SEED))
+            bounds = _bounds(asked.float32, after)
             found.append(
                 Int8Drop(
                     backend=backend,
@@ -139,16 +143,32 @@ class Gate:
         nobody = ExitPolicy(layers=(self.trained.shape.num_layers,), thresholds=())
         return some, predict(self.trained.network, some, _BATCH, policy=nobody).logits
 
-    def _logits(self, answer: Answers, encoded: Sequence[Encoded]) -> list[np.ndarray]:
+    def _logits(self, answer: Answers, encoded: Sequence[Encoded], language: str) -> list[np.ndarray]:
         """Return an engine's logits; none of a sentence whose words are all unreadable."""
         readable = [one for one in encoded if len(one.picked)]
-        found = iter(answer(readable))
+        found = iter(answer(readable, language=language))
         nothing = np.zeros((0, len(self.trained.labels)), np.float32)
         return [next(found).logits if len(one.picked) else nothing for one in encoded]
 
     def _tally(self, examples: Sequence[Example], encoded: Sequence[Encoded], logits: Sequence[np.ndarray]) -> Tally:
         words = [len(one.tags) for one in examples if isinstance(one, TaggedExample)]
         return tally(self.task, examples, answers(logits, encoded, self.trained.labels, words or None))
+
+
+def _drawn(examples: list[Example], most: int | None) -> list[Example]:
+    """Return at most so many examples, in their order: a file may be sorted by label."""
+    if most is None or len(examples) <= most:
+        return examples
+    places = np.random.default_rng(_SEED).choice(len(examples), most, replace=False)
+    return [examples[place] for place in sorted(places.tolist())]
+
+
+def _bounds(before: Tally, after: Tally) -> DropBounds:
+    """Return what a drop lies between; where nothing changed, what so many examples show of changes not seen."""
+    number = len(before.above)
+    bounds = drop_bounds(before, after, resamples(number, _RESAMPLES, _SEED))
+    same = np.array_equal(before.above, after.above) and np.array_equal(before.below, after.below)
+    return bounds._replace(upper=100 * least(number)) if same else bounds
 
 
 def _suffices(bounds: DropBounds, limit: float) -> bool:

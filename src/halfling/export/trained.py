@@ -10,6 +10,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, XLMRobertaCon
 from halfling.errors import HalflingError
 from halfling.exits.calibration import CALIBRATED, Calibration
 from halfling.exits.policy import ExitPolicy
+from halfling.languages import set_of
 from halfling.models.classifier import Head, load_classifier, read_checkpoint
 from halfling.models.load import load_tokenizer, weights_sha256
 from halfling.models.shapes import shape_of
@@ -35,9 +36,14 @@ class Trained:
         """Return the encoder's shape."""
         return shape_of(cast(XLMRobertaConfig, self.network.config))
 
+    def policy_of(self, language: str) -> ExitPolicy:
+        """Return where texts of a language exit."""
+        whose = set_of(self.policies, language)
+        return self.policy if whose is None else self.policies[whose]
+
     @torch.inference_mode()
     def exit_logits(self, ids: list[int]) -> dict[int, torch.Tensor]:
-        """Return the logits of every exit in the policy for one sequence, by layer: [classes] or [tokens, classes]."""
+        """Return one sequence's logits of every exit that the model has, by layer: [classes] or [tokens, classes]."""
         given: dict[str, Any] = {"input_ids": torch.tensor([ids])}
         if hasattr(self.network.config, "exit_layers"):
             found = self.network(**given, all_exits=True).exit_logits

@@ -1,14 +1,16 @@
 """Through the gate: as written, or with layers in 16 bits where int8 costs too much, as few as pass."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from halfling.engine import AdaptiveEngine
+from halfling.engine.answer import Answer
 from halfling.engine.exported import Exported
 from halfling.export.gate import Answers, Gate
 from halfling.records import Int8Drop, Progress
+from halfling.tasks.encoded import Encoded
 
 _RANKED_ON = 32
 """Sentences, of the language that int8 costs most."""
@@ -31,7 +33,14 @@ def passed(
     """
 
     def answers_of(backend: str) -> Answers:
-        return AdaptiveEngine(out, exported, backend, None).answer
+        engine = AdaptiveEngine(out, exported, backend, None)
+
+        def answer(
+            sequences: Sequence[Encoded], leave_after: Sequence[int] | None = None, language: str | None = None
+        ) -> list[Answer]:
+            return engine.answer(sequences, leave_after, engine.policy(language))
+
+        return answer
 
     def widened(layers: tuple[int, ...]) -> Answers:
         if layers:

@@ -319,5 +319,9 @@ class XLMRobertaEarlyExitForTokenClassification(_EarlyExitModel):
         self.dropout = nn.Dropout(config.hidden_dropout_prob if chosen is None else chosen)
 
     def classify(self, layer: int, hidden: Tensor) -> Tensor:
-        """Return the logits of the exit after `layer`, with dropout before it in training."""
-        return super().classify(layer, self.dropout(hidden))
+        """Return the logits of the exit after `layer`, with dropout before it in training.
+
+        None before a last exit that does not learn: others imitate what it says.
+        """
+        is_fixed = layer == self.config.num_hidden_layers and not self.classifier.training
+        return super().classify(layer, hidden if is_fixed else self.dropout(hidden))

@@ -1,6 +1,6 @@
 """The headline: what the best product keeps of its teacher, how much faster and how much smaller it is."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from statistics import fmean, median
 from typing import NamedTuple
 
@@ -32,10 +32,7 @@ def headline(rows: Sequence[Result], costs: Sequence[Cost], teacher: str, exit_s
     The product is the most served of the forms there are (engine, int8, exits), of several models the best.
     It is held against the teacher in PyTorch, where there is no teacher against its own model there.
     """
-    scores: dict[Form, dict[str, list[float]]] = {}
-    for row in rows:
-        scores.setdefault(row.form, {}).setdefault(row.language, []).append(row.score)
-    means = {form: {code: fmean(seeds) for code, seeds in by.items()} for form, by in scores.items()}
+    means = {form: _means(row for row in rows if row.form == form) for form in {row.form for row in rows}}
     students = [form for form in means if form.model != teacher] or list(means)
     product = max(students, key=lambda form: (form.rank, fmean(means[form].values()), form.model))
     reference = next(
@@ -48,8 +45,14 @@ def headline(rows: Sequence[Result], costs: Sequence[Cost], teacher: str, exit_s
         None,
     )
     cost_of = {(cost.form, cost.language): cost for cost in costs}
-    codes = [] if reference is None else sorted({*means[product]} & {*means[reference]})
-    if reference is None or not codes:
+    if reference is None:
+        return None
+    # Of seeds that both have: a teacher's others are of other students.
+    seeds = {row.seed for row in rows if row.form == product} & {row.seed for row in rows if row.form == reference}
+    rows = [row for row in rows if row.form in (product, reference) and row.seed in seeds]
+    means = {form: _means(row for row in rows if row.form == form) for form in (product, reference)}
+    codes = sorted({*means[product]} & {*means[reference]})
+    if not codes:
         return None
     mine, its = ([cost_of[form, code] for code in codes] for form in (product, reference))
     return Headline(
@@ -63,6 +66,14 @@ def headline(rows: Sequence[Result], costs: Sequence[Cost], teacher: str, exit_s
         f"Scores: dev, {_seeds(rows)}. Time: a text alone, from text to answer, mean over languages, median over "
         f"{len(mine[0].rounds_ms_b1)} rounds in which both take turns.",
     )
+
+
+def _means(rows: Iterable[Result]) -> dict[str, float]:
+    """Return the mean score in each language."""
+    scores: dict[str, list[float]] = {}
+    for row in rows:
+        scores.setdefault(row.language, []).append(row.score)
+    return {code: fmean(seeds) for code, seeds in scores.items()}
 
 
 def _kept(mine: dict[str, float], its: dict[str, float], codes: Sequence[str], of: str) -> Figure:

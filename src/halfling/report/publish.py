@@ -66,6 +66,10 @@ def publish(
     if stage is None:
         raise HalflingError(f"{model}: no {MANIFEST} here or one folder up: name a folder that halfling made")
     found = gather(measured)
+    # Of the model as it is here: its exports have answers of their own.
+    qualities = [line for line in found.qualities if line.runtime == "pytorch"]
+    if len(names := sorted({line.model for line in qualities})) > 1:
+        raise HalflingError(f"publish: what was measured is of {', '.join(names)}: name folders of one model alone")
     calibration = _calibration(model, policy) if policy is not None else None
     config = _config(model, settings, calibration)
     progress(0, 2, WEIGHTS)
@@ -85,8 +89,7 @@ def publish(
         notes=read_text(notes, _LONGEST_NOTES) if notes else "",
         config=config,
         manifest=Manifest.read(stage / MANIFEST),
-        # Of the model as it is here: its exports have answers of their own.
-        qualities=[line for line in found.qualities if line.runtime == "pytorch"],
+        qualities=qualities,
         losses=found.masked_losses,
         int8_drops=found.int8_drops,
     )

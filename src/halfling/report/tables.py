@@ -61,7 +61,9 @@ def language_table(rows: Sequence[Scores], order: Sequence[str]) -> Table:
         return lambda own: with_spread(summary.over_seeds((r for r in own if r.language == code), "score"), percent)
 
     heads = {c if c in others else f"{c}, trained": cell(c) for c in summary.languages(rows, order)}
-    heads["zero-shot mean"] = lambda own: with_spread(summary.mean_score(own, others, trained_on=False), percent)
+    # Where nothing is known of training, nothing is said of it.
+    mean = "zero-shot mean" if any(row.trained_on for row in rows) else "mean"
+    heads[mean] = lambda own: with_spread(summary.mean_score(own, others, trained_on=False), percent)
     return _form_table(f"Languages: {rows[0].metric} %", rows, heads)
 
 
@@ -81,7 +83,7 @@ def _form_table(
 
 
 def _mean_of(field: str, unit: float = 1) -> _Cell:
-    # No spread: time and memory are measured once for all seeds.
+    # No spread: most of these are one for all seeds.
     return lambda own: amount(fmean(getattr(row, field) for row in own) / unit)
 
 
@@ -96,7 +98,7 @@ def held_out_table(losses: Sequence[MaskedLoss]) -> Table:
         title="Masked-language-model loss on held-out text",
         columns=("code", "language", *models),
         rows=(("", "mean of the languages", *map(_loss, means)), *rows) if rows else (),
-        note="Nats per masked token, 15 % masked, on text of the chunk that no model was trained on.",
+        note="Nats per masked token, on the text that the masked-lm stage was given.",
         num_labels=2,
     )
 

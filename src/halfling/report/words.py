@@ -25,6 +25,7 @@ WORDS = {
     "memory GB": "Peak resident size of a fresh process that loads the model and answers, in 10⁹ bytes.",
     "disk GB": "Size of the folder that is served, in 10⁹ bytes.",
     "trained": "Training saw labels in this language (trained_on in results.csv).",
+    "mean": "Mean score over the languages.",
     "zero-shot mean": "Mean score over the languages without training labels.",
     "exit layer": "The layer that gave the answer, mean over inputs.",
     "calibration": "Chooses the policy: after which layers inputs may exit, and how sure the classifier must be. "

@@ -123,7 +123,7 @@ def _has_prefix(tag: str) -> bool:
 
 @lru_cache(maxsize=1024)
 def _parts(tag: str, prefixed: bool) -> tuple[str, str]:
-    """Return a tag's prefix and type, both empty for O."""
-    if tag == OUTSIDE:
+    """Return a tag's prefix and type, both empty for O, and for what has no prefix where others do."""
+    if tag == OUTSIDE or (prefixed and not _has_prefix(tag)):
         return "", ""
     return (tag[:1], tag[2:]) if prefixed else ("I", tag)

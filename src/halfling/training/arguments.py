@@ -132,6 +132,10 @@ def _refuse_accelerates_own() -> None:
         )
 
 
+_TOLD: set[str] = set()
+"""Places that stages of this process, and not its user, have named."""
+
+
 def _reporter(out: Path, settings: TrainingSettings) -> str:
     """Return whom to report to, once it is known to be there."""
     name, known = settings.report_to, ["none", *INTEGRATION_TO_CALLBACK]
@@ -142,8 +146,11 @@ def _reporter(out: Path, settings: TrainingSettings) -> str:
             f"training: report_to={name}: its package is not installed here: install {name}, or report_to=none"
         )
     place = "TENSORBOARD_LOGGING_DIR"  # transformers 5 takes it from the environment alone
+    if os.environ.get(place) in _TOLD:
+        del os.environ[place]  # of a stage before this one
     if settings.logging_dir is not None:
         os.environ[place] = str(settings.logging_dir / made_for(out).name)
+        _TOLD.add(os.environ[place])
     elif name == "tensorboard" and place not in os.environ:
         # transformers' own default lies among the checkpoints, which are removed in the end.
         raise HalflingError("training: report_to=tensorboard: say where its files go: set logging_dir=FOLDER")

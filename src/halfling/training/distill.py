@@ -165,7 +165,9 @@ def distill(
     remove_checkpoints(out)
     return {
         "layer_pairs": pairs,
-        "parameters": student.num_parameters() - sum(weight.numel() for weight in student.projections.parameters()),
+        "parameters": student.num_parameters() - sum(weight.numel() for weight in student.projections.parameters())
+        if has_head
+        else student.roberta.num_parameters(),
         "steps": trainer.state.global_step,
         "tokens": len(blocks) * blocks.block_tokens,
         "curve": curve,
@@ -219,8 +221,9 @@ def _begun_with(settings: DistillSettings, checkpoint: Path | None) -> tuple[XLM
 def _said_of(
     teacher: XLMRobertaForMaskedLM, begun: XLMRobertaForMaskedLM | None, *, takes_over: bool
 ) -> dict[str, Any]:
-    """Return what a student's configuration takes over: the epsilon of layers, and what it is made of."""
-    said: dict[str, Any] = {"layer_norm_eps": (begun or teacher).config.layer_norm_eps} if takes_over else {}
+    """Return what a student's configuration takes over: epsilon and activation of layers, and what it is made of."""
+    names = ("layer_norm_eps", "hidden_act") if takes_over else ()
+    said: dict[str, Any] = {name: getattr((begun or teacher).config, name) for name in names}
     own, theirs = (getattr(model.config, "origin", None) if model else None for model in (begun, teacher))
     notes = [f"distilled from {theirs['note'].removeprefix('distilled from ')}"] if theirs else []
     if own and (not theirs or own["model"] != theirs["model"]):

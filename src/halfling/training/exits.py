@@ -61,6 +61,12 @@ class ExitsSettings(LabelledTraining):
     )
     learning_rate: Rate = Field(1e-3, description="unsaid with joint or leaving, which move everything: 2e-4")
 
+    @model_validator(mode="after")
+    def _text_needs_a_share(self) -> "ExitsSettings":
+        if self.text_sequences and not self.soft_share:
+            raise ValueError(f"text_sequences {self.text_sequences}: to imitate there: set soft_share above 0")
+        return self
+
     @model_validator(mode="before")
     @classmethod
     def _more_carefully_where_everything_moves(cls, raw: Any) -> Any:

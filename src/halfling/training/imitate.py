@@ -144,7 +144,10 @@ def load_imitated(teacher: Path, task: Task, vocab_size: int, max_tokens: int) -
     Raises:
         HalflingError: It has other labels or another vocabulary, reads less than `max_tokens`, or cannot be read.
     """
-    labels = read_checkpoint(teacher).labels
+    found = read_checkpoint(teacher)
+    labels = found.labels
+    if found.has_exits:
+        raise HalflingError(f"{teacher}: has exits: name the model that they were trained for")
     if {*labels} != {*(task.labels or ())}:
         raise HalflingError(
             f"{teacher}: its labels are {', '.join(labels)}, not those of task {task.name}, "

@@ -1,7 +1,7 @@
 """How a student begins: at random, from its teacher's words, its layers, a part of them, or a model of its own."""
 
 from collections.abc import Mapping, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Int
@@ -11,6 +11,9 @@ from transformers import XLMRobertaForMaskedLM
 from halfling.models.shapes import shape_of
 from halfling.training.layer_maps import LayerPair, layer_map
 from halfling.training.subclone import subclone
+
+_BESIDES = ("hidden_act", "type_vocab_size")
+"""What a shape does not hold and copied weights want to be alike."""
 
 Start = Literal["random", "embeddings", "layers", "subclone", "checkpoint"]
 
@@ -66,12 +69,16 @@ def checkpoint_from(student: XLMRobertaForMaskedLM, checkpoint: XLMRobertaForMas
     Raises:
         ValueError: The shapes differ.
     """
-    own, theirs = (shape_of(model.config).model_dump() for model in (student, checkpoint))
+    own, theirs = (shape_of(model.config).model_dump() | _said_besides(model) for model in (student, checkpoint))
     for name, value in own.items():
         if theirs[name] != value:
             raise ValueError(f"start=checkpoint: expected a {name} of {value}, the student's, came {theirs[name]}")
     # A student while it learns has projections besides.
     student.load_state_dict(checkpoint.state_dict(), strict=False)
+
+
+def _said_besides(model: XLMRobertaForMaskedLM) -> dict[str, Any]:
+    return {name: getattr(model.config, name) for name in _BESIDES}
 
 
 def embeddings_from(student: XLMRobertaForMaskedLM, teacher: XLMRobertaForMaskedLM) -> None:
@@ -108,7 +115,8 @@ def layers_from(student: XLMRobertaForMaskedLM, teacher: XLMRobertaForMaskedLM, 
     Raises:
         ValueError: The layers differ in shape.
     """
-    for name in ("hidden_size", "num_attention_heads", "intermediate_size", "max_position_embeddings", "vocab_size"):
+    names = ("hidden_size", "num_attention_heads", "intermediate_size", "max_position_embeddings", "vocab_size")
+    for name in (*names, *_BESIDES):
         own, theirs = getattr(student.config, name), getattr(teacher.config, name)
         if own != theirs:
             raise ValueError(f"expected a student with its teacher's {name} ({theirs}) to copy layers, came {own}")

@@ -89,12 +89,17 @@ def train_on_labels(
     rows = [row for row in rows if row["labels"] != [IGNORED] * len(row["input_ids"])] + [*more_rows]
     lengths = [len(row["input_ids"]) for row in rows]
     an_epoch = len(rows) - len(more_rows) + len(more_rows) // settings.epochs
+    if not an_epoch:
+        raise HalflingError(f"task {task.name}: no example of train has a label that can be read: mend the data")
     if processes.number() > 1 and an_epoch < settings.batch_size:
         raise HalflingError(f"training: an epoch's {an_epoch} examples fill no batch to share: set batch_size lower")
+    # Of fewer examples than a batch each epoch is a batch: several epochs in one would be one step.
+    size = min(settings.batch_size, an_epoch)
+    arguments.per_device_train_batch_size = min(arguments.per_device_train_batch_size, size)
     order = epochs_order(
         lengths,
         epochs=settings.epochs,
-        batch_size=settings.batch_size,
+        batch_size=size,
         seed=settings.seed,
         once=len(more_rows),
     )

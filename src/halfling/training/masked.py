@@ -20,7 +20,7 @@ class MaskedTraining(TrainingSettings):
     gradient_accumulation: Size = Field(1, gt=0, description="batches a step")
     mask_share: float = Field(0.15, gt=0, lt=1, description="of the tokens of a block")
     freeze_embeddings: bool = Field(
-        False, description="word embeddings, and with them the output layer, stay as they began"
+        False, description="word embeddings, and with them the weights of the output layer, stay as they began"
     )
 
 

@@ -13,8 +13,9 @@ def epochs_order(lengths: Sequence[int], *, epochs: int, batch_size: int, seed: 
 
     The last `once` of them are shared out: one epoch reads each, at most, the others leave it out.
 
-    Batches hold examples of like length (sorted within pools of 50 batches, batches shuffled), so that little is
-    spent on padding; an epoch leaves out the few examples that fill no batch.
+    `batch_size` is at most what an epoch reads. Batches hold examples of like length (sorted within pools of 50
+    batches, batches shuffled), so that little is spent on padding; an epoch leaves out the few examples that fill no
+    batch.
     """
     known = np.asarray(lengths)
     always, shared_out = np.split(np.arange(len(known)), [len(known) - once])
