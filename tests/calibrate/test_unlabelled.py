@@ -1,6 +1,7 @@
 """Sets by language from text without labels: the whole stage, and how text is read."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -254,6 +255,11 @@ def test_texts_that_are_cut_are_said(model, tmp_path):
     (tmp_path / "sw.txt").write_text("\n".join(" ".join([line] * 9) for line in lines(300)))
     _, counts = calibrated(model("moods"), tmp_path / "out", {"sw": tmp_path / "sw.txt"}, max_disagreement=80)
     assert any("are longer than max_tokens=24 and were cut" in line for line in counts["says"])
+
+
+def test_dev_texts_that_are_cut_are_said(model, tmp_path):
+    _, counts = calibrated(model("pairs"), tmp_path / "out", None, max_drop=90, max_tokens=8)
+    assert any(re.match(r"en: \d+ of \d+ texts are longer than max_tokens=8", line) for line in counts["says"])
 
 
 def test_labels_too_few_for_their_bound_are_said(model, tmp_path):

@@ -4,6 +4,7 @@ import pytest
 import rich.console
 
 from halfling.cost.latency import Ratio
+from halfling.errors import HalflingError
 from halfling.report import tables
 from halfling.report.gather import join
 from halfling.report.summary import Mean, Saving
@@ -49,6 +50,12 @@ def test_the_held_out_table_has_every_language_and_begins_with_the_mean():
         ("en", "English", "5.00", "–"),
         ("sw", "Swahili", "6.00", "7.00"),
     )
+
+
+def test_one_held_out_loss_that_is_given_twice_is_refused():
+    twice = [MaskedLoss(model="teacher", language="sw", loss=loss, num_masked=9) for loss in (1.0, 9.0)]
+    with pytest.raises(HalflingError, match="is given twice"):
+        tables.held_out_table(twice)
 
 
 def test_the_thesis_table_shows_one_language_with_the_cheapest_model_first(rows):

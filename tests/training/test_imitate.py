@@ -245,6 +245,7 @@ def test_text_is_sequences_of_all_languages_with_a_mark_at_each_words_first_piec
     for row in rows:
         pieces = tiny_tokenizer.convert_ids_to_tokens(row["input_ids"])
         assert len(pieces) <= 20
+        assert pieces[-1] == "</s>"  # where it was cut, too
         assert [label == UNLABELLED for label in row["labels"]] == [piece.startswith("\u2581") for piece in pieces]
         assert {*row["labels"]} <= {UNLABELLED, -100}
 

@@ -124,7 +124,7 @@ def calibrate(
         policy = choose(settings.wish, drawing.points, clock, "calibrate")
         chosen = drawing.points[policy]
         sets: dict[str, OfLanguage] = {}
-        cut_short: dict[str, int] = {}
+        cut_short = {", ".join(languages): sum(one.truncated for one in encoded)}
         if unlabelled:
             by_labels = OfLanguage(
                 policy=policy, from_labels=True, point=chosen, num_texts=held, confidence=bootstrap.CONFIDENCE
@@ -182,8 +182,9 @@ def calibrate(
             f"the sets of {', '.join(sets)} share no exit, so by the default, which holds where no language is said, "
             "nobody exits: set max_exits higher, or leave a language out"
         )
+    read = {", ".join(languages): len(encoded)} | {code: len(some) for code, some in drawn.items()}
     says += [
-        f"{code}: {number} of {len(drawn[code])} texts are longer than max_tokens={settings.max_tokens} and were cut: "
+        f"{code}: {number} of {read[code]} texts are longer than max_tokens={settings.max_tokens} and were cut: "
         "the bound is of what was read"
         for code, number in cut_short.items()
         if number

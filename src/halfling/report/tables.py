@@ -11,6 +11,7 @@ import rich.markup
 import rich.table
 
 from halfling.cost.latency import Ratio
+from halfling.errors import HalflingError
 from halfling.records import Record
 from halfling.report import summary
 from halfling.report.summary import Mean, Saving
@@ -91,6 +92,8 @@ def held_out_table(losses: Sequence[MaskedLoss]) -> Table:
     """Return each language's masked-language-model loss on held-out text, a column for each model."""
     models = sorted({line.model for line in losses}, key=lambda name: (name != "teacher", name))
     loss_of = {(line.model, line.language): line.loss for line in losses}
+    if len(loss_of) < len(losses):
+        raise HalflingError("report: a model's held-out loss in a language is given twice: name each measurement once")
     codes = sorted({line.language for line in losses})
     means = [fmean(loss for (model, _), loss in loss_of.items() if model == name) for name in models]
     rows = [(code, language_name(code), *(_loss(loss_of.get((model, code))) for model in models)) for code in codes]

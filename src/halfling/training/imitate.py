@@ -121,10 +121,12 @@ def unlabelled_rows(
     # A block of each language in turn; one that has no more is passed over.
     for block in (one for each in zip_longest(*blocks) for one in each if one is not None):
         for sequence in np.split(block.input_ids[block.input_ids != PAD], block.starts[1:]):
-            labels = np.where(marks[sequence], UNLABELLED, IGNORED)[:max_tokens]
+            if len(sequence) > max_tokens:  # cut as a text is, which keeps its end mark
+                sequence = np.append(sequence[: max_tokens - 1], sequence[-1])
+            labels = np.where(marks[sequence], UNLABELLED, IGNORED)
             if (labels != IGNORED).any():
                 said = labels.tolist() if by_word else UNLABELLED
-                rows.append({"input_ids": sequence[:max_tokens].tolist(), "labels": said})
+                rows.append({"input_ids": sequence.tolist(), "labels": said})
             if len(rows) == number:
                 return rows
     raise HalflingError(
