@@ -14,4 +14,5 @@ void pool_run(Pool *pool, int most, void (*prepare)(void *given, int count), Job
     (void)pool, (void)most, prepare(given, 1), work(given, 0);
 }
 void barrier_wait(Barrier *barrier) { (void)barrier; }
+void let_others_run(void) {}
 long long nanoseconds(void) { return 0; }

@@ -1,5 +1,4 @@
 // The whole loop: sequences in, layers, exits, whoever is sure leaves, the others go on together.
-#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -411,7 +410,7 @@ static void begin_in_process(Model *model) {
         for (int n = 0; found && n < pool_threads(model->pool); n++) model->rooms[n] = (Room){0};
         atomic_store(&model->process, here);
     }
-    while (atomic_load(&model->process) != here) sched_yield();
+    while (atomic_load(&model->process) != here) let_others_run();
 }
 
 const char *halfling_answer(Model *model, const Policy *policy, const Questions *in, const Answers *out) {

@@ -46,6 +46,8 @@ long long nanoseconds(void) {
     return now.tv_sec * 1000000000LL + now.tv_nsec;
 }
 
+void let_others_run(void) { sched_yield(); }
+
 void barrier_wait(Barrier *barrier) {
     if (barrier->count < 2) return;
     int round = atomic_load_explicit(&barrier->round, memory_order_relaxed);
@@ -63,7 +65,7 @@ void barrier_wait(Barrier *barrier) {
         if (!since) since = nanoseconds();
         if (nanoseconds() - since > CROWDED_NANOSECONDS)
             atomic_store_explicit(&barrier->crowded, 1, memory_order_relaxed);
-        sched_yield();
+        let_others_run();
     }
 }
 
@@ -162,5 +164,5 @@ void pool_run(Pool *pool, int most, void (*prepare)(void *given, int count), Job
     pool->given = given;
     begin_round(pool);
     work(given, 0);
-    for (int spins = 0; atomic_load(&pool->undone); spins++) spins < SPINS ? pause_briefly() : (void)sched_yield();
+    for (int spins = 0; atomic_load(&pool->undone); spins++) spins < SPINS ? pause_briefly() : let_others_run();
 }

@@ -24,5 +24,6 @@ typedef struct {
 } Barrier;
 
 void barrier_wait(Barrier *barrier);
+void let_others_run(void);
 
 long long nanoseconds(void);
