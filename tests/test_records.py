@@ -4,7 +4,7 @@ from pydantic import ValidationError
 from halfling.errors import HalflingError
 from halfling.exits.calibration import Calibration, TradeOff
 from halfling.exits.policy import ExitPolicy
-from halfling.records import EncoderShape
+from halfling.records import EncoderShape, json_lines
 from halfling.results import Quality
 
 CALIBRATION = Calibration(
@@ -68,3 +68,10 @@ def test_a_missing_record_is_one_line(tmp_path):
 def test_heads_divide_the_width():
     with pytest.raises(ValidationError, match="width 10 is not a multiple of num_heads 4"):
         EncoderShape(num_layers=1, width=10, num_heads=4, ffn_width=4, vocab_size=5, max_tokens=8)
+
+
+@pytest.mark.parametrize("number", [0, 1, 2])
+def test_records_a_line_survive_their_file_whatever_their_names_hold(number, tmp_path):
+    records = [QUALITY.model_copy(update={"model": "a\u2028b\u0085c"})] * number
+    (tmp_path / "quality.jsonl").write_text(json_lines(records), encoding="utf-8")
+    assert Quality.read_lines(tmp_path / "quality.jsonl") == records

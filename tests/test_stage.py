@@ -736,4 +736,10 @@ def test_the_data_of_a_models_task_count_though_their_places_do_not(tmp_path):
     places["dev"] = {"sw": places["dev"]["en"]}
     (model.out / "task-sources.json").write_text(json.dumps(places))
     run_stage(reader, seen)
-    assert [how for _, how in seen.ends] == ["done", "skipped", "done", "skipped", "done"]
+    places["dev"]["ur"] = "hub:xnli:ur:validation"
+    (model.out / "task-sources.json").write_text(json.dumps(places))
+    run_stage(reader, seen)
+    places["dev"]["ur"] = "hub:xnli:ur:test"
+    (model.out / "task-sources.json").write_text(json.dumps(places))
+    run_stage(reader, seen)
+    assert [how for _, how in seen.ends] == ["done", "skipped", "done", "skipped", "done", "done", "done"]

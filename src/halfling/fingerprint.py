@@ -90,19 +90,21 @@ def _with_data(folder: Path, content: str) -> str:
     """Return what stands for a model's folder: its content, and that of the labelled data of the task within."""
     try:
         said = json_text.read(folder / TASK_SOURCES)
-        sources = {(split, code): source for split, each in said.items() for code, source in each.items()}
-        # Where a file lies means nothing; whose it is does, and which part of a hub's data.
-        named = sorted((*whose, *source.removeprefix("hub:").partition(":")[::2]) for whose, source in sources.items())
+        sources = sorted((split, code, source) for split, each in said.items() for code, source in each.items())
     except (HalflingError, AttributeError):
         return content
-    for source in sources.values():
-        if not source.startswith("hub:") and Path(source).is_dir():
+    # Where a file lies means nothing; whose it is does, and which part of a hub's data.
+    data = []
+    for split, code, source in sources:
+        is_hub = source.startswith("hub:")
+        place, _, part = source.removeprefix("hub:").partition(":") if is_hub else (source, "", "")
+        path = Path(place)
+        if path.is_dir() and not is_hub:
             raise HalflingError(f"{folder / TASK_SOURCES}: {source}: is a folder, not a file of labelled data")
-    data = [
-        [split, code, part, _made_in(Path(place)) or digest(Path(place))]
-        for split, code, place, part in named
-        if Path(place).exists()
-    ]
+        if path.exists():
+            data.append([split, code, part, _made_in(path) or digest(path)])
+        elif is_hub:
+            data.append([split, code, source])
     return hashlib.sha256(json.dumps([content, *data]).encode()).hexdigest() if data else content
 
 

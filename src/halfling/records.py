@@ -63,7 +63,10 @@ class Record(BaseModel):
             HalflingError: A line is not such a record.
         """
         records = []
-        for number, line in enumerate(read_text(path, _MOST_BYTES).rstrip("\n").split("\n"), start=1):
+        # Not `splitlines`, which parts at characters that JSON leaves as they are.
+        for number, line in enumerate(read_text(path, _MOST_BYTES).removesuffix("\n").split("\n"), start=1):
+            if number == 1 and not line:
+                break  # an empty file
             try:
                 records.append(cls.model_validate(json_text.parse(line, f"{path}, line {number}")))
             except ValidationError as error:
