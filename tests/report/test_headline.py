@@ -76,3 +76,14 @@ def test_one_model_in_one_form_is_no_comparison(told):
 def test_a_teacher_that_scores_nothing_leaves_nothing_to_keep(told):
     line = told((TEACHER | {"score": 0.0}, {}), ({"model": "s"}, {}))
     assert line.figures[0].number == "–"
+
+
+def test_scores_are_compared_on_the_seeds_that_both_have(quality, cost):
+    forms = [TEACHER, {"model": "s"}]
+    scores = [(TEACHER, 0, 0.9), (TEACHER, 1, 0.5), (TEACHER, 2, 0.5), (forms[1], 0, 0.81)]
+    rows = join(
+        [quality(**form, seed=seed, score=score) for form, seed, score in scores], [cost(**form) for form in forms]
+    )
+    line = headline(rows, [cost(**form) for form in forms], "teacher", "-exits")
+    assert line.figures[0].number == "90.0 %"
+    assert "one seed" in line.compared
