@@ -2,11 +2,11 @@
 
     python benchmarks/study.py RUN [RUN ...] [--task wikiann] [--reference uniform]
 
-RUN is a folder of `halfling run recipes/study.yaml`; another run has another seed of distillation. Scores are points of
-the model in PyTorch on whole dev. Of one student in one language, run and seed there is one score, and the same of the
-reference: the test is Wilcoxon's signed-rank test of these pairs, two-sided. q is p after Benjamini and Hochberg, over
-all students compared. Languages of one model are not independent of each other: p is smaller than it should be, so a
-difference counts where q is small and all seeds agree.
+RUN is a folder of `halfling run recipes/study.yaml`, or a file of its scores; another run has another seed of
+distillation. Scores are points of the model in PyTorch on whole dev. Of one student in one language, run and seed there
+is one score, and the same of the reference: the test is Wilcoxon's signed-rank test of these pairs, two-sided. q is p
+after Benjamini and Hochberg, over all students compared. Languages of one model are not independent of each other: p is
+smaller than it should be, so a difference counts where q is small and all seeds agree.
 
 flops_share and drop are of the exported student in int8 with exits, beside the same without: means over languages.
 """
@@ -52,7 +52,7 @@ class Exits(NamedTuple):
 
 
 def read(runs: Iterable[Path], task: str) -> list[tuple[str, Quality]]:
-    """Return every measurement of a task, with the folder of its run.
+    """Return every measurement of a task, with the folder or file of its run.
 
     Raises:
         HalflingError: There is none, or a file is damaged.
@@ -60,7 +60,7 @@ def read(runs: Iterable[Path], task: str) -> list[tuple[str, Quality]]:
     found = [
         (str(run), record)
         for run in runs
-        for path in sorted(run.glob("quality/*/quality.jsonl"))
+        for path in ([run] if run.is_file() else sorted(run.glob("quality/*/quality.jsonl")))
         for record in Quality.read_lines(path)
         if record.task == task
     ]

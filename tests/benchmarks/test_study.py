@@ -77,6 +77,13 @@ def test_the_tables_by_hand(run):
     ]
 
 
+def test_a_file_of_scores_is_read_as_its_run_is(run):
+    import study
+
+    (rows,) = run.glob("quality/*/quality.jsonl")
+    assert [one for _, one in study.read([rows], "wikiann")] == [one for _, one in study.read([run], "wikiann")]
+
+
 def test_a_student_that_was_measured_with_exits_alone_counts(run):
     import study
 
