@@ -178,10 +178,3 @@ def test_a_stages_own_settings_are_checked_as_a_recipes_are():
     assert read_settings(FinetuneSettings, ["epochs=2"]).epochs == 2
     with pytest.raises(HalflingError, match="FinetuneSettings: unknown key epoch: the nearest known is epochs"):
         read_settings(FinetuneSettings, ["epoch=2"])
-
-
-def test_layers_of_unequal_width_are_not_compared_in_fine_tuning():
-    narrow = "distill.student={num_layers: 6, width: 288, num_heads: 12, max_tokens: 512}"
-    with pytest.raises(HalflingError, match=r"finetune\.xnli\.hidden_weight .* has 288, the teacher 384: set it to 0"):
-        read_recipe(Path("recipes/real.yaml"), [narrow])
-    assert read_recipe(Path("recipes/real.yaml"), [narrow, "finetune.xnli.hidden_weight=0"]).finetune["xnli"].soft_share

@@ -233,10 +233,10 @@ def learning(write_masked_lm, finetuned, tmp_path):
     """A function that returns the stages of a student: it imitates a tagger, gets exits, and learns without a teacher.
 
     Sentences of one to nine words: two halves of a batch seldom have as many labels. No dropout, whose draws follow
-    the batches. 40 steps of imitation, 20 of exits, 20 of learning from labels alone.
+    the batches. 40 steps of imitation, of layers of another width too, 20 of exits, 20 of learning from labels alone.
     """
     teacher = finetuned("tags", epochs=1)
-    encoder = write_masked_lm(tmp_path / "student", num_layers=2)
+    encoder = write_masked_lm(tmp_path / "student", num_layers=2, width=8)
     for folder in (encoder, teacher):
         config = json.loads((folder / "config.json").read_text())
         config |= {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}

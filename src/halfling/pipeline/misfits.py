@@ -66,12 +66,6 @@ def _student_misfits(
     student = _known(shape)
     if teacher and student.num_layers > teacher.num_layers:
         yield f"{where} has {student.num_layers} layers, more than the teacher's {teacher.num_layers}"
-    for task in [task for task, settings in recipe.finetune.items() if settings.hidden_weight]:
-        if teacher and student.width != teacher.width:
-            yield (
-                f"finetune.{task}.hidden_weight compares layers of equal width, and {where} has {student.width}, the "
-                f"teacher {teacher.width}: set it to 0"
-            )
     room = student.max_tokens
     for name, known in {"teacher": teacher, where.removesuffix(".student"): student}.items():
         if known and recipe.pack.block_tokens > known.max_tokens:

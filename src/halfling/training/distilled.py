@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Bool, Float
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 from transformers import XLMRobertaConfig, XLMRobertaForMaskedLM
 
@@ -22,6 +22,7 @@ from halfling.training.layer_losses import (
 from halfling.training.layer_maps import LayerPair
 from halfling.training.losses import OutputLayer, output_layer_losses
 from halfling.training.objective import Objective, Term
+from halfling.training.projections import Projections
 
 
 class TeacherTargets(NamedTuple):
@@ -36,14 +37,12 @@ class TeacherTargets(NamedTuple):
 class DistilledMaskedLM(XLMRobertaForMaskedLM):
     """A student and its projections in one model, so that a checkpoint holds both and distribution wraps both.
 
-    Each layer of `projected` (0: the embedding output) has a projection to `teacher_width`, where the student's is
-    another: at equal width it would only blur what is compared.
+    Each layer of `projected` has one of the `Projections` to `teacher_width`.
     """
 
     def __init__(self, config: XLMRobertaConfig, projected: Iterable[int], teacher_width: int) -> None:
         super().__init__(config)
-        wanted = sorted({*projected}) if config.hidden_size != teacher_width else []
-        self.projections = nn.ModuleDict({str(layer): nn.Linear(config.hidden_size, teacher_width) for layer in wanted})
+        self.projections = Projections(projected, config.hidden_size, teacher_width)
         self.post_init()
 
     def forward(
@@ -75,7 +74,7 @@ class DistilledMaskedLM(XLMRobertaForMaskedLM):
         if "hidden" in terms:
             found["hidden"] = self._hidden(masked, targets, objective, pairs, keep)
         if "embedding" in terms:
-            own = self._projected(0, masked.hidden_states[0])
+            own = self.projections.of(0, masked.hidden_states[0])
             found["embedding"] = hidden_state_loss(own, targets.hidden_states[0], keep, objective.hidden_loss)
         if "relation" in terms:
             gaps = [
@@ -114,7 +113,7 @@ class DistilledMaskedLM(XLMRobertaForMaskedLM):
         keep: Bool[Tensor, "batch tokens"],
     ) -> Float[Tensor, ""]:
         """Return the gap between states of mapped layers."""
-        own = {layer: self._projected(layer, masked.hidden_states[layer]) for layer, _ in pairs}
+        own = {layer: self.projections.of(layer, masked.hidden_states[layer]) for layer, _ in pairs}
         theirs, kind = targets.hidden_states, objective.hidden_loss
         if objective.how == "transport":
             # Every layer with every layer: computed again in the backward pass, or all gaps would be in memory.
@@ -126,8 +125,3 @@ class DistilledMaskedLM(XLMRobertaForMaskedLM):
         else:
             gaps = [hidden_state_loss(own[s], theirs[t], keep, kind) for s, t in pairs]
         return torch.stack(gaps).mean()
-
-    def _projected(self, layer: int, states: Float[Tensor, "batch tokens width"]) -> Float[Tensor, "batch tokens wide"]:
-        name = str(layer)
-        projected: Tensor = self.projections[name](states) if name in self.projections else states
-        return projected

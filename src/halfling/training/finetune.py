@@ -113,11 +113,6 @@ def _imitation(
     if teacher is None:
         return {}
     imitated, classes = load_imitated(teacher, task, model.config.vocab_size, settings.max_tokens)
-    if settings.hidden_weight and model.config.hidden_size != imitated.config.hidden_size:
-        raise HalflingError(
-            f"{teacher}: its width is {imitated.config.hidden_size}, the student's {model.config.hidden_size}: "
-            "layers are compared at equal width only: set hidden_weight=0"
-        )
     if settings.hidden_weight and model.config.num_hidden_layers > imitated.config.num_hidden_layers:
         raise HalflingError(f"{teacher}: has fewer layers than its student: set hidden_weight=0")
     take_classifier(model, imitated, classes)

@@ -32,6 +32,7 @@ from halfling.training.layer_losses import hidden_state_loss
 from halfling.training.layer_maps import layer_map
 from halfling.training.losses import at_least_one
 from halfling.training.on_disk import OnDisk
+from halfling.training.projections import project_states
 from halfling.training.trainer import BatchMeanTrainer, counted_by_all
 
 _REMEMBERED_BYTES = 2**30
@@ -183,7 +184,8 @@ class ImitationTrainer(BatchMeanTrainer):
 
     `hidden_weight` adds the mean squared gap between the student's layers and the teacher's, paired by the uniform
     layer map, as in TinyBERT's second step (https://arxiv.org/abs/1909.10351); embeddings and attention maps, which
-    that imitates too, are left out.
+    that imitates too, are left out. At another width the student's states are compared through `projections`, which
+    learn with it and are not written with it.
     """
 
     def __init__(
@@ -196,14 +198,16 @@ class ImitationTrainer(BatchMeanTrainer):
         states_gb: float = 0.0,
         **arguments: Any,
     ) -> None:
+        student = arguments["model"]
+        depths = student.config.num_hidden_layers, teacher.config.num_hidden_layers
+        self.layer_pairs = layer_map("uniform", *depths) if hidden_weight else []
+        project_states(student, [own for own, _ in self.layer_pairs], teacher.config.hidden_size)
         super().__init__(**arguments)
         if self.args.use_cpu:
             computing_on_cpu(teacher)
         self.teacher, self.soft_share = self.beside(teacher), soft_share
         self.classes = classes  # the student's, as the teacher numbers them
         self.hidden_weight, self.states_gb = hidden_weight, states_gb
-        depths = self.model.config.num_hidden_layers, teacher.config.num_hidden_layers
-        self.layer_pairs = layer_map("uniform", *depths) if hidden_weight else []
 
     def remember(self, rows: Sequence[dict[str, Any]], progress: Progress) -> None:
         """Ask the teacher once what it says of examples that are read several times.

@@ -113,6 +113,7 @@ def train_on_labels(
 
     if arguments.use_cpu:
         computing_on_cpu(model)
+    written = {*model.state_dict()}  # without what a trainer adds, to learn by
     trainer = trainer_class(
         **settings.computed,
         model=model,
@@ -126,7 +127,7 @@ def train_on_labels(
     curve = train_resumably(trainer, progress)
     weights = trainer.whole_weights()
     if leads:
-        model.save_pretrained(out, state_dict=weights)
+        model.save_pretrained(out, state_dict={name: weights[name] for name in weights if name in written})
         task.write(out)
     remove_checkpoints(out)
     return {
