@@ -105,7 +105,7 @@ def serve_pipeline(model: Path, port: int) -> None:
 
 
 def serve_openvino(model: Path, exported: Path, port: int) -> None:
-    """Serve as ours does, but compute by OpenVINO: static int8, no exits, in its fastest setting in a batch."""
+    """Serve as ours does, but compute by OpenVINO: static int8 as sentence-transformers sets it, no exits."""
     import runtimes
     from padding import Rival, Setting
 
