@@ -301,6 +301,29 @@ def write_once(*, settings, out, progress):
     return {}
 
 
+@FORKS
+def test_checkpoints_are_there_to_go_on_from_until_the_folder_is_whole_and_then_they_go(tmp_path):
+    for number in itertools.count():
+        one, partial = stage(tmp_path / f"{number}", train), tmp_path / f".{number}.halfling/partial"
+        if not killed_at(number, one):
+            break
+        whole, kept = (partial / "manifest.json").exists(), (partial / "checkpoints/two").exists()
+        made = run_stage(one)
+        assert made.counts["went_on"] == (kept and not whole)
+        assert {*made.files} == {"word.txt"} == {path.name for path in one.out.iterdir()} - {"manifest.json"}
+    assert number > 12
+
+
+def train(*, settings, out, progress):
+    """Write two checkpoints, the second last, and a result."""
+    went_on = (out / "checkpoints/two").exists()
+    for name in ("one", "two"):
+        (out / "checkpoints" / name).mkdir(parents=True, exist_ok=True)
+        (out / "checkpoints" / name / "weights").write_text(name)
+    (out / "word.txt").write_text(settings.word)
+    return {"went_on": went_on}
+
+
 def test_a_second_process_at_the_same_folder_is_refused_and_a_killed_one_gives_it_back(tmp_path):
     holder = (
         "import fcntl, sys, time; lock = open(sys.argv[1], 'w'); fcntl.flock(lock, fcntl.LOCK_EX);"

@@ -17,6 +17,9 @@ from halfling.errors import HalflingError
 MANIFEST = "manifest.json"
 """What makes a folder a stage's; no part of the folder's content, since it holds times."""
 
+CHECKPOINTS = "checkpoints"
+"""Of a folder in the making, what a training goes on from; it goes when the folder is whole."""
+
 TASK_SOURCES = "task-sources.json"
 """Where a model's labelled data lie on this machine: no part of a folder's content either."""
 

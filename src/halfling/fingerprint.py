@@ -13,7 +13,7 @@ from typing import Any, Protocol, TypeVar, runtime_checkable
 import halfling
 from halfling import json_text
 from halfling.errors import HalflingError, without_secrets
-from halfling.files import MANIFEST, TASK_SOURCES, digest, digest_of, names_in, sha256
+from halfling.files import CHECKPOINTS, MANIFEST, TASK_SOURCES, beside, digest, digest_of, names_in, sha256
 from halfling.records import Counts, Manifest, Settings
 
 
@@ -161,8 +161,12 @@ def added(folder: Path) -> list[str]:
 
 
 def seal(folder: Path, **said: Any) -> Manifest:
-    """Write and return the manifest of a folder in which everything is made; `said` is what it says besides."""
-    files = [folder / name for name in names_in(folder)]
+    """Write and return the manifest of a folder in which everything is made; `said` is what it says besides.
+
+    Checkpoints are no part of it.
+    """
+    beside(folder / MANIFEST).unlink(missing_ok=True)  # of one who was killed here
+    files = [folder / name for name in names_in(folder) if not name.startswith(f"{CHECKPOINTS}/")]
     time.sleep(_TICK)
     manifest = Manifest(
         versions=_versions(),

@@ -13,7 +13,7 @@ from typing import Literal
 
 from halfling import cores, processes
 from halfling.errors import HalflingError
-from halfling.files import beside
+from halfling.files import CHECKPOINTS, beside
 from halfling.fingerprint import Input as Input
 from halfling.fingerprint import added, changes, contents, fingerprint, finished, manifest_of, paths_in, seal
 from halfling.folders import alone, begin, begun, put
@@ -133,6 +133,8 @@ def _lead(stage: Stage, view: View | None) -> Manifest:
             manifest = _make(stage, partial, inputs, wanted, progress)
             cores.give_memory_back()  # a process runs many stages
         if not skipped:
+            # Not sooner: of what is not whole they are all there is to go on from.
+            shutil.rmtree(partial / CHECKPOINTS, ignore_errors=True)
             put(out, aside, added(out))
     watch.end(stage, "skipped" if skipped else "done", time.monotonic() - began)
     return manifest

@@ -76,7 +76,9 @@ def killed():
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    """What is made: every file's bytes, but for checkpoints, by its path."""
+    made = (path for path in folder.rglob("*") if path.is_file() and "checkpoints" not in path.parts)
+    return {str(path.relative_to(folder)): path.read_bytes() for path in made}
 
 
 def finish(work: Callable[..., dict], out: Path) -> tuple[dict, list[int]]:

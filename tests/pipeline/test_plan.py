@@ -344,3 +344,16 @@ def test_each_command_of_the_study_plans():
     # Equal tokens.
     read = {(one.settings.epochs, one.settings.tokens_per_epoch) for name, one in whole.items() if "distill/" in name}
     assert read == {(5, 100_000)}
+
+
+def test_students_of_earlier_epochs_come_first_in_whatever_order_they_are_named(stages):
+    found = stages(models={"student_epochs": [5, 1]}, tasks={"wikiann": {}})
+    assert [name for name in found if name.startswith("exits/")] == ["exits/student-uniform-e5-wikiann-0"]
+
+
+@pytest.mark.parametrize(
+    "changes", [{"models": {"seeds": [0, 0]}}, {"distill": {"variants": {"uniform-exits": {"start": "random"}}}}]
+)
+def test_two_models_of_one_name_are_refused(changes, stages):
+    with pytest.raises(HalflingError, match=r"tiny: two models would be .*-0.*: rename a variant"):
+        stages(**changes)

@@ -162,6 +162,39 @@ def test_a_recipe_takes_every_layer_map(recipe):
     assert {name: one.layer_map for name, one in each.items()} == dict(zip(names, names, strict=True))
 
 
+@pytest.mark.parametrize(
+    ("word", "said"),
+    [
+        (
+            "distill.start=layers",
+            r"uniform: start=layers copies layers of equal width.*is 8, the teacher's 16",
+        ),
+        ("distill.student.width=32", "distill, uniform: start=embeddings takes a part, and the student's width is 32"),
+        ("distill.relation_heads=3 distill.relation_weight=1", "relation_heads 3 does not divide the widths 8 and 16"),
+        (
+            "distill.student.num_heads=4 distill.attention=eager distill.dropout=0 distill.attention_weight=1",
+            "student has 4 heads, its teacher 2",
+        ),
+        ("distill.layer_maps=[custom]", "distill, custom: custom layer map .*: expected each student layer"),
+        (
+            "distill.layer_maps=[custom] distill.layer_pairs=[[3,2]]",
+            "layer pair 3 -> 2: expected a student layer",
+        ),
+        (
+            "finetune.xnli.soft_share=0.5 finetune.xnli.text_sequences=9",
+            "finetune.xnli.text_sequences: a corpus has no",
+        ),
+        ("exits.xnli.text_sequences=9", "exits.xnli.text_sequences: a corpus has no pairs"),
+        ("exits.xnli.method=leaving exits.xnli.granularity=token", "exits.xnli.granularity=token is for taggers"),
+        ("exits.wikiann.granularity=token", "exits.wikiann.granularity=token is for taggers and method=leaving"),
+        ("exits.wikiann.layers=[2]", r"exits.wikiann.layers .*: no early exit: name a layer below 2"),
+    ],
+)
+def test_what_a_stage_would_refuse_after_hours_is_refused_at_once(word, said, recipe):
+    with pytest.raises(HalflingError, match=said):
+        read_recipe(recipe(), word.split())
+
+
 def test_a_loss_that_one_of_the_maps_has_no_pairs_for_is_refused(recipe):
     given = {**SMALL["distill"], "layer_maps": ["uniform", "emd"], "relation_weight": 1}
     with pytest.raises(HalflingError, match="the layer map emd has none: set relation_weight=0") as raised:

@@ -53,7 +53,6 @@ def test_a_separable_set_is_learned_and_bare_transformers_loads_the_result(
     assert [model.config.id2label[n] for n in range(model.config.num_labels)] == labels
     assert scored(out).score.accuracy > 0.95
     assert scored(out).score.f1 > 0.95
-    assert not (out / "checkpoints").exists()
     travels = read_task(out)
     assert (travels.name, [*travels.labels], travels.dev) == (task, labels, tasks[task].dev)
 
@@ -107,7 +106,7 @@ def test_a_killed_run_ends_with_the_same_weights(train, tasks):
     assert steps[0] == 26
     names = sorted(path.name for path in whole.iterdir())
     assert names == sorted(path.name for path in killed.iterdir())
-    for name in names:
+    for name in {*names} - {"checkpoints"}:
         assert (whole / name).read_bytes() == (killed / name).read_bytes(), name
 
 

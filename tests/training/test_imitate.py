@@ -1,10 +1,18 @@
+import copy
 import math
 import tempfile
 
 import pytest
 import torch
+import torch.nn.functional as F
 from safetensors.torch import load_file
-from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
+from transformers import (
+    AutoConfig,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    XLMRobertaConfig,
+    XLMRobertaForSequenceClassification,
+)
 
 from halfling.corpus.build import CorpusSettings, build_corpus
 from halfling.errors import HalflingError
@@ -14,6 +22,7 @@ from halfling.settings import check
 from halfling.tasks.task import Task
 from halfling.tokens.pack import PackSettings, pack_corpus
 from halfling.training import imitate, on_disk
+from halfling.training.arguments import training_arguments
 from halfling.training.finetune import FinetuneSettings, finetune
 from halfling.training.imitate import UNLABELLED, imitation_loss, unlabelled_rows
 
@@ -155,7 +164,7 @@ def test_hidden_states_are_remembered_on_disk_where_they_fit(encoder, pairs, ask
         asked.clear()
         changes = {"hidden_weight": 1.0, "epochs": 3, "states_gb": most}
         out = trained(tmp_path / f"{most}", encoder, pairs, teacher, soft_share=0.5, **changes)
-        assert not [path for path in out.rglob("*") if path.suffix not in (".json", ".safetensors")]
+        assert not [path for path in out.iterdir() if path.is_file() and path.suffix not in (".json", ".safetensors")]
         found.append((load_file(out / "model.safetensors"), sum(asked)))
     (remembered, once), (anew, often) = found
     assert 60 <= once < 90
@@ -200,19 +209,70 @@ def test_text_for_a_student_that_does_not_imitate_is_refused_before_anything_run
         check(FinetuneSettings, {"text_sequences": 3}, "recipe")
 
 
-def test_a_student_of_another_width_learns_its_teachers_layers_and_is_written_without_projections(
-    encoder, pairs, write_masked_lm, tmp_path
-):
-    wide = write_masked_lm(tmp_path / "wide", width=32)
-    teacher = trained(tmp_path / "teacher", wide, pairs, epochs=1)
-    settings = FinetuneSettings(
-        epochs=100, batch_size=10, learning_rate=5e-3, max_tokens=30, soft_share=0.5, hidden_weight=100.0
+def network(num_layers, width):
+    config = XLMRobertaConfig(
+        vocab_size=42,
+        hidden_size=width,
+        num_hidden_layers=num_layers,
+        num_attention_heads=2,
+        intermediate_size=width,
+        max_position_embeddings=40,
+        num_labels=3,
+        hidden_dropout_prob=0.0,
+        attention_probs_dropout_prob=0.0,
+        classifier_dropout=0.0,
     )
-    out, plain = tmp_path / "out", trained(tmp_path / "plain", encoder, pairs, epochs=1)
-    out.mkdir()
-    said = finetune(settings=settings, encoder=encoder, task=pairs, out=out, teacher=teacher)
-    assert said["curve"][-1]["loss"] < said["curve"][0]["loss"] / 2  # of which the gap is nearly all
+    return XLMRobertaForSequenceClassification(config)
+
+
+@pytest.mark.parametrize("width", [16, 24])
+def test_a_hidden_weight_adds_the_gap_to_each_second_layer_and_its_gradient(width, tmp_path):
+    torch.manual_seed(0)
+    teacher, student = network(4, width).eval(), network(2, 16)
+    by_hand = copy.deepcopy(student)
+    inputs = {"input_ids": torch.tensor([[0, 14, 15, 2], [0, 9, 2, 1]]), "attention_mask": torch.ones(2, 4).long()}
+    inputs["attention_mask"][1, 3] = 0
+    trainer = imitate.ImitationTrainer(
+        teacher=teacher,
+        classes=[0, 1, 2],
+        soft_share=1.0,
+        hidden_weight=2.0,
+        model=student,
+        args=training_arguments(tmp_path, FinetuneSettings(batch_size=2)),
+        train_dataset=[],
+    )
+    loss = trainer.compute_loss(student, inputs | {"labels": torch.tensor([0, 1])})
+    loss.backward()
+
+    own, theirs = (model(**inputs, output_hidden_states=True) for model in (by_hand, teacher))
+    said = theirs.logits.softmax(-1).detach()
+    keep, gaps = inputs["attention_mask"].bool(), []
+    for layer in (1, 2):
+        states = own.hidden_states[layer]
+        if width != 16:
+            states = F.linear(states, *(part.detach() for part in student.projections[f"{layer}"].parameters()))
+        gaps.append((states - theirs.hidden_states[2 * layer].detach())[keep].square().mean())
+    expected = -(said * own.logits.log_softmax(-1)).sum(-1).mean() + 2 * sum(gaps) / 2
+    expected.backward()
+    assert torch.allclose(loss, expected, atol=1e-6)
+    learned = dict(student.named_parameters())
+    for name, weight in by_hand.named_parameters():
+        assert torch.allclose(learned[name].grad, weight.grad, atol=1e-6), name
+    assert ("projections.1.weight" in learned) == (width != 16)
+
+
+def test_a_student_of_another_width_is_written_without_projections(encoder, pairs, write_masked_lm, tmp_path):
+    teacher = trained(tmp_path / "teacher", write_masked_lm(tmp_path / "wide", width=32), pairs, epochs=1)
+    plain = trained(tmp_path / "plain", encoder, pairs, epochs=1)
+    out = trained(tmp_path / "out", encoder, pairs, teacher, epochs=1, soft_share=0.5, hidden_weight=1.0)
     assert {*load_file(out / "model.safetensors")} == {*load_file(plain / "model.safetensors")}
+
+
+def test_a_classifier_has_an_answer_a_text_not_a_token(encoder, pairs, asked, tmp_path, monkeypatch):
+    monkeypatch.setattr(imitate, "_REMEMBERED_BYTES", 4 * 60 * 3)
+    teacher = trained(tmp_path / "teacher", encoder, pairs, epochs=1)
+    trained(tmp_path / "out", encoder, pairs, teacher, soft_share=0.5, epochs=3)
+    assert sum(asked) < 2 * 60
 
 
 def test_text_for_pairs_is_refused(encoder, pairs, tmp_path):

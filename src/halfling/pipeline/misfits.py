@@ -12,6 +12,8 @@ from halfling.models.convert.package import PREFIX, packaged
 from halfling.models.shapes import SHAPES, Dimensions, Shape, shape_at
 from halfling.pipeline.sections import PER_TASK, Sections
 from halfling.records import EncoderShape
+from halfling.training.distill import DistillSettings, heads_of_relations
+from halfling.training.layer_maps import layer_map
 
 
 def misfits(recipe: Sections) -> Iterator[str]:
@@ -42,6 +44,13 @@ def misfits(recipe: Sections) -> Iterator[str]:
                 if code not in task.languages:
                     known = ", ".join(task.languages) or "none"
                     yield f"{section}.{name}.languages: no dev data in {code!r}: there is {known}"
+        if task.kind == "pair_classification":
+            for section in ("finetune", "exits"):
+                if getattr(recipe, section)[name].text_sequences:
+                    yield f"{section}.{name}.text_sequences: a corpus has no pairs to imitate on: set it to 0"
+        exits = recipe.exits[name]
+        if exits.granularity == "token" and (task.kind not in ("tagging", None) or exits.method != "leaving"):
+            yield f"exits.{name}.granularity=token is for taggers and method=leaving"
     yield from _shape_misfits(recipe)
     saved = sorted({*distill.save_epochs} & {*there} | {distill.epochs})
     for epoch in sorted({*(recipe.models.student_epochs or ())} - {*saved}):
@@ -58,6 +67,29 @@ def _shape_misfits(recipe: Sections) -> Iterator[str]:
     yield from _student_misfits(recipe, teacher, "distill.student", recipe.distill.student)
     for name in [name for name, differs in recipe.distill.variants.items() if "student" in differs]:
         yield from _student_misfits(recipe, teacher, f"distill.variants.{name}.student", each[name].student)
+    for name, settings in each.items():
+        if teacher:
+            yield from (f"distill, {name}: {misfit}" for misfit in _distillation_misfits(settings, teacher))
+
+
+def _distillation_misfits(settings: DistillSettings, teacher: Dimensions | EncoderShape) -> Iterator[str]:
+    """Yield what the stage would say, by which time the teacher has been trained."""
+    student = _known(settings.student)
+    if student.num_layers > teacher.num_layers:
+        return  # said of the shape
+    for check in (
+        lambda: layer_map(settings.layer_map, student.num_layers, teacher.num_layers, settings.layer_pairs),
+        lambda: heads_of_relations(settings, student, teacher),
+    ):
+        try:
+            check()
+        except ValueError as error:
+            yield str(error)
+    start, widths = settings.start, f"the student's width is {student.width}, the teacher's {teacher.width}"
+    if start == "layers" and student.width != teacher.width:
+        yield f"start=layers copies layers of equal width, and {widths}: set start=subclone, or embeddings"
+    if start in ("subclone", "embeddings") and student.width > teacher.width:
+        yield f"start={start} takes a part, and {widths}: set start=random"
 
 
 def _student_misfits(
@@ -78,6 +110,8 @@ def _student_misfits(
     for task, exits in recipe.exits.items():
         if not {*(exits.layers or ())} <= {*range(1, student.num_layers + 1)}:
             yield f"exits.{task}.layers {exits.layers} outside 1..{student.num_layers}"
+        elif exits.layers and min(exits.layers) == student.num_layers:
+            yield f"exits.{task}.layers {exits.layers}: no early exit: name a layer below {student.num_layers}"
 
 
 def _known(shape: Shape) -> Dimensions | EncoderShape:

@@ -1,7 +1,9 @@
 """From a recipe to its stages: what a whole run makes, from what, in which folders."""
 
+from collections import Counter
 from pathlib import Path
 
+from halfling.errors import HalflingError
 from halfling.evaluate.masked_lm import MaskedLMSettings
 from halfling.export.gate import GateSettings
 from halfling.export.write import ExportSettings
@@ -17,8 +19,19 @@ _REPORTED = ("calibrate", "costs", "masked-lm", "quality")
 
 
 def plan(recipe: Recipe, folder: Path) -> list[Stage]:
-    """Return the stages of a run in the order in which they can be run, all of them below `folder`."""
-    return _Plan(recipe, folder).stages
+    """Return the stages of a run in the order in which they can be run, all of them below `folder`.
+
+    Raises:
+        HalflingError: Two of them would make one folder.
+    """
+    stages = _Plan(recipe, folder).stages
+    for out, number in Counter(stage.out for stage in stages).items():
+        if number > 1:
+            raise HalflingError(
+                f"{recipe.name}: two models would be {out.relative_to(folder)}: rename a variant, or name each of "
+                "models.seeds once"
+            )
+    return stages
 
 
 class _Plan:
@@ -79,7 +92,7 @@ class _Plan:
     def _name_students(self) -> None:
         """Name the students that are fine-tuned: of each layer map and variant, after the epochs that are asked for."""
         models = self.recipe.models
-        epochs = models.student_epochs or (self.recipe.distill.epochs,)
+        epochs = sorted({*(models.student_epochs or (self.recipe.distill.epochs,))})
         for name in self.to_distil:
             # One student a layer map needs no epoch in its name.
             named = {f"student-{name}" + (f"-e{epoch}" if len(epochs) > 1 else ""): epoch for epoch in epochs}

@@ -13,11 +13,8 @@ from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK,
 from halfling import processes
 from halfling.bounds import Count, Rate, Seed, Size, Weight
 from halfling.errors import HalflingError
-from halfling.files import made_for
+from halfling.files import CHECKPOINTS, made_for
 from halfling.records import Settings
-
-CHECKPOINTS = "checkpoints"
-"""The folder of a training's checkpoints, within that of what it makes."""
 
 _ACCELERATES_OWN = ("ACCELERATE_USE_FSDP", "ACCELERATE_USE_DEEPSPEED", "ACCELERATE_USE_MEGATRON_LM")
 """What `accelerate launch --use_fsdp` and its kin say to a process."""

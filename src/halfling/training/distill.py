@@ -7,14 +7,14 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 from torch.utils.data import default_collate
-from transformers import XLMRobertaConfig, XLMRobertaForMaskedLM, set_seed
+from transformers import XLMRobertaForMaskedLM, set_seed
 
 from halfling.bounds import Repeats
 from halfling.errors import HalflingError
 from halfling.models.load import load_masked_lm, load_tokenizer, origin_of
 from halfling.models.masked_lm import MaskedReader
 from halfling.models.on_cpu import computing_on_cpu
-from halfling.models.shapes import Dimensions, Shape, config_for, require_room, resolve_shape
+from halfling.models.shapes import Dimensions, Shape, config_for, require_room, resolve_shape, shape_of
 from halfling.processes import together
 from halfling.records import Counts, EncoderShape, Progress, silent
 from halfling.training.distilled import DistilledMaskedLM
@@ -24,7 +24,7 @@ from halfling.training.layer_losses import relation_heads
 from halfling.training.layer_maps import LayerMapName, LayerPair, how_of, layer_map
 from halfling.training.masked import masked_training
 from halfling.training.objective import LossSettings, Objective
-from halfling.training.trainer import remove_checkpoints, train_resumably
+from halfling.training.trainer import train_resumably
 
 _CALIBRATION_TOKENS = 4096
 """So many tell what matters in a teacher, and are read in seconds by XLM-R Large on a CPU."""
@@ -114,7 +114,13 @@ def distill(
     depths = shape.num_layers, model.config.num_hidden_layers
     with _misfits_named():
         pairs = layer_map(settings.layer_map, *depths, settings.layer_pairs, draw=(settings.seed, 0))
-        objective = _objective(settings, shape, model.config)
+        objective = Objective(
+            terms=tuple(weights),
+            how=how_of(settings.layer_map),
+            hidden_loss=settings.hidden_loss,
+            relation_heads=heads_of_relations(settings, shape, shape_of(model.config)),
+            temperature=settings.temperature,
+        )
     begun, begun_has_head = _begun_with(settings, checkpoint)
     set_seed(settings.seed)
     config = config_for(shape, dropout=settings.dropout)
@@ -162,7 +168,6 @@ def distill(
     ends = {step: epoch for epoch, step in enumerate(blocks.steps_at_epoch_end, start=1) if epoch in wanted}
     trainer.add_callback(SaveAfterEpochs(trainer, out, ends, has_head=has_head))
     curve = train_resumably(trainer, progress, list(weights))
-    remove_checkpoints(out)
     return {
         "layer_pairs": pairs,
         "parameters": student.num_parameters() - sum(weight.numel() for weight in student.projections.parameters())
@@ -184,31 +189,27 @@ def _misfits_named() -> Iterator[None]:
         raise HalflingError(f"distill: {error}") from error
 
 
-def _objective(settings: DistillSettings, student: EncoderShape, teacher: XLMRobertaConfig) -> Objective:
-    """Return what the loss is made of.
+def heads_of_relations(
+    settings: DistillSettings, student: Dimensions | EncoderShape, teacher: Dimensions | EncoderShape
+) -> int:
+    """Return into how many heads queries, keys and values are cut to be compared.
 
     Raises:
-        ValueError: Relation heads do not divide the widths, or attention heads differ.
+        ValueError: They do not divide the widths, or attention is to be compared and its heads differ.
     """
-    widths = student.width, teacher.hidden_size
+    widths = student.width, teacher.width
     heads = settings.relation_heads or relation_heads(*widths)
     if "relation" in settings.weights and any(width % heads for width in widths):
         raise ValueError(
             f"relation_heads {heads} does not divide the widths {widths[0]} and {widths[1]}: leave it out, or set one "
             "that divides both"
         )
-    if "attention" in settings.weights and student.num_heads != teacher.num_attention_heads:
+    if "attention" in settings.weights and student.num_heads != teacher.num_heads:
         raise ValueError(
             f"attention_weight compares head by head, and the student has {student.num_heads} heads, its teacher "
-            f"{teacher.num_attention_heads}: set relation_weight in its place"
+            f"{teacher.num_heads}: set relation_weight in its place"
         )
-    return Objective(
-        terms=tuple(settings.weights),
-        how=how_of(settings.layer_map),
-        hidden_loss=settings.hidden_loss,
-        relation_heads=heads,
-        temperature=settings.temperature,
-    )
+    return heads
 
 
 def _begun_with(settings: DistillSettings, checkpoint: Path | None) -> tuple[XLMRobertaForMaskedLM | None, bool]:

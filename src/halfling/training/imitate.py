@@ -201,7 +201,8 @@ class ImitationTrainer(BatchMeanTrainer):
         student = arguments["model"]
         depths = student.config.num_hidden_layers, teacher.config.num_hidden_layers
         self.layer_pairs = layer_map("uniform", *depths) if hidden_weight else []
-        project_states(student, [own for own, _ in self.layer_pairs], teacher.config.hidden_size)
+        compared = [own for own, _ in self.layer_pairs]
+        project_states(student, compared, teacher.config.hidden_size, bfloat16=arguments["args"].bf16)
         super().__init__(**arguments)
         if self.args.use_cpu:
             computing_on_cpu(teacher)
@@ -216,7 +217,8 @@ class ImitationTrainer(BatchMeanTrainer):
         take too much, and with several processes, each of which reads other examples in every pass, it is asked anew.
         """
         tokens = sum(len(row["input_ids"]) for row in rows)
-        too_much = 4 * tokens * len(self.classes) > _REMEMBERED_BYTES
+        answers = sum(len(row["labels"]) if isinstance(row["labels"], list) else 1 for row in rows)
+        too_much = 4 * answers * len(self.classes) > _REMEMBERED_BYTES
         if too_much or processes.number() > 1 or not self._states_fit(tokens):
             return
         with contextlib.suppress(OSError):  # somebody else has filled the disk meanwhile

@@ -21,7 +21,7 @@ from halfling.tasks.predict import pad
 from halfling.tasks.task import Task
 from halfling.training.arguments import TrainingSettings, training_arguments
 from halfling.training.order import epochs_order
-from halfling.training.trainer import BatchMeanTrainer, counted_by_all, remove_checkpoints, train_resumably
+from halfling.training.trainer import BatchMeanTrainer, counted_by_all, train_resumably
 
 
 class LabelledTraining(TrainingSettings):
@@ -129,7 +129,6 @@ def train_on_labels(
     if leads:
         model.save_pretrained(out, state_dict={name: weights[name] for name in weights if name in written})
         task.write(out)
-    remove_checkpoints(out)
     return {
         "examples": len(rows) - len(more_rows),
         "truncated": truncated,

@@ -36,7 +36,8 @@ class OnDisk:
         except OSError:
             self._drop()
             raise
-        mapped = mmap.mmap(self.file.fileno(), 0, access=mmap.ACCESS_COPY)  # torch warns of what cannot be written to
+        # Shared: a private map that may be written to has to fit into memory. torch warns of one that may not.
+        mapped = mmap.mmap(self.file.fileno(), 0, access=mmap.ACCESS_WRITE)
         self.file.close()  # the map holds it
         whole = torch.frombuffer(mapped, dtype=self.kind)
 

@@ -17,7 +17,7 @@ from halfling.models.shapes import Dimensions, Shape, config_for, require_room, 
 from halfling.processes import together
 from halfling.records import Counts, Progress, silent
 from halfling.training.masked import MaskedTraining, masked_training
-from halfling.training.trainer import BatchMeanTrainer, remove_checkpoints, train_resumably
+from halfling.training.trainer import BatchMeanTrainer, train_resumably
 
 
 class TeacherSettings(MaskedTraining):
@@ -83,7 +83,6 @@ def build_teacher(
         weights = model.state_dict()
     if not processes.follows():
         save_masked_lm(model.config, weights, words, out, has_head=has_head)
-    remove_checkpoints(out)
     return counts
 
 

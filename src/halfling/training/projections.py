@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from typing import Any
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from transformers import PreTrainedModel
@@ -27,11 +28,11 @@ class Projections(nn.ModuleDict):
         return projected
 
 
-def project_states(model: PreTrainedModel, layers: Iterable[int], teacher_width: int) -> None:
+def project_states(model: PreTrainedModel, layers: Iterable[int], teacher_width: int, *, bfloat16: bool) -> None:
     """Have a plain model return the hidden states of these layers at its teacher's width, in place.
 
-    Its `projections` learn with it. They work within its `forward`, where whoever shares it out among processes sees
-    them. At equal width nothing changes.
+    Its `projections` learn with it, in the precision of its other products. They work within its call, where whoever
+    shares it out among processes sees them. At equal width nothing changes.
     """
     found = Projections(layers, model.config.hidden_size, teacher_width)
     if not found:
@@ -42,8 +43,10 @@ def project_states(model: PreTrainedModel, layers: Iterable[int], teacher_width:
     model.projections = found
 
     def project(_model: nn.Module, _given: Any, output: ModelOutput) -> ModelOutput:
-        if output.hidden_states:
-            output.hidden_states = tuple(found.of(layer, states) for layer, states in enumerate(output.hidden_states))
+        if told := output.hidden_states:
+            # The autocast of the model's own `forward` is over.
+            with torch.autocast(told[0].device.type, torch.bfloat16, enabled=bfloat16):
+                output.hidden_states = tuple(found.of(layer, states) for layer, states in enumerate(told))
         return output
 
     model.register_forward_hook(project)

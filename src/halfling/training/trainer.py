@@ -29,7 +29,6 @@ from halfling import processes
 from halfling.errors import HalflingError
 from halfling.models.trusted import require_finite
 from halfling.records import Progress
-from halfling.training.arguments import CHECKPOINTS
 from halfling.training.sharding import ShardingTrainer
 
 _MARKER = "complete"
@@ -165,8 +164,7 @@ def last_complete(folder: Path) -> Path | None:
 def train_resumably(trainer: BatchMeanTrainer, progress: Progress, terms: Sequence[str] = ()) -> Curve:
     """Train from the newest complete checkpoint, or from the start.
 
-    The last checkpoint is kept: until the caller has saved its result, it is all there is of hours of work.
-    Call `remove_checkpoints` then.
+    The last checkpoint is kept: until its folder is whole, which a stage sees to, it is all there is of hours of work.
 
     Returns:
         The training curve: `step`, `loss` and the `terms` that were logged of it, to four places.
@@ -183,10 +181,3 @@ def train_resumably(trainer: BatchMeanTrainer, progress: Progress, terms: Sequen
     trainer.require_learned()
     logged = [entry for entry in trainer.state.log_history if "loss" in entry]
     return [{name: round(entry[name], 4) for name in ("step", "loss", *terms)} for entry in logged]
-
-
-def remove_checkpoints(out: Path) -> None:
-    """Remove what `train_resumably` kept below `out`; of several processes, the leader does."""
-    if processes.follows():
-        return
-    shutil.rmtree(out / CHECKPOINTS, ignore_errors=True)
