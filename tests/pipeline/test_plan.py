@@ -320,7 +320,7 @@ def test_each_command_of_the_study_plans():
     commands = [
         shlex.split(line, comments=True) for line in re.findall("^    (halfling run recipes/study.*)", page, re.M)
     ]
-    assert len(commands) == 6
+    assert len(commands) == 7
     header = (root / "recipes/study.yaml").read_text(encoding="utf-8")
     in_recipe = [shlex.split(line) for line in re.findall("^#   (halfling run .*)", header, re.MULTILINE)]
     assert in_recipe == commands[:3]
@@ -328,7 +328,7 @@ def test_each_command_of_the_study_plans():
     for _, _, recipe, *words in commands:
         said = [word for word in words if not word.startswith("--")]
         found.append(by_name(plan(read_recipe(root / recipe, said), Path("runs/any"))))
-    whole, second, slope, four, measured = found[1:]
+    whole, second, slope, four, measured, more = found[1:]
     assert len([name for name in whole if name.startswith("distill/")]) == 22
     assert {one.settings.seed for name, one in second.items() if name.startswith("distill/")} == {1}
     assert {one.settings.seed for name, one in whole.items() if name.startswith("distill/")} == {0}
@@ -341,7 +341,7 @@ def test_each_command_of_the_study_plans():
     ]
     assert len([name for name in measured if name.startswith("distill/")]) == 8
     # What two of them have is the same, so that it is done once.
-    for some in (four, measured):
+    for some in (four, measured, more):
         assert all(some[name].settings == whole[name].settings for name in some if name in whole)
     # Equal tokens.
     read = {(one.settings.epochs, one.settings.tokens_per_epoch) for name, one in whole.items() if "distill/" in name}
