@@ -179,7 +179,7 @@ def test_a_killed_training_ends_with_the_same_bytes(method, train, finetuned, tm
     assert resumed == whole
     names = sorted(path.name for path in (tmp_path / "whole").iterdir())
     assert names == sorted(path.name for path in (tmp_path / "killed").iterdir())
-    for name in names:
+    for name in {*names} - {"checkpoints"}:
         assert (tmp_path / "whole" / name).read_bytes() == (tmp_path / "killed" / name).read_bytes(), name
 
 
