@@ -4,7 +4,9 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from transformers import AutoModelForSequenceClassification, AutoModelForTokenClassification
+from transformers.models.xlm_roberta.modeling_xlm_roberta import XLMRobertaEmbeddings
 
 from halfling.errors import HalflingError
 from halfling.exits.policy import ExitPolicy
@@ -79,6 +81,29 @@ def test_exits_of_a_frozen_model_learn(task, train, finetuned, tmp_path, scored)
     found = scored(tmp_path / "out")
     assert {*found.exits_taken} == {2}
     assert found.score.accuracy > 0.9
+
+
+@pytest.mark.parametrize("teaches", [False, True])
+def test_a_frozen_encoder_and_a_teacher_read_once(task, teaches, train, finetuned, tmp_path, monkeypatch):
+    before = finetuned(task, epochs=20)
+    read, embed = [], XLMRobertaEmbeddings.forward
+
+    def counting(self, input_ids=None, **more):
+        read.append(len(input_ids))
+        return embed(self, input_ids=input_ids, **more)
+
+    monkeypatch.setattr(XLMRobertaEmbeddings, "forward", counting)
+    found = []
+    for name, most in (("once", 1.0), ("often", 0.0)):
+        read.clear()
+        teacher = before if teaches else None
+        counts = train(before, name, epochs=4, layers=(1, 2), soft_share=0.5, teacher=teacher, states_gb=most)
+        found.append((load_file(tmp_path / name / "model.safetensors"), sum(read)))
+    (remembered, once), (anew, often) = found
+    assert once == counts["examples"] * (1 + teaches)
+    assert often > 3 * once
+    for name, weight in anew.items():
+        torch.testing.assert_close(remembered[name], weight, atol=1e-4, rtol=0)
 
 
 def test_joint_training_moves_everything(task, train, finetuned, tmp_path):
@@ -174,7 +199,7 @@ def test_a_killed_training_ends_with_the_same_bytes(method, train, finetuned, tm
     with pytest.raises(KilledError):
         train(before, "killed", kill, **settings)
     steps = []
-    resumed = train(before, "killed", lambda done, *_: steps.append(done), **settings)
+    resumed = train(before, "killed", lambda done, _, note: steps.append(done) if "loss" in note else None, **settings)
     assert steps == list(range(26, 43))
     assert resumed == whole
     names = sorted(path.name for path in (tmp_path / "whole").iterdir())

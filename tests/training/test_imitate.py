@@ -21,7 +21,7 @@ from halfling.models.load import load_tokenizer
 from halfling.settings import check
 from halfling.tasks.task import Task
 from halfling.tokens.pack import PackSettings, pack_corpus
-from halfling.training import imitate, on_disk
+from halfling.training import imitate, remembering
 from halfling.training.arguments import training_arguments
 from halfling.training.finetune import FinetuneSettings, finetune
 from halfling.training.imitate import UNLABELLED, imitation_loss, unlabelled_rows
@@ -124,26 +124,25 @@ def test_a_teacher_whose_classes_have_other_numbers_is_imitated_the_same(
 @pytest.fixture
 def asked(monkeypatch):
     """How many examples a teacher was asked, one number each time."""
-    found, says = [], imitate.ImitationTrainer._teacher_says
+    found, says = [], imitate.ImitationTrainer.unchanging
 
     def counting(self, inputs):
         found.append(len(inputs["input_ids"]))
         return says(self, inputs)
 
-    monkeypatch.setattr(imitate.ImitationTrainer, "_teacher_says", counting)
+    monkeypatch.setattr(imitate.ImitationTrainer, "unchanging", counting)
     return found
 
 
 @pytest.mark.parametrize("kind", ["pairs", "words"])
-def test_what_a_teacher_says_is_remembered_over_passes(kind, encoder, pairs, packed, asked, tmp_path, monkeypatch):
+def test_what_a_teacher_says_is_remembered_over_passes(kind, encoder, pairs, packed, asked, tmp_path):
     words = tagged(tmp_path / "a.conll", "".join("Anna B-PER\n" + "in O\n" * n + "Rome B-LOC\n\n" for n in range(20)))
     task, text = (pairs, {}) if kind == "pairs" else (words, {"packed": packed, "text_sequences": 15})
     teacher = trained(tmp_path / "teacher", encoder, task, epochs=1)
     found = []
-    for most in (2**30, 0):
-        monkeypatch.setattr(imitate, "_REMEMBERED_BYTES", most)
+    for most in (1, 0):
         asked.clear()
-        out = trained(tmp_path / f"{most}", encoder, task, teacher, soft_share=0.5, epochs=3, **text)
+        out = trained(tmp_path / f"{most}", encoder, task, teacher, soft_share=0.5, epochs=3, states_gb=most, **text)
         with torch.no_grad():
             logits = load_classifier(out).eval()(torch.tensor([[0, 14, 9, 8, 15, 2]])).logits
         found.append((logits, sum(asked)))
@@ -158,7 +157,7 @@ def test_hidden_states_are_remembered_on_disk_where_they_fit(encoder, pairs, ask
     teacher = trained(tmp_path / "teacher", encoder, pairs, epochs=1)
     (row,) = {tuple(row) for row in AutoTokenizer.from_pretrained(encoder)(["a"] * 60, ["b"] * 60).input_ids}
     shape = AutoConfig.from_pretrained(encoder)
-    needed = 4 * 60 * len(row) * shape.num_hidden_layers * shape.hidden_size / 1e9
+    needed = 4 * 60 * (len(row) * shape.num_hidden_layers * shape.hidden_size + 3) / 1e9  # and three classes
     found = []
     for most in (1.01 * needed, 0.99 * needed):
         asked.clear()
@@ -184,7 +183,7 @@ def test_a_disk_that_fills_meanwhile_lets_the_teacher_read_in_every_pass(encoder
         def write(self, _):
             raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(on_disk.tempfile, "TemporaryFile", lambda **how: Full(make(**how)))
+    monkeypatch.setattr(remembering.tempfile, "TemporaryFile", lambda **how: Full(make(**how)))
     asked.clear()
     trained(tmp_path / "out", encoder, pairs, teacher, soft_share=0.5, hidden_weight=1.0, epochs=3)
     assert sum(asked) >= 3 * 55
@@ -268,10 +267,9 @@ def test_a_student_of_another_width_is_written_without_projections(encoder, pair
     assert {*load_file(out / "model.safetensors")} == {*load_file(plain / "model.safetensors")}
 
 
-def test_a_classifier_has_an_answer_a_text_not_a_token(encoder, pairs, asked, tmp_path, monkeypatch):
-    monkeypatch.setattr(imitate, "_REMEMBERED_BYTES", 4 * 60 * 3)
+def test_a_classifier_has_an_answer_a_text_not_a_token(encoder, pairs, asked, tmp_path):
     teacher = trained(tmp_path / "teacher", encoder, pairs, epochs=1)
-    trained(tmp_path / "out", encoder, pairs, teacher, soft_share=0.5, epochs=3)
+    trained(tmp_path / "out", encoder, pairs, teacher, soft_share=0.5, epochs=3, states_gb=4 * 60 * 3 / 1e9)
     assert sum(asked) < 2 * 60
 
 

@@ -22,6 +22,7 @@ from halfling.tokens.tokenizer import TokenizerSettings
 from halfling.training.distill import DistillSettings
 from halfling.training.exits import ExitsSettings
 from halfling.training.finetune import FinetuneSettings
+from halfling.training.labelled import LabelledTraining
 from halfling.training.masked import MaskedTraining
 from halfling.training.pretrain import TeacherSettings
 from halfling.training.trim import TrimSettings
@@ -155,16 +156,21 @@ class Foreseen:
         self.shapes[stage.out] = shape
         frozen = shape.vocab_size * shape.width if settings.freeze_embeddings else 0
         imitated, (extent, text) = self._shape(stage, "teacher"), self._read(stage, settings)
-        states = 0
-        if imitated and extent and settings.hidden_weight and settings.epochs > 1:
-            bfloat16 = settings.precision != "float32"
-            tokens = extent.tokens + text.tokens
-            states = teacher_states_bytes(tokens, shape.num_layers, imitated.width, bfloat16=bfloat16)
-        once = self.devices == 1 and states <= settings.states_gb * 1e9  # what it says is remembered
+        layers = shape.num_layers if imitated and settings.hidden_weight else 0
+        once, states = self._remembered(settings, extent, text, layers, imitated or shape)
         found = on_labels(settings, shape, extent, self.devices, text=text, imitated=imitated, once=once, frozen=frozen)
-        if not once:
-            return found
-        return found.model_copy(update={"checkpoint_bytes": (found.checkpoint_bytes or 0) + states})
+        return _with_states(found, states)
+
+    def _remembered(
+        self, settings: LabelledTraining, extent: Extent | None, text: Extent, layers: int, says: EncoderShape
+    ) -> tuple[bool, int]:
+        """Return whether what stays from pass to pass is computed once, and what its states take on disk."""
+        if self.devices > 1 or settings.epochs == 1 or not extent:
+            return False, 0
+        tokens, bfloat16 = extent.tokens + text.tokens, settings.precision != "float32"
+        states = teacher_states_bytes(tokens, layers, says.width, bfloat16=bfloat16)
+        once = states <= settings.states_gb * 1e9
+        return once, states if once else 0
 
     def _exits(self, stage: Stage, _: bool) -> Estimate:
         settings, shape = _said(ExitsSettings, stage), self._shape(stage, "finetuned")
@@ -174,7 +180,12 @@ class Foreseen:
         self.shapes[stage.out] = shape
         extent, text = self._read(stage, settings)
         if settings.method == "two_stage":
-            return on_labels(settings, shape, extent, self.devices, text=text, frozen=parameters(shape), times=FORWARD)
+            tags = self.tasks[stage.out].kind == "tagging"  # a text's exits look at one state of it
+            layers = len({*(settings.layers or range(shape.num_layers)), shape.num_layers}) if tags else 0
+            once, states = self._remembered(settings, extent, text, layers, shape)
+            frozen = parameters(shape)
+            found = on_labels(settings, shape, extent, self.devices, text=text, once=once, frozen=frozen, times=FORWARD)
+            return _with_states(found, states)
         frozen = shape.vocab_size * shape.width if settings.freeze_embeddings else 0
         before = (self._shape(stage, "teacher") or shape) if settings.soft_share else None
         return on_labels(settings, shape, extent, self.devices, text=text, imitated=before, frozen=frozen)
@@ -209,6 +220,11 @@ def _folder(stage: Stage, role: str) -> Path:
     """Return the folder of an input; a place where nothing is, if the stage has none of this role."""
     place = stage.inputs.get(role)
     return place if isinstance(place, Path) else Path("/dev/null")
+
+
+def _with_states(found: Estimate, states: int) -> Estimate:
+    """Return what a training takes whose remembered states lie beside its checkpoints."""
+    return found.model_copy(update={"checkpoint_bytes": (found.checkpoint_bytes or 0) + states}) if states else found
 
 
 def _said(kind: type[_S], stage: Stage) -> _S:

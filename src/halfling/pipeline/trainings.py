@@ -132,7 +132,7 @@ def on_labels(
         devices: That share it.
         text: What all epochs together read besides.
         imitated: Who reads the same.
-        once: That reads it once, not in every epoch.
+        once: Who does not learn, that or a frozen model, reads it once, not in every epoch.
         frozen: Weights of the model that do not learn.
         times: Forward passes that a step is worth.
     """
@@ -148,8 +148,8 @@ def on_labels(
     if extent and extent.examples:
         examples, tokens = (settings.epochs * whole + more for whole, more in zip(extent, text, strict=True))
         length = max(1, tokens // examples)
-        flops = times * pass_flops(shape, tokens, length)
         told = extent.tokens + text.tokens if once else tokens
+        flops = times * pass_flops(shape, told if times == FORWARD else tokens, length)
         flops += FORWARD * pass_flops(imitated, told, length) if imitated else 0
         steps = settings.epochs * max(1, examples // settings.epochs // settings.batch_size)
         said |= {"tokens": tokens, "steps": steps, "flops": float(flops)}

@@ -25,7 +25,8 @@ from halfling.tasks.task import Task
 from halfling.training.imitate import load_imitated, require_text, text_rows
 from halfling.training.labelled import LabelledTraining, train_on_labels
 from halfling.training.losses import exits_loss
-from halfling.training.trainer import BatchMeanTrainer, counted_by_all
+from halfling.training.remembering import RememberingTrainer
+from halfling.training.trainer import counted_by_all
 
 
 class ExitsSettings(LabelledTraining):
@@ -74,8 +75,11 @@ class ExitsSettings(LabelledTraining):
         return {"epochs": 1, "learning_rate": 2e-4, **raw} if moves else raw
 
 
-class _ExitsTrainer(BatchMeanTrainer):
-    """A Trainer whose loss is that of all exits, each weighed by `weights`."""
+class _ExitsTrainer(RememberingTrainer):
+    """A Trainer whose loss is that of all exits, each weighed by `weights`.
+
+    What stays from pass to pass is what a teacher says and, with two_stage, the states that exits look at.
+    """
 
     def __init__(
         self,
@@ -95,43 +99,68 @@ class _ExitsTrainer(BatchMeanTrainer):
                 computing_on_cpu(model)
             self.imitated = self.beside(model)
 
+    def unchanging(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Return what is imitated and, of an encoder that is frozen, the states that its exits look at."""
+        found = self._imitated_says(inputs)
+        if self.how.method == "two_stage":
+            model = self.model.eval()
+            read = {name: inputs[name] for name in ("input_ids", "attention_mask")}
+            with torch.no_grad(), self.accelerator.autocast():
+                states = model.roberta(**read, output_hidden_states=True).hidden_states
+            looked_at = torch.stack([states[layer] for layer in model.config.exit_layers], dim=2)
+            looked_at = looked_at if model.tags_tokens else looked_at[:, :1]  # a text's exits look at <s> alone
+            found["states"] = looked_at.to(torch.bfloat16 if self.args.bf16 else torch.float32)
+        return found
+
+    def _imitated_says(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
+        if self.imitated is None:
+            return {}
+        with torch.no_grad(), self.accelerator.autocast():
+            said = self.imitated(inputs["input_ids"], attention_mask=inputs["attention_mask"]).logits
+        return {"imitated": said[..., self.classes]}
+
     def compute_loss(self, model: Any, inputs: dict[str, Tensor], *_: Any, **__: Any) -> Tensor:
         """Return the loss of a batch."""
         inner = getattr(model, "module", model)  # several processes wrap it
         if self.how.method == "two_stage":  # no dropout in what must not move
             inner.roberta.eval()
             inner.classifier.eval()
-        read = {name: tensor for name, tensor in inputs.items() if name != "labels"}
         labels, keep = inputs["labels"], inputs["attention_mask"].bool()
+        said = self.recalled(inputs) or self._imitated_says(inputs)
         reached = None
-        if self.how.method == "leaving" and 2 * self.state.global_step >= self.state.max_steps:
-            # A threshold of its own for every batch: which one calibration will choose is not known yet.
-            read["policy"] = ExitPolicy.uniform(
-                tuple(inner.config.exit_layers), torch.rand(()).item(), granularity=self.how.granularity
-            ).model_dump(mode="json")
-            if labels.dim() == 2 and self.how.granularity == "sentence":
-                read["word_starts"] = labels != IGNORED
-        imitated = None
-        if self.imitated is not None:
-            with torch.no_grad(), self.accelerator.autocast():
-                said = self.imitated(inputs["input_ids"], attention_mask=inputs["attention_mask"]).logits
-            imitated = said[..., self.classes]
-        output = model(**read, all_exits=True)
-        if "policy" in read:
-            taken = output.exit_layers if output.token_exit_layers is None else output.token_exit_layers
-            if labels.dim() > taken.dim():
-                taken = taken[:, None].where(keep, 0)
-            reached = [taken >= layer for layer in inner.config.exit_layers]
+        if "states" in said:
+            exits = zip(inner.config.exit_layers, said["states"].unbind(2), strict=True)
+            logits: Sequence[Tensor] = [inner.classify(layer, states) for layer, states in exits]
+        else:
+            logits, reached = self._every_exit(model, inner.config.exit_layers, inputs)
         return exits_loss(
-            output.exit_logits,
+            logits,
             labels,
             self.weights,
-            imitated=imitated,
+            imitated=said.get("imitated"),
             soft_share=self.how.soft_share,
             soft_on=keep if labels.dim() == 2 else torch.ones_like(labels, dtype=torch.bool),
             reached=reached,
             counted=counted_by_all,
         )
+
+    def _every_exit(
+        self, model: Any, exit_layers: Sequence[int], inputs: dict[str, Tensor]
+    ) -> tuple[Sequence[Tensor], list[Tensor] | None]:
+        """Return the logits of each exit, and who came as far where that is asked."""
+        labels, keep = inputs["labels"], inputs["attention_mask"].bool()
+        read = {name: inputs[name] for name in ("input_ids", "attention_mask")}
+        if self.how.method != "leaving" or 2 * self.state.global_step < self.state.max_steps:
+            return model(**read, all_exits=True).exit_logits, None
+        # A threshold of its own for every batch: which one calibration will choose is not known yet.
+        policy = ExitPolicy.uniform(tuple(exit_layers), torch.rand(()).item(), granularity=self.how.granularity)
+        if labels.dim() == 2 and self.how.granularity == "sentence":
+            read["word_starts"] = labels != IGNORED
+        output = model(**read, policy=policy.model_dump(mode="json"), all_exits=True)
+        taken = output.exit_layers if output.token_exit_layers is None else output.token_exit_layers
+        if labels.dim() > taken.dim():
+            taken = taken[:, None].where(keep, 0)
+        return output.exit_logits, [taken >= layer for layer in exit_layers]
 
 
 @together
@@ -198,7 +227,12 @@ def train_exits(
     if two_stage:
         model.requires_grad_(False)
         model.exits.requires_grad_(True)
-    more: dict[str, Any] = {"trainer_class": _ExitsTrainer, "how": settings, "weights": weights}
+    more: dict[str, Any] = {
+        "trainer_class": _ExitsTrainer,
+        "how": settings,
+        "weights": weights,
+        "states_gb": settings.states_gb,
+    }
     if settings.soft_share and teacher is not None:
         more["imitated"] = load_imitated(teacher, whole, config.vocab_size, settings.max_tokens)
     elif settings.soft_share and not two_stage:

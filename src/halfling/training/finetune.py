@@ -35,11 +35,6 @@ class FinetuneSettings(LabelledTraining):
     hidden_weight: Weight = Field(
         0.0, description="of the mean squared gap between a student's layers and its fine-tuned teacher's"
     )
-    states_gb: Weight = Field(
-        16.0,
-        exclude=True,
-        description="the teacher reads once if its hidden states take no more of the disk, 10^9 bytes, else every time",
-    )
     freeze_embeddings: bool = Field(
         False, description="word embeddings stay as they are: less to learn, and other languages keep their words"
     )

@@ -1,7 +1,5 @@
 """Learning from labels and from a fine-tuned teacher's answers: on the train split, and on text without labels."""
 
-import contextlib
-import shutil
 from collections.abc import Callable, Collection, Iterator, Sequence
 from itertools import zip_longest
 from pathlib import Path
@@ -12,12 +10,9 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
-from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from halfling import processes
 from halfling.corpus.store import chunk_folder
-from halfling.cost.training import teacher_states_bytes
 from halfling.errors import HalflingError
 from halfling.models.classifier import load_classifier, read_checkpoint
 from halfling.models.on_cpu import computing_on_cpu
@@ -31,15 +26,9 @@ from halfling.training.labelled import LabelledTraining
 from halfling.training.layer_losses import hidden_state_loss
 from halfling.training.layer_maps import layer_map
 from halfling.training.losses import at_least_one
-from halfling.training.on_disk import OnDisk
 from halfling.training.projections import project_states
-from halfling.training.trainer import BatchMeanTrainer, counted_by_all
-
-_REMEMBERED_BYTES = 2**30
-"""Of a teacher's answers, at most; above it is asked anew in every pass."""
-_ASKED_AT_ONCE = 64
-_SHARE_OF_DISK = 0.25
-"""Of what is free: other stages may look at the same time."""
+from halfling.training.remembering import RememberingTrainer
+from halfling.training.trainer import counted_by_all
 
 UNLABELLED = -101
 """The label of a word or text that nobody has labelled: what the teacher says of it is imitated all the same."""
@@ -179,7 +168,7 @@ def take_classifier(student: PreTrainedModel, teacher: PreTrainedModel, classes:
         own[name].copy_(weight if name.startswith("dense") else weight[classes])
 
 
-class ImitationTrainer(BatchMeanTrainer):
+class ImitationTrainer(RememberingTrainer):
     """A Trainer whose model also imitates a teacher, which reads the same batches.
 
     `hidden_weight` adds the mean squared gap between the student's layers and the teacher's, paired by the uniform
@@ -195,7 +184,6 @@ class ImitationTrainer(BatchMeanTrainer):
         classes: list[int],
         soft_share: float,
         hidden_weight: float = 0.0,
-        states_gb: float = 0.0,
         **arguments: Any,
     ) -> None:
         student = arguments["model"]
@@ -208,87 +196,40 @@ class ImitationTrainer(BatchMeanTrainer):
             computing_on_cpu(teacher)
         self.teacher, self.soft_share = self.beside(teacher), soft_share
         self.classes = classes  # the student's, as the teacher numbers them
-        self.hidden_weight, self.states_gb = hidden_weight, states_gb
+        self.hidden_weight = hidden_weight
 
     def remember(self, rows: Sequence[dict[str, Any]], progress: Progress) -> None:
-        """Ask the teacher once what it says of examples that are read several times.
+        """Ask the teacher once what it says of examples that are read several times."""
+        super().remember(rows, progress)
+        if self.remembers:
+            self.teacher.to("meta")  # it has said all: its weights go, whoever holds it
 
-        Its hidden states wait on disk, in the precision of the products that made them. Where they or its answers would
-        take too much, and with several processes, each of which reads other examples in every pass, it is asked anew.
-        """
-        tokens = sum(len(row["input_ids"]) for row in rows)
-        answers = sum(len(row["labels"]) if isinstance(row["labels"], list) else 1 for row in rows)
-        too_much = 4 * answers * len(self.classes) > _REMEMBERED_BYTES
-        if too_much or processes.number() > 1 or not self._states_fit(tokens):
-            return
-        with contextlib.suppress(OSError):  # somebody else has filled the disk meanwhile
-            self._remember(rows, progress)
-
-    def _remember(self, rows: Sequence[dict[str, Any]], progress: Progress) -> None:
-        said: dict[int, Tensor] = {}
-        states = OnDisk(Path(self.args.output_dir)) if self.hidden_weight else None
-        # A teacher's states of all layers take so much that no more are read at once than in training.
-        at_once = self.args.per_device_train_batch_size if states else _ASKED_AT_ONCE
-        collate = self.data_collator  # type: ignore[has-type]
-        longest_first = sorted(rows, key=lambda row: -len(row["input_ids"]))
-        for start in range(0, len(rows), at_once):
-            some = longest_first[start : start + at_once]
-            told = self._teacher_says(self._prepare_inputs(collate(some)))
-            answers = told.logits[..., self.classes].cpu()
-            layers = self._layers_of(told).cpu() if states else None
-            for place, (row, answer) in enumerate(zip(some, answers, strict=True)):
-                length = len(row["input_ids"])
-                said[id(row)] = answer[:length].clone() if answer.dim() == 2 else answer.clone()
-                if states and layers is not None:
-                    states.add(id(row), layers[place, :length])
-            progress(start + len(some), len(rows), "what the teacher says")
-        read = states.read() if states else None
-
-        def collate_with_answers(some: Sequence[dict[str, Any]]) -> dict[str, Tensor]:
-            found = {**collate(some), "said": pad_sequence([said[id(row)] for row in some], batch_first=True)}
-            return found | ({"states": pad_sequence([read(id(row)) for row in some], batch_first=True)} if read else {})
-
-        self.data_collator = collate_with_answers
-        self.teacher.to("meta")  # it has said all: its weights go, whoever holds it
-
-    def _states_fit(self, tokens: int) -> bool:
-        needed = teacher_states_bytes(
-            tokens, len(self.layer_pairs), self.teacher.config.hidden_size, bfloat16=self.args.bf16
-        )
-        free = shutil.disk_usage(Path(self.args.output_dir).parent).free
-        return needed <= min(self.states_gb * 1e9, free * _SHARE_OF_DISK)
-
-    def _layers_of(self, told: Any) -> Float[Tensor, "batch tokens layers width"]:
-        """Return the teacher's states of the layers that the student's learn from.
-
-        In the precision in which they are kept, kept or not: whether there is room must not change what is learned.
-        """
-        layers = torch.stack([told.hidden_states[theirs] for _, theirs in self.layer_pairs], dim=2)
-        return layers.to(torch.bfloat16 if self.args.bf16 else torch.float32)
-
-    def _teacher_says(self, inputs: dict[str, Tensor]) -> Any:
+    def unchanging(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Return the teacher's logits, and its states of the layers that the student's learn from."""
         read = {name: tensor for name, tensor in inputs.items() if name != "labels"}
         with torch.no_grad(), self.accelerator.autocast():
-            return self.teacher(**read, output_hidden_states=self.hidden_weight > 0)
+            told = self.teacher(**read, output_hidden_states=self.hidden_weight > 0)
+        found = {"logits": told.logits[..., self.classes]}
+        if self.hidden_weight:
+            layers = torch.stack([told.hidden_states[theirs] for _, theirs in self.layer_pairs], dim=2)
+            # Kept or not: whether there is room must not change what is learned.
+            found["states"] = layers.to(torch.bfloat16 if self.args.bf16 else torch.float32)
+        return found
 
     def compute_loss(self, model: Any, inputs: dict[str, Tensor], *_: Any, **__: Any) -> Tensor:
         """Return the loss of a batch."""
-        labels, logits, states = inputs["labels"], inputs.pop("said", None), inputs.pop("states", None)
-        if logits is None:
-            told = self._teacher_says(inputs)
-            logits = told.logits[..., self.classes]
-            if self.hidden_weight:
-                states = self._layers_of(told)
+        said = self.recalled(inputs) or self.unchanging(inputs)
         answered = model(
-            **{name: tensor for name, tensor in inputs.items() if name != "labels"},
+            input_ids=inputs["input_ids"],
+            attention_mask=inputs["attention_mask"],
             output_hidden_states=self.hidden_weight > 0,
         )
-        loss = imitation_loss(answered.logits, logits, labels, self.soft_share, counted_by_all)
-        if states is not None:
+        loss = imitation_loss(answered.logits, said["logits"], inputs["labels"], self.soft_share, counted_by_all)
+        if self.hidden_weight:
             keep = inputs["attention_mask"].bool()
             gaps = [
                 hidden_state_loss(answered.hidden_states[own], theirs, keep)
-                for (own, _), theirs in zip(self.layer_pairs, states.unbind(2), strict=True)
+                for (own, _), theirs in zip(self.layer_pairs, said["states"].unbind(2), strict=True)
             ]
             kept = keep.sum()
             loss = loss + self.hidden_weight * torch.stack(gaps).mean() * (kept / counted_by_all(kept))

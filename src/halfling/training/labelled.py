@@ -11,7 +11,7 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from halfling import processes
-from halfling.bounds import Count, Rate, Repeats, Seed, Size
+from halfling.bounds import Count, Rate, Repeats, Seed, Size, Weight
 from halfling.errors import HalflingError
 from halfling.models.on_cpu import computing_on_cpu
 from halfling.records import Counts, Progress
@@ -33,6 +33,12 @@ class LabelledTraining(TrainingSettings):
     warmup_share: float = Field(0.1, ge=0, lt=1, description="of all steps")
     max_tokens: Size = Field(128, ge=8, description="longer inputs are cut; special tokens included")
     max_train_examples: Count | None = Field(None, gt=0, description="only the first so many of each language; all")
+    states_gb: Weight = Field(
+        16.0,
+        exclude=True,
+        description="what stays from pass to pass (what a teacher says, a frozen encoder's states) is computed once "
+        "if it takes no more of the disk, 10^9 bytes, else every time",
+    )
     seed: Seed = Field(0, description="of new weights, dropout and the order of examples")
 
 
