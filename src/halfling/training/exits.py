@@ -130,7 +130,8 @@ class _ExitsTrainer(RememberingTrainer):
         reached = None
         if "states" in said:
             exits = zip(inner.config.exit_layers, said["states"].unbind(2), strict=True)
-            logits: Sequence[Tensor] = [inner.classify(layer, states) for layer, states in exits]
+            with self.accelerator.autocast():  # the model's own is in its `forward`
+                logits: Sequence[Tensor] = [inner.classify(layer, states) for layer, states in exits]
         else:
             logits, reached = self._every_exit(model, inner.config.exit_layers, inputs)
         return exits_loss(
