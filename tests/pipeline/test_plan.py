@@ -329,7 +329,7 @@ def test_each_command_of_the_study_plans():
         said = [word for word in words if not word.startswith("--")]
         found.append(by_name(plan(read_recipe(root / recipe, said), Path("runs/any"))))
     whole, second, slope, four, measured, more = found[1:]
-    assert len([name for name in whole if name.startswith("distill/")]) == 22
+    assert len([name for name in whole if name.startswith("distill/")]) == 24
     assert {one.settings.seed for name, one in second.items() if name.startswith("distill/")} == {1}
     assert {one.settings.seed for name, one in whole.items() if name.startswith("distill/")} == {0}
     assert {one.settings.seed for name, one in second.items() if name.startswith("exits/")} == {1}

@@ -181,6 +181,11 @@ def test_a_recipe_takes_every_layer_map(recipe):
             "layer pair 3 -> 2: expected a student layer",
         ),
         (
+            "distill.layer_maps=[custom] distill.layer_pairs=[[1,2],[2,1]] distill.start=subclone distill.fit_tokens=9",
+            r"fit_tokens: expected teacher layers in the order of the student's, came \[\(1, 2\), \(2, 1\)\]",
+        ),
+        ("distill.fit_tokens=9", "fit_tokens=9: fits copied layers: set start=layers or start=subclone"),
+        (
             "finetune.xnli.soft_share=0.5 finetune.xnli.text_sequences=9",
             "finetune.xnli.text_sequences: a corpus has no",
         ),

@@ -143,6 +143,33 @@ def test_a_subclone_begins_nearer_to_its_teacher_than_its_words_alone(settings, 
     assert first["subclone"] < first["embeddings"]
 
 
+@pytest.mark.parametrize(("start", "width"), [("layers", 16), ("subclone", 12)])
+def test_a_fitted_student_begins_nearer_to_its_teacher(start, width, settings, teacher, packed, tmp_path):
+    first, shape = {}, Dimensions(num_layers=2, width=width, num_heads=2, max_tokens=64)
+    for tokens in (0, 500):
+        (tmp_path / f"{tokens}").mkdir()
+        told = settings(
+            start=start, fit_tokens=tokens, student=shape, epochs=13, save_epochs=(), learning_rate=1e-9, dropout=0.0
+        )
+        seen = []
+        counts = distill(
+            settings=told,
+            teacher=teacher,
+            packed=packed,
+            out=tmp_path / f"{tokens}",
+            progress=lambda done, _, note, seen=seen: seen.append((done, note)),
+        )
+        first[tokens] = counts["curve"][0]["hidden"]
+        assert ((2, "layers fitted") in seen) == (tokens > 0)
+    assert first[500] < first[0]
+
+
+@pytest.mark.parametrize("start", ["random", "embeddings"])
+def test_what_was_no_teachers_layer_is_not_fitted(start, settings):
+    with pytest.raises(ValueError, match="fit_tokens=9: fits copied layers: set start=layers or start=subclone"):
+        settings(start=start, fit_tokens=9)
+
+
 def test_the_student_comes_nearer_to_its_teacher(settings, teacher, packed, out):
     counts = distill(settings=settings(epochs=25, learning_rate=3e-3), teacher=teacher, packed=packed, out=out)
     first, last = counts["curve"]

@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field, model_validator
+from torch import Tensor
 from torch.utils.data import default_collate
 from transformers import XLMRobertaForMaskedLM, set_seed
 
-from halfling.bounds import Repeats
+from halfling.bounds import Count, Repeats
 from halfling.errors import HalflingError
 from halfling.models.load import load_masked_lm, load_tokenizer, origin_of
 from halfling.models.masked_lm import MaskedReader
@@ -19,7 +20,8 @@ from halfling.processes import together
 from halfling.records import Counts, EncoderShape, Progress, silent
 from halfling.training.distilled import DistilledMaskedLM
 from halfling.training.distiller import DistillationTrainer, SaveAfterEpochs, number_of_draw
-from halfling.training.initialise import TAKING_OVER, Start, begin
+from halfling.training.fit import fit_layers
+from halfling.training.initialise import FITTED, TAKING_OVER, Start, begin
 from halfling.training.layer_losses import relation_heads
 from halfling.training.layer_maps import LayerMapName, LayerPair, how_of, layer_map
 from halfling.training.masked import masked_training
@@ -43,6 +45,11 @@ class DistillSettings(LossSettings):
         "layers, of equal width; as a subclone, a part of them, of any smaller width; or as a checkpoint",
     )
     checkpoint: str = Field("", description="a model of the student's shape, a folder or a hub id, for that")
+    fit_tokens: Count = Field(
+        0,
+        description="then each layer is fitted, by least squares, to what its teacher layer says on so many tokens: "
+        "with start=layers or subclone",
+    )
     save_epochs: tuple[Repeats, ...] = Field(
         (1, 3, 5), description="the student is written after these; the last always"
     )
@@ -51,6 +58,12 @@ class DistillSettings(LossSettings):
     def _a_checkpoint_is_begun_with(self) -> "DistillSettings":
         if bool(self.checkpoint) != (self.start == "checkpoint"):
             raise ValueError("start=checkpoint and checkpoint=FOLDER: give both, or neither")
+        return self
+
+    @model_validator(mode="after")
+    def _what_is_fitted_was_a_teachers(self) -> "DistillSettings":
+        if self.fit_tokens and self.start not in FITTED:
+            raise ValueError(f"fit_tokens={self.fit_tokens}: fits copied layers: set start=layers or start=subclone")
         return self
 
     @property
@@ -130,11 +143,26 @@ def distill(
     arguments, blocks = masked_training(settings, packed, out, student, words)
     for name, reader in (("teacher", model), ("student", student)):
         require_room(reader.config, blocks.block_tokens, f"distill: the {name}", "block_tokens")
-    some = range(min(len(blocks), max(1, _CALIBRATION_TOKENS // blocks.block_tokens)))
+
+    def first(tokens: int) -> dict[str, Tensor]:
+        """Return blocks of so many tokens, as both read them."""
+        some = range(min(len(blocks), max(1, tokens // blocks.block_tokens)))
+        return default_collate([blocks[n] for n in some])
+
     # A map that is drawn anew says nothing of where to begin.
     fixed = [] if settings.layer_map == "random" else pairs
     with _misfits_named():
-        begin(settings.start, student, model, fixed, default_collate([blocks[n] for n in some]), begun)
+        parts = begin(settings.start, student, model, fixed, first(_CALIBRATION_TOKENS), begun)
+        if parts and settings.fit_tokens:
+            fit_layers(
+                student,
+                model,
+                parts,
+                first(settings.fit_tokens),
+                # What a map compares may lie beside what its student begins as.
+                student.projections if parts.pairs == pairs else None,
+                lambda done: progress(done, shape.num_layers, "layers fitted"),
+            )
     for reader in (model, student):
         reader.set_attn_implementation(settings.attention)
         if arguments.use_cpu and settings.attention == "sdpa":

@@ -9,6 +9,7 @@ from torch import Tensor
 from transformers import XLMRobertaForMaskedLM
 
 from halfling.models.shapes import shape_of
+from halfling.training.fit import Parts, whole
 from halfling.training.layer_maps import LayerPair, layer_map
 from halfling.training.subclone import subclone
 
@@ -20,6 +21,9 @@ Start = Literal["random", "embeddings", "layers", "subclone", "checkpoint"]
 TAKING_OVER: tuple[Start, ...] = ("layers", "subclone", "checkpoint")
 """Beginnings that take layers over, and with them the epsilon that they were trained with."""
 
+FITTED: tuple[Start, ...] = ("layers", "subclone")
+"""Beginnings whose layers can be fitted to those that they were."""
+
 
 def begin(
     start: Start,
@@ -28,8 +32,10 @@ def begin(
     pairs: Sequence[LayerPair],
     batch: Mapping[str, Int[Tensor, "batch tokens"]],
     checkpoint: XLMRobertaForMaskedLM | None = None,
-) -> None:
+) -> Parts | None:
     """Give a student its beginning, in place; at random it stays as it is.
+
+    Returns the parts of its teacher that its layers are, if they are any.
 
     Args:
         start: By name.
@@ -47,10 +53,12 @@ def begin(
         embeddings_from(student, teacher)
     elif start == "layers":
         layers_from(student, teacher, taken)
+        return whole(student.config, taken)
     elif start == "subclone":
-        subclone(student, teacher, taken, batch)
+        return subclone(student, teacher, taken, batch)
     elif checkpoint is not None:
         checkpoint_from(student, checkpoint)
+    return None
 
 
 def layers_to_take(pairs: Sequence[LayerPair], student_layers: int, teacher_layers: int) -> list[LayerPair]:

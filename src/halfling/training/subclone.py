@@ -10,6 +10,7 @@ from transformers import XLMRobertaConfig, XLMRobertaForMaskedLM
 
 from halfling.models.masked_lm import masked_features
 from halfling.models.shapes import shape_of
+from halfling.training.fit import Cut, Parts
 from halfling.training.layer_maps import LayerPair
 
 
@@ -77,8 +78,8 @@ def subclone(
     teacher: XLMRobertaForMaskedLM,
     pairs: Sequence[LayerPair],
     batch: Mapping[str, Int[Tensor, "batch tokens"]],
-) -> None:
-    """Give the student what matters most of its teacher, in place.
+) -> Parts:
+    """Give the student what matters most of its teacher, in place, and return what that is.
 
     Each student layer is cut out of its teacher layer. Channels are the same in all layers, since each adds to the
     channels of the one before (XLM-R normalises after adding, so every layer's output is on one scale). Heads are
@@ -97,6 +98,7 @@ def subclone(
     config = student.config
     kept = _largest(weigh.channels, config.hidden_size)
     size = config.hidden_size // config.num_attention_heads
+    cuts: list[Cut] = []
 
     def copy(to: str, taken: str, rows: Tensor, columns: Tensor) -> torch.nn.Linear:
         own, theirs = student.get_submodule(to), teacher.get_submodule(taken)
@@ -124,19 +126,22 @@ def subclone(
             asked, given = (_dimensions(which[n], heads, size) for which in (weigh.queries, weigh.values))
             query = copy(f"{to}.attention.self.query", f"{taken}.attention.self.query", asked, kept)
             # Products are divided by the root of a smaller size than the one that they were learned with.
+            scale = (size / weigh.queries[n].shape[1]) ** 0.5
             for part in (query.weight, query.bias):
-                part.mul_((size / weigh.queries[n].shape[1]) ** 0.5)
+                part.mul_(scale)
             copy(f"{to}.attention.self.key", f"{taken}.attention.self.key", asked, kept)
             copy(f"{to}.attention.self.value", f"{taken}.attention.self.value", given, kept)
             copy(f"{to}.attention.output.dense", f"{taken}.attention.output.dense", kept, given)
             normalise(f"{to}.attention.output.LayerNorm", f"{taken}.attention.output.LayerNorm")
             neurons = _largest(weigh.neurons[n], config.intermediate_size)
+            cuts.append(Cut(asked, given, neurons, scale))
             copy(f"{to}.intermediate.dense", f"{taken}.intermediate.dense", neurons, kept)
             copy(f"{to}.output.dense", f"{taken}.output.dense", kept, neurons)
             normalise(f"{to}.output.LayerNorm", f"{taken}.output.LayerNorm")
         copy("lm_head.dense", "lm_head.dense", kept, kept)
         normalise("lm_head.layer_norm", "lm_head.layer_norm")
         student.lm_head.bias.copy_(teacher.lm_head.bias)
+    return Parts(kept, [*pairs], cuts)
 
 
 def require_part(student: XLMRobertaConfig, teacher: XLMRobertaConfig) -> None:
