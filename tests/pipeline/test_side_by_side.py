@@ -1,3 +1,4 @@
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -178,6 +179,26 @@ def test_one_that_fails_stops_the_others_and_says_why(tmp_path):
     assert time.monotonic() - began < PATIENCE / 2
     assert not slow.out.exists()
     assert not bad.out.exists()
+
+
+def test_a_process_that_the_program_starts_meanwhile_is_not_ended(tmp_path):
+    started = []
+
+    class Starting(View):
+        def start(self, stage):
+            if not started:
+                started.append(multiprocessing.get_context("spawn").Process(target=time.sleep, args=(PATIENCE,)))
+                started[0].start()
+            return super().start(stage)
+
+    slow, bad = stage(tmp_path / "slow", linger, Notes(mine=tmp_path / "note")), stage(tmp_path / "bad", refuse)
+    with pytest.raises(HalflingError, match="no: mend it"):
+        run_side_by_side([slow, bad], Starting(), 2)
+    try:
+        assert started[0].is_alive()
+    finally:
+        started[0].kill()
+        started[0].join()
 
 
 def test_a_killed_process_is_one_line(tmp_path):

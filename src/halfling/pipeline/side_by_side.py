@@ -5,7 +5,6 @@ take less time than one after the other. A stage with everything before or behin
 the whole machine.
 """
 
-import multiprocessing
 import pickle
 import queue
 import signal
@@ -17,6 +16,8 @@ import warnings
 from collections.abc import Collection, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from multiprocessing.context import SpawnContext, SpawnProcess
+from multiprocessing.process import BaseProcess
 from typing import Any, Literal
 
 from halfling import cores, processes
@@ -84,13 +85,26 @@ def _is_bottleneck(place: int, needs: Sequence[set[int]]) -> bool:
     return all(other == place or other in needs[place] or place in needs[other] for other in range(len(needs)))
 
 
+class _Spawning(SpawnContext):
+    """Starts processes by spawning, not forking: this one has threads. It knows them from others of this program."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.started: list[BaseProcess] = []
+
+    def Process(self, *given: Any, **more: Any) -> BaseProcess:  # type: ignore[override]  # noqa: N802
+        """Return a new process."""
+        self.started.append(SpawnProcess(*given, **more))
+        return self.started[-1]
+
+
 class _Workers:
     """Processes that run stages, once one is submitted, and tell a view of this process how far they are."""
 
     def __init__(self, jobs: int, most: int, view: View) -> None:
         """Begin; `jobs` share the cores, and no more than `most` processes are of use."""
         self._share, self._number, self._view = max(1, cores.usable_cores() // jobs), min(jobs, most), view
-        self._context = multiprocessing.get_context("spawn")  # not fork: this process has threads
+        self._context = _Spawning()
         self._pool: ProcessPoolExecutor | None = None
         self._ended = threading.Event()
         self._failed: BaseException | None = None
@@ -108,7 +122,7 @@ class _Workers:
         """End the processes, so that what they keep in memory is free; the next stage starts others."""
         if self._pool is None:
             return
-        for process in {*multiprocessing.active_children()} - self._others if at_once else ():
+        for process in self._context.started if at_once else ():
             process.kill()
         self._pool.shutdown(wait=True, cancel_futures=True)
         self._pool = None
@@ -119,7 +133,7 @@ class _Workers:
     def submit(self, stage: Stage) -> Future[None]:
         """Run a stage as soon as a process is free."""
         if self._pool is None:
-            self._others = {*multiprocessing.active_children()}  # of a program that runs us, not ours to end
+            self._context.started.clear()
             self._said = self._context.Queue()
             self._ended.clear()
             self._listener = threading.Thread(target=self._listen, daemon=True)
