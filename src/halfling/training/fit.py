@@ -89,7 +89,7 @@ def fit_layers(
     read = {"input_ids": batch["input_ids"], "position_ids": packed_positions(batch["sequence_ids"])}
     with _heard(teacher.eval().roberta.embeddings, keep) as said:
         theirs = teacher.roberta.embeddings(**read)
-    wanted = said["LayerNorm"].put_out
+    wanted = said["LayerNorm"]
     with _fitted(student.eval().roberta.embeddings, keep, {"LayerNorm": wanted[:, parts.channels]}):
         own = student.roberta.embeddings(**read)
 
@@ -104,7 +104,7 @@ def fit_layers(
         for layer in teacher.roberta.encoder.layer[done:teacher_layer]:
             with _heard(layer, keep) as said:
                 theirs = layer(theirs, mask)
-        done, wanted = teacher_layer, said["output.LayerNorm"].put_out
+        done, wanted = teacher_layer, said["output.LayerNorm"]
         with _fitted(student.roberta.encoder.layer[number - 1], keep, _wanted(said, parts.channels, cut)) as layer:
             own = layer(own, mask)
         project(number)
@@ -121,21 +121,21 @@ def require_order(pairs: Sequence[LayerPair]) -> None:
         raise ValueError(f"fit_tokens: expected teacher layers in the order of the student's, came {[*pairs]}")
 
 
-class _Said(NamedTuple):
-    taken_in: Float[Tensor, "tokens wide"]
-    put_out: Float[Tensor, "tokens wide"]
-
-
 @contextmanager
-def _heard(module: nn.Module, keep: Bool[Tensor, "batch tokens"]) -> Iterator[dict[str, _Said]]:
-    """Note what linear maps and normalisations of a module read and say, by name."""
-    said: dict[str, _Said] = {}
-    parts = [(name, part) for name, part in module.named_modules() if isinstance(part, nn.Linear | nn.LayerNorm)]
+def _heard(module: nn.Module, keep: Bool[Tensor, "batch tokens"]) -> Iterator[dict[str, Tensor]]:
+    """Note by name what the parts of a module say, and what normalisations read."""
+    said: dict[str, Tensor] = {}
+
+    def note(name: str, part: nn.Module, given: Tensor, output: Tensor) -> None:
+        said[name] = output[keep]
+        if isinstance(part, nn.LayerNorm):
+            said[f"{name} reads"] = given[keep]
+
     hooks = [
-        part.register_forward_hook(
-            lambda _part, given, output, name=name: said.__setitem__(name, _Said(given[0][keep], output[keep]))
-        )
-        for name, part in parts
+        part.register_forward_hook(lambda part, given, output, name=name: note(name, part, given[0], output))
+        for name, part in module.named_modules()
+        # What an output map says is part of what the normalisation behind it reads.
+        if isinstance(part, nn.Linear | nn.LayerNorm) and not name.endswith("output.dense")
     ]
     try:
         yield said
@@ -144,17 +144,17 @@ def _heard(module: nn.Module, keep: Bool[Tensor, "batch tokens"]) -> Iterator[di
             hook.remove()
 
 
-def _wanted(said: Mapping[str, _Said], channels: Tensor, cut: Cut) -> dict[str, Tensor]:
+def _wanted(said: Mapping[str, Tensor], channels: Tensor, cut: Cut) -> dict[str, Tensor]:
     """Return what the parts of a student layer should say; of those that add to a state, with that state."""
     return {
-        "attention.self.query": said["attention.self.query"].put_out[:, cut.asked] * cut.scale,
-        "attention.self.key": said["attention.self.key"].put_out[:, cut.asked],
-        "attention.self.value": said["attention.self.value"].put_out[:, cut.given],
-        "attention.output": said["attention.output.LayerNorm"].taken_in[:, channels],
-        "attention.output.LayerNorm": said["attention.output.LayerNorm"].put_out[:, channels],
-        "intermediate.dense": said["intermediate.dense"].put_out[:, cut.neurons],
-        "output": said["output.LayerNorm"].taken_in[:, channels],
-        "output.LayerNorm": said["output.LayerNorm"].put_out[:, channels],
+        "attention.self.query": said["attention.self.query"][:, cut.asked] * cut.scale,
+        "attention.self.key": said["attention.self.key"][:, cut.asked],
+        "attention.self.value": said["attention.self.value"][:, cut.given],
+        "attention.output": said["attention.output.LayerNorm reads"][:, channels],
+        "attention.output.LayerNorm": said["attention.output.LayerNorm"][:, channels],
+        "intermediate.dense": said["intermediate.dense"][:, cut.neurons],
+        "output": said["output.LayerNorm reads"][:, channels],
+        "output.LayerNorm": said["output.LayerNorm"][:, channels],
     }
 
 
