@@ -12,6 +12,7 @@ from transformers import (
     AutoTokenizer,
     XLMRobertaConfig,
     XLMRobertaForSequenceClassification,
+    XLMRobertaForTokenClassification,
 )
 
 from halfling.corpus.build import CorpusSettings, build_corpus
@@ -258,6 +259,32 @@ def test_a_hidden_weight_adds_the_gap_to_each_second_layer_and_its_gradient(widt
     for name, weight in by_hand.named_parameters():
         assert torch.allclose(learned[name].grad, weight.grad, atol=1e-6), name
     assert ("projections.1.weight" in learned) == (width != 16)
+
+
+@pytest.mark.parametrize("hidden_weight", [0.0, 1.0])
+def test_what_a_narrow_tagger_has_of_its_own_is_fitted_to_its_teacher(hidden_weight, tmp_path):
+    torch.manual_seed(0)
+    shapes = (4, 24), (2, 16)
+    teacher, student = (XLMRobertaForTokenClassification(network(*shape).config).eval() for shape in shapes)
+    args = training_arguments(tmp_path, FinetuneSettings(batch_size=8))
+    how = {"classes": [2, 0, 1], "soft_share": 1.0, "hidden_weight": hidden_weight, "train_dataset": []}
+    texts = torch.randint(3, 42, (300, 20))
+
+    def collate(some):
+        ids = torch.stack([row["input_ids"] for row in some])
+        return {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+
+    trainer = imitate.ImitationTrainer(teacher=teacher, model=student, args=args, data_collator=collate, **how)
+    trainer.begin([{"input_ids": row, "labels": row} for row in texts])
+    with torch.no_grad():
+        own, theirs = (model.roberta(texts, output_hidden_states=True).hidden_states for model in (student, teacher))
+        fitted = [(student.classifier, own[2], teacher(texts).logits[..., how["classes"]])]
+        fitted += [(student.projections[f"{n}"], own[n], theirs[2 * n]) for n in (1, 2) if hidden_weight]
+        for linear, states, target in fitted:
+            states, target = states.flatten(0, 1).double(), target.flatten(0, 1).double()
+            read = torch.cat([states, torch.ones(len(states), 1)], dim=1)
+            least = (read @ torch.linalg.lstsq(read, target).solution - target).square().mean()
+            assert (linear(states.float()) - target).square().mean() < 1.02 * least
 
 
 def test_a_student_of_another_width_is_written_without_projections(encoder, pairs, write_masked_lm, tmp_path):

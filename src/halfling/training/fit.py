@@ -96,7 +96,7 @@ def fit_layers(
     def project(number: int) -> None:
         linear = projections[str(number)] if projections is not None and str(number) in projections else None
         if isinstance(linear, nn.Linear):
-            _fit_linear(linear, own[keep], wanted)
+            fit_linear(linear, own[keep], wanted)
 
     project(0)
     done = 0
@@ -166,9 +166,9 @@ def _fitted(module: nn.Module, keep: Bool[Tensor, "batch tokens"], wanted: Mappi
         if isinstance(part, nn.LayerNorm):
             _fit_normalisation(part, states, target)
         elif isinstance(part, nn.Linear):
-            _fit_linear(part, states, target)
+            fit_linear(part, states, target)
         else:  # adds what it says to the state that came with it
-            _fit_linear(part.dense, states, target - added[0][keep])
+            fit_linear(part.dense, states, target - added[0][keep])
 
     hooks = [
         module.get_submodule(name).register_forward_pre_hook(
@@ -183,7 +183,7 @@ def _fitted(module: nn.Module, keep: Bool[Tensor, "batch tokens"], wanted: Mappi
             hook.remove()
 
 
-def _fit_linear(linear: nn.Linear, states: Float[Tensor, "tokens wide"], target: Float[Tensor, "tokens out"]) -> None:
+def fit_linear(linear: nn.Linear, states: Float[Tensor, "tokens wide"], target: Float[Tensor, "tokens out"]) -> None:
     """Move weights and bias so that the map says `target` of `states`, as nearly as a ridge lets it."""
     missing, mean = target - F.linear(states, linear.weight, linear.bias), states.mean(dim=0)
     lacking = missing.mean(dim=0)

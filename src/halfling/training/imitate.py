@@ -1,5 +1,6 @@
 """Learning from labels and from a fine-tuned teacher's answers: on the train split, and on text without labels."""
 
+from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Sequence
 from itertools import zip_longest
 from pathlib import Path
@@ -9,7 +10,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from halfling.corpus.store import chunk_folder
@@ -22,6 +23,7 @@ from halfling.tasks.encode import IGNORED
 from halfling.tasks.task import Task
 from halfling.tokens.blocks import PAD, Block, PackedBlocks, PackedSummary
 from halfling.tokens.tables import SPACE_MARK
+from halfling.training.fit import fit_linear
 from halfling.training.labelled import LabelledTraining
 from halfling.training.layer_losses import hidden_state_loss
 from halfling.training.layer_maps import layer_map
@@ -29,6 +31,9 @@ from halfling.training.losses import at_least_one
 from halfling.training.projections import project_states
 from halfling.training.remembering import RememberingTrainer
 from halfling.training.trainer import counted_by_all
+
+_FITTED_ON = 512
+"""Examples: of some twenty tokens each, ten thousand, where a map to 1,024 channels has as many weights for each."""
 
 UNLABELLED = -101
 """The label of a word or text that nobody has labelled: what the teacher says of it is imitated all the same."""
@@ -197,6 +202,32 @@ class ImitationTrainer(RememberingTrainer):
         self.teacher, self.soft_share = self.beside(teacher), soft_share
         self.classes = classes  # the student's, as the teacher numbers them
         self.hidden_weight = hidden_weight
+
+    @torch.no_grad()
+    def begin(self, rows: Sequence[dict[str, Any]]) -> None:
+        """Fit what a student of another width has of its own, by least squares, to what its teacher says of some rows.
+
+        These are its projections, and a tagger's classifier; one of equal width has its teacher's. Where processes
+        share weights out, and of texts, whose classifiers are no linear map, they begin at random.
+        """
+        model = self.model
+        if self.sharded or model.config.hidden_size == self.teacher.config.hidden_size:
+            return
+        found: dict[nn.Linear, list[tuple[Tensor, Tensor]]] = defaultdict(list)
+        some = rows[:: -(-len(rows) // _FITTED_ON)]
+        for start in range(0, len(some), self.args.per_device_train_batch_size):
+            batch = some[start : start + self.args.per_device_train_batch_size]
+            inputs = self._prepare_inputs(self.data_collator(batch))  # type: ignore[has-type]
+            keep, said = inputs["attention_mask"].bool(), self.unchanging(inputs)
+            read = {name: inputs[name] for name in ("input_ids", "attention_mask")}
+            states = model.eval().roberta(**read, output_hidden_states=True).hidden_states
+            for number, (layer, _) in enumerate(self.layer_pairs):
+                target = said["states"][:, :, number]
+                found[model.projections[str(layer)]].append((states[layer][keep], target[keep].float()))
+            if isinstance(model.classifier, nn.Linear):
+                found[model.classifier].append((states[-1][keep], said["logits"][keep].float()))
+        for linear, seen in found.items():
+            fit_linear(linear, *map(torch.cat, zip(*seen, strict=True)))
 
     def remember(self, rows: Sequence[dict[str, Any]], progress: Progress) -> None:
         """Ask the teacher once what it says of examples that are read several times."""

@@ -128,6 +128,7 @@ def train_on_labels(
         data_collator=collate,
         **more,
     )
+    trainer.begin(rows)
     if settings.epochs > 1:
         trainer.remember(rows, progress)
     curve = train_resumably(trainer, progress)

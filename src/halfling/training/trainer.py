@@ -93,6 +93,9 @@ class BatchMeanTrainer(ShardingTrainer):
         self._step: list[tuple[dict[str, Any], Tensor, Tensor]] = []  # its batches, their losses and tokens
         self._blamed: dict[str, Any] = {}  # the batch that a check is about
 
+    def begin(self, rows: Sequence[dict[str, Any]]) -> None:
+        """Do what comes before the first step and looks at the examples. Here nothing."""
+
     def remember(self, rows: Sequence[dict[str, Any]], progress: Progress) -> None:
         """Compute once what does not change from pass to pass, of the examples that training reads.
 
