@@ -21,11 +21,13 @@ from transformers import XLMRobertaForMaskedLM, set_seed
 from halfling.errors import HalflingError
 from halfling.models.load import load_masked_lm
 from halfling.models.masked_lm import masked_features
-from halfling.models.shapes import Dimensions, config_for
-from halfling.tokens.blocks import PAD, PackedBlocks
+from halfling.models.shapes import Dimensions, config_for, require_room
+from halfling.settings import check
+from halfling.tokens.blocks import PAD, PackedBlocks, PackedSummary
 from halfling.training.fit import fit_layers
 from halfling.training.initialise import Start, begin
 from halfling.training.layer_maps import layer_map
+from halfling.training.subclone import require_part
 
 JUDGED_TOKENS = 16_384
 CALIBRATION_TOKENS = 4096
@@ -58,7 +60,9 @@ def rows(packed: Path, tokens: int, skip: int = 0) -> Batch:
             )
         if len(found) * len(block.input_ids) >= tokens:
             return default_collate(found)  # type: ignore[no-any-return]
-    raise HalflingError(f"{packed}: chunk-1 holds fewer than {skip + tokens} tokens: give --fit-tokens less")
+    raise HalflingError(
+        f"{packed}: chunk-1 holds fewer than {skip + tokens} tokens: give a larger corpus, or less to --fit-tokens"
+    )
 
 
 @torch.no_grad()
@@ -106,14 +110,21 @@ def main() -> None:
     parser.add_argument("--fit-tokens", type=int, nargs="*", default=[10_000, 100_000])
     told = parser.parse_args()
     try:
+        if any(tokens < 1 for tokens in told.fit_tokens):
+            raise HalflingError("--fit-tokens: give 1 or more")
+        summary = PackedSummary.read(told.packed / "corpus.json")
         teacher, _ = load_masked_lm(XLMRobertaForMaskedLM, told.teacher)
-        shape = Dimensions(
-            num_layers=told.layers,
-            width=told.width,
-            num_heads=told.heads,
-            max_tokens=teacher.config.max_position_embeddings - 2,
-        )
+        room = teacher.config.max_position_embeddings - 2
+        said = {"num_layers": told.layers, "width": told.width, "num_heads": told.heads, "max_tokens": room}
+        shape = check(Dimensions, said, "the student")
         pairs = [(0, 0), *layer_map("uniform", told.layers, teacher.config.num_hidden_layers)]
+        require_part(config_for(shape.with_vocabulary(teacher.config.vocab_size)), teacher.config)
+        require_room(teacher.config, summary.block_tokens, "the teacher", "block_tokens")
+        if summary.vocab_size != teacher.config.vocab_size:
+            raise HalflingError(
+                f"{told.packed}: packed with {summary.vocab_size} pieces: pack with the teacher's tokenizer"
+            )
+        rows(told.packed, max(CALIBRATION_TOKENS, *told.fit_tokens, 0), 2 * JUDGED_TOKENS)  # so many are there
         text = rows(told.packed, JUDGED_TOKENS), rows(told.packed, JUDGED_TOKENS, JUDGED_TOKENS)
         theirs = [states(teacher, half) for half in text]
         print("| beginning | seconds |" + "".join(f" {own} of {other} |" for own, other in pairs), flush=True)

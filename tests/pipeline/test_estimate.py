@@ -130,6 +130,27 @@ def test_settings_change_what_is_foreseen(recipe, tmp_path):
     assert foreseen(recipe(), tmp_path / "run", devices=3)[0][name].device_bytes is None, "three share no step of 8"
 
 
+def test_what_stays_from_pass_to_pass_is_computed_once_and_lies_on_disk(recipe, tmp_path):
+    def of(kind, **told):
+        changes = {"finetune": {"own": {"epochs": 2, "batch_size": 8, "max_tokens": 10}}, kind: {"own": told}}
+        return foreseen(recipe(**changes), tmp_path / "run")[0][f"{kind}/student-uniform-own-0"]
+
+    common = {"batch_size": 8, "max_tokens": 10}
+    once = of("exits", epochs=3, **common)
+    often = of("exits", epochs=3, states_gb=0, **common)
+    assert often.flops == 3 * once.flops == 3 * of("exits", epochs=1, **common).flops
+    # Of each of 20 texts one state of 8 after both layers, in 16 bits.
+    assert once.checkpoint_bytes - often.checkpoint_bytes == 20 * 2 * 8 * 2
+    joint = {"method": "joint", "epochs": 3, **common}
+    assert of("exits", **joint).flops == (3 * 3 + 1) * once.flops
+    learn = {"epochs": 2, "soft_share": 0.5, **common}
+    plain, states = of("finetune", **learn), of("finetune", hidden_weight=1, **learn)
+    assert states.checkpoint_bytes - plain.checkpoint_bytes == 200 * 2 * 16 * 2
+    anew = of("finetune", hidden_weight=1, states_gb=0, **learn)
+    assert anew.checkpoint_bytes == plain.checkpoint_bytes
+    assert anew.flops - states.flops == 200 * 2 * 4 * (12 * 256 + 2 * 10 * 16)
+
+
 def test_without_a_rate_there_are_no_hours(recipe, tmp_path):
     found, rates = foreseen(recipe(), tmp_path / "run")
     assert all(one.device_hours is None for one in found.values())

@@ -184,6 +184,10 @@ def test_a_recipe_takes_every_layer_map(recipe):
             "distill.layer_maps=[custom] distill.layer_pairs=[[1,2],[2,1]] distill.start=subclone distill.fit_tokens=9",
             r"fit_tokens: expected teacher layers in the order of the student's, came \[\(1, 2\), \(2, 1\)\]",
         ),
+        (
+            "distill.start=subclone distill.fit_tokens=9",
+            "fit_tokens: 9 tokens are too few for .* inner neurons: give .* or more",
+        ),
         ("distill.fit_tokens=9", "fit_tokens=9: fits copied layers: set start=layers or start=subclone"),
         (
             "finetune.xnli.soft_share=0.5 finetune.xnli.text_sequences=9",

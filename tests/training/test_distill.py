@@ -188,6 +188,10 @@ def test_the_student_comes_nearer_to_its_teacher(settings, teacher, packed, out)
             {"start": "subclone", "student": Dimensions(num_layers=2, width=16, num_heads=1, max_tokens=64)},
             r"distill: start=subclone: expected a student's head_width of at most 8, came 16",
         ),
+        (
+            {"start": "subclone", "fit_tokens": 10**9},
+            r"distill: fit_tokens=1000000000: all epochs read \d+ tokens: give so many at most",
+        ),
         ({"layer_map": "custom", "layer_pairs": ((1, 25),)}, r"layer pair 1 -> 25: .* a teacher layer in 1\.\.4"),
         ({"student": Dimensions(num_layers=9, width=8, num_heads=2)}, r"distill: expected a student no deeper"),
         ({"relation_weight": 1.0, "relation_heads": 3}, r"relation_heads 3 does not divide the widths 8 and 16"),

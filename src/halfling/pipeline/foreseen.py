@@ -6,7 +6,7 @@ from typing import TypeVar
 
 from halfling.corpus.build import CorpusSettings
 from halfling.corpus.plan import plan_corpus
-from halfling.cost.training import FORWARD, language_model_head, parameters, teacher_states_bytes
+from halfling.cost.training import FORWARD, LEARNING, language_model_head, parameters, teacher_states_bytes
 from halfling.errors import HalflingError
 from halfling.export.write import ExportSettings
 from halfling.models.convert.four_bit import shape_in
@@ -157,19 +157,29 @@ class Foreseen:
         frozen = shape.vocab_size * shape.width if settings.freeze_embeddings else 0
         imitated, (extent, text) = self._shape(stage, "teacher"), self._read(stage, settings)
         layers = shape.num_layers if imitated and settings.hidden_weight else 0
-        once, states = self._remembered(settings, extent, text, layers, imitated or shape)
+        once, states = self._remembered(settings, extent, text, layers, (imitated or shape).width)
         found = on_labels(settings, shape, extent, self.devices, text=text, imitated=imitated, once=once, frozen=frozen)
         return _with_states(found, states)
 
     def _remembered(
-        self, settings: LabelledTraining, extent: Extent | None, text: Extent, layers: int, says: EncoderShape
+        self,
+        settings: LabelledTraining,
+        extent: Extent | None,
+        text: Extent,
+        layers: int,
+        width: int,
+        *,
+        by_token: bool = True,
     ) -> tuple[bool, int]:
-        """Return whether what stays from pass to pass is computed once, and what its states take on disk."""
+        """Return whether what stays from pass to pass is computed once, and what its states take on disk.
+
+        They are states of so many layers, of each token or of each example.
+        """
         if self.devices > 1 or settings.epochs == 1 or not extent:
             return False, 0
-        tokens, bfloat16 = extent.tokens + text.tokens, settings.precision != "float32"
-        states = teacher_states_bytes(tokens, layers, says.width, bfloat16=bfloat16)
-        once = states <= settings.states_gb * 1e9
+        places = extent.tokens + text.tokens if by_token else extent.examples + text.examples
+        states = teacher_states_bytes(places, layers, width, bfloat16=settings.precision != "float32")
+        once = settings.states_gb > 0 and states <= settings.states_gb * 1e9
         return once, states if once else 0
 
     def _exits(self, stage: Stage, _: bool) -> Estimate:
@@ -179,16 +189,20 @@ class Foreseen:
             return Estimate()
         self.shapes[stage.out] = shape
         extent, text = self._read(stage, settings)
+        imitated = self._shape(stage, "teacher") if settings.soft_share else None
         if settings.method == "two_stage":
-            tags = self.tasks[stage.out].kind == "tagging"  # a text's exits look at one state of it
-            layers = len({*(settings.layers or range(shape.num_layers)), shape.num_layers}) if tags else 0
-            once, states = self._remembered(settings, extent, text, layers, shape)
-            frozen = parameters(shape)
-            found = on_labels(settings, shape, extent, self.devices, text=text, once=once, frozen=frozen, times=FORWARD)
-            return _with_states(found, states)
-        frozen = shape.vocab_size * shape.width if settings.freeze_embeddings else 0
-        before = (self._shape(stage, "teacher") or shape) if settings.soft_share else None
-        return on_labels(settings, shape, extent, self.devices, text=text, imitated=before, frozen=frozen)
+            layers = len({*(settings.layers or range(1, shape.num_layers + 1)), shape.num_layers})
+            by_token = self.tasks[stage.out].kind == "tagging"  # a text's exits look at one state of it
+            once, states = self._remembered(settings, extent, text, layers, shape.width, by_token=by_token)
+            frozen, times = parameters(shape), FORWARD
+        else:
+            imitated = imitated or (shape if settings.soft_share else None)
+            once, states = self._remembered(settings, extent, text, 0, shape.width)
+            frozen, times = shape.vocab_size * shape.width if settings.freeze_embeddings else 0, LEARNING
+        found = on_labels(
+            settings, shape, extent, self.devices, text=text, imitated=imitated, once=once, frozen=frozen, times=times
+        )
+        return _with_states(found, states)
 
     def _read(self, stage: Stage, settings: FinetuneSettings | ExitsSettings) -> tuple[Extent | None, Extent]:
         """Return the labelled examples that every epoch reads, and the text that all of them together read, at most."""

@@ -13,7 +13,7 @@ from halfling.models.shapes import SHAPES, Dimensions, Shape, shape_at
 from halfling.pipeline.sections import PER_TASK, Sections
 from halfling.records import EncoderShape
 from halfling.training.distill import DistillSettings, heads_of_relations
-from halfling.training.fit import require_order
+from halfling.training.fit import require_fit
 from halfling.training.initialise import layers_to_take
 from halfling.training.layer_maps import layer_map
 
@@ -82,7 +82,7 @@ def _distillation_misfits(settings: DistillSettings, teacher: Dimensions | Encod
     for check in (
         lambda: layer_map(settings.layer_map, student.num_layers, teacher.num_layers, settings.layer_pairs),
         lambda: heads_of_relations(settings, student, teacher),
-        lambda: _fitted_in_order(settings, student, teacher),
+        lambda: _require_fit(settings, student, teacher),
     ):
         try:
             check()
@@ -95,12 +95,13 @@ def _distillation_misfits(settings: DistillSettings, teacher: Dimensions | Encod
         yield f"start={start} takes a part, and {widths}: set start=random"
 
 
-def _fitted_in_order(
+def _require_fit(
     settings: DistillSettings, student: Dimensions | EncoderShape, teacher: Dimensions | EncoderShape
 ) -> None:
     if settings.fit_tokens:
         depths = student.num_layers, teacher.num_layers
-        require_order(layers_to_take(layer_map(settings.layer_map, *depths, settings.layer_pairs), *depths))
+        taken = layers_to_take(layer_map(settings.layer_map, *depths, settings.layer_pairs), *depths)
+        require_fit(taken, settings.fit_tokens, student.ffn_width or 4 * student.width)
 
 
 def _student_misfits(

@@ -123,7 +123,8 @@ class _Workers:
         if self._pool is None:
             return
         for process in self._context.started if at_once else ():
-            process.kill()
+            if process.pid is not None:  # else it could not be started
+                process.kill()
         self._pool.shutdown(wait=True, cancel_futures=True)
         self._pool = None
         self._ended.set()

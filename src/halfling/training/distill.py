@@ -1,15 +1,17 @@
 """The distillation stage: a teacher and a packed corpus in, a student after chosen epochs out."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
+import torch
 from pydantic import Field, model_validator
 from torch import Tensor
 from torch.utils.data import default_collate
 from transformers import XLMRobertaForMaskedLM, set_seed
 
+from halfling import processes
 from halfling.bounds import Count, Repeats
 from halfling.errors import HalflingError
 from halfling.models.load import load_masked_lm, load_tokenizer, origin_of
@@ -20,13 +22,13 @@ from halfling.processes import together
 from halfling.records import Counts, EncoderShape, Progress, silent
 from halfling.training.distilled import DistilledMaskedLM
 from halfling.training.distiller import DistillationTrainer, SaveAfterEpochs, number_of_draw
-from halfling.training.fit import fit_layers
+from halfling.training.fit import Parts, fit_layers
 from halfling.training.initialise import FITTED, TAKING_OVER, Start, begin
 from halfling.training.layer_losses import relation_heads
 from halfling.training.layer_maps import LayerMapName, LayerPair, how_of, layer_map
 from halfling.training.masked import masked_training
 from halfling.training.objective import LossSettings, Objective
-from halfling.training.trainer import train_resumably
+from halfling.training.trainer import last_complete, train_resumably
 
 _CALIBRATION_TOKENS = 4096
 """So many tell what matters in a teacher, and are read in seconds by XLM-R Large on a CPU."""
@@ -47,8 +49,8 @@ class DistillSettings(LossSettings):
     checkpoint: str = Field("", description="a model of the student's shape, a folder or a hub id, for that")
     fit_tokens: Count = Field(
         0,
-        description="then each layer is fitted, by least squares, to what its teacher layer says on so many tokens: "
-        "with start=layers or subclone",
+        description="then each layer is fitted, by least squares, to what its teacher layer says on some so many "
+        "tokens: with start=layers or subclone",
     )
     save_epochs: tuple[Repeats, ...] = Field(
         (1, 3, 5), description="the student is written after these; the last always"
@@ -145,24 +147,23 @@ def distill(
         require_room(reader.config, blocks.block_tokens, f"distill: the {name}", "block_tokens")
 
     def first(tokens: int) -> dict[str, Tensor]:
-        """Return blocks of so many tokens, as both read them."""
+        """Return blocks of so many tokens, as both read them; of a small corpus all."""
         some = range(min(len(blocks), max(1, tokens // blocks.block_tokens)))
         return default_collate([blocks[n] for n in some])
 
-    # A map that is drawn anew says nothing of where to begin.
-    fixed = [] if settings.layer_map == "random" else pairs
-    with _misfits_named():
-        parts = begin(settings.start, student, model, fixed, first(_CALIBRATION_TOKENS), begun)
-        if parts and settings.fit_tokens:
-            fit_layers(
-                student,
-                model,
-                parts,
-                first(settings.fit_tokens),
-                # What a map compares may lie beside what its student begins as.
-                student.projections if parts.pairs == pairs else None,
-                lambda done: progress(done, shape.num_layers, "layers fitted"),
-            )
+    # A checkpoint holds what a beginning became.
+    resumed = processes.told(None if processes.follows() else last_complete(Path(arguments.output_dir)))
+    if not resumed:
+        # A map that is drawn anew says nothing of where to begin.
+        fixed = [] if settings.layer_map == "random" else pairs
+        with _misfits_named():
+            parts = begin(settings.start, student, model, fixed, first(_CALIBRATION_TOKENS), begun)
+            if parts and settings.fit_tokens:
+                if settings.fit_tokens > (most := len(blocks) * blocks.block_tokens):
+                    raise ValueError(
+                        f"fit_tokens={settings.fit_tokens}: all epochs read {most} tokens: give so many at most"
+                    )
+                _fit(student, model, parts, pairs, first(settings.fit_tokens), arguments.device, progress)
     for reader in (model, student):
         reader.set_attn_implementation(settings.attention)
         if arguments.use_cpu and settings.attention == "sdpa":
@@ -206,6 +207,32 @@ def distill(
         "curve": curve,
         **origin_of(student),
     }
+
+
+def _fit(
+    student: DistilledMaskedLM,
+    teacher: MaskedReader,
+    parts: Parts,
+    pairs: Sequence[LayerPair],
+    batch: dict[str, Tensor],
+    device: torch.device,
+    progress: Progress,
+) -> None:
+    """Fit a student's layers, and the projections of those that are compared with what they begin as."""
+    for reader in (student, teacher):
+        reader.to(device)
+    fit_layers(
+        student,
+        teacher,
+        parts,
+        {name: rows.to(device) for name, rows in batch.items()},
+        {
+            own: student.projections[str(own)]
+            for own, of in {(0, 0), *pairs} & {(0, 0), *parts.pairs}
+            if str(own) in student.projections
+        },
+        lambda done: progress(done, len(parts.pairs), "layers fitted"),
+    )
 
 
 @contextmanager

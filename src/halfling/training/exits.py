@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 from torch import Tensor
 from transformers import PreTrainedModel, set_seed
 
+from halfling import processes
 from halfling.bounds import Count, Part, Rate, Repeats
 from halfling.errors import HalflingError
 from halfling.exits.policy import ExitPolicy
@@ -97,18 +98,20 @@ class _ExitsTrainer(RememberingTrainer):
             model, self.classes = imitated
             if self.args.use_cpu:
                 computing_on_cpu(model)
-            self.imitated = self.beside(model)
+            self.imitated = self.asked = self.beside(model)
 
     def unchanging(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
         """Return what is imitated and, of an encoder that is frozen, the states that its exits look at."""
         found = self._imitated_says(inputs)
         if self.how.method == "two_stage":
-            model = self.model.eval()
+            model = self.model
+            model.roberta.eval()
             read = {name: inputs[name] for name in ("input_ids", "attention_mask")}
             with torch.no_grad(), self.accelerator.autocast():
                 states = model.roberta(**read, output_hidden_states=True).hidden_states
-            looked_at = torch.stack([states[layer] for layer in model.config.exit_layers], dim=2)
-            looked_at = looked_at if model.tags_tokens else looked_at[:, :1]  # a text's exits look at <s> alone
+            tokens = None if model.tags_tokens else 1  # a text's exits look at <s> alone
+            looked_at = torch.stack([states[layer][:, :tokens] for layer in model.config.exit_layers], dim=2)
+            # Kept or not: whether there is room must not change what is learned.
             found["states"] = looked_at.to(torch.bfloat16 if self.args.bf16 else torch.float32)
         return found
 
@@ -126,7 +129,9 @@ class _ExitsTrainer(RememberingTrainer):
             inner.roberta.eval()
             inner.classifier.eval()
         labels, keep = inputs["labels"], inputs["attention_mask"].bool()
-        said = self.recalled(inputs) or self._imitated_says(inputs)
+        # Several processes average the gradients of what goes through the model's own `forward`.
+        anew = self.unchanging if processes.number() == 1 else self._imitated_says
+        said = self.recalled(inputs) or anew(inputs)
         reached = None
         if "states" in said:
             exits = zip(inner.config.exit_layers, said["states"].unbind(2), strict=True)

@@ -16,6 +16,8 @@ from halfling.training.layer_maps import LayerPair
 _RIDGE = 0.01
 """Of the mean square of what a map reads: so much holds its weights to what they were."""
 _AT_ONCE = 4096
+_TOKENS_AN_INPUT = 4
+"""With as many tokens as inputs a map would learn them by heart, and say worse of other text than before."""
 
 
 class Cut(NamedTuple):
@@ -54,13 +56,17 @@ def whole(config: XLMRobertaConfig, pairs: Sequence[LayerPair]) -> Parts:
     return Parts(channels, [*pairs], [Cut(channels, channels, neurons)] * len(pairs))
 
 
+Wanted = Mapping[str, Callable[[], Tensor]]
+"""What parts of a module should say, [tokens, channels], by their names; made when it is asked for."""
+
+
 @torch.no_grad()
 def fit_layers(
     student: XLMRobertaForMaskedLM,
     teacher: XLMRobertaForMaskedLM,
     parts: Parts,
     batch: Mapping[str, Int[Tensor, "batch tokens"]],
-    projections: nn.ModuleDict | None = None,
+    projections: Mapping[int, nn.Linear] | None = None,
     progress: Callable[[int], None] = lambda _: None,
 ) -> None:
     """Fit a student that was copied or cut out of its teacher, in place.
@@ -73,6 +79,8 @@ def fit_layers(
     "Channel Pruning" (https://arxiv.org/abs/1707.06168) reconstructs what a pruned layer says in the same way. We
     differ in that layers are left out too, and that a ridge holds weights to what they were.
 
+    All tokens go through a layer at once, and what the teacher's parts say of them is kept until it is learned.
+
     Args:
         student: Its layers are those of its teacher, or cut out of them.
         teacher: Who is imitated.
@@ -82,21 +90,21 @@ def fit_layers(
         progress: Told how many layers are done.
 
     Raises:
-        ValueError: The teacher layers are not in the order of the student's.
+        ValueError: The teacher layers are not in the order of the student's, or the tokens are too few.
     """
-    require_order(parts.pairs)
-    keep, mask = batch["sequence_ids"] > 0, packed_attention(batch["sequence_ids"])
+    keep = batch["sequence_ids"] > 0
+    require_fit(parts.pairs, int(keep.sum()), student.config.intermediate_size)
+    mask = packed_attention(batch["sequence_ids"])
     read = {"input_ids": batch["input_ids"], "position_ids": packed_positions(batch["sequence_ids"])}
     with _heard(teacher.eval().roberta.embeddings, keep) as said:
         theirs = teacher.roberta.embeddings(**read)
     wanted = said["LayerNorm"]
-    with _fitted(student.eval().roberta.embeddings, keep, {"LayerNorm": wanted[:, parts.channels]}):
+    with _fitted(student.eval().roberta.embeddings, keep, {"LayerNorm": lambda: wanted[:, parts.channels]}):
         own = student.roberta.embeddings(**read)
 
     def project(number: int) -> None:
-        linear = projections[str(number)] if projections is not None and str(number) in projections else None
-        if isinstance(linear, nn.Linear):
-            fit_linear(linear, own[keep], wanted)
+        if projections and number in projections:
+            fit_linear(projections[number], own[keep], wanted)
 
     project(0)
     done = 0
@@ -111,14 +119,23 @@ def fit_layers(
         progress(number)
 
 
-def require_order(pairs: Sequence[LayerPair]) -> None:
-    """Refuse a map whose teacher layers are not in the order of the student's: what is fitted follows the teacher.
+def require_fit(pairs: Sequence[LayerPair], tokens: int, ffn_width: int) -> None:
+    """Refuse what cannot be fitted, or would be worse than before.
 
     Raises:
-        ValueError: They are not.
+        ValueError: The teacher layers are not in the order of the student's, along which both are read; or the widest
+            map has nearly as many inputs as there are tokens.
     """
     if sorted(pairs) != sorted(pairs, key=lambda pair: pair[1]):
-        raise ValueError(f"fit_tokens: expected teacher layers in the order of the student's, came {[*pairs]}")
+        raise ValueError(
+            f"fit_tokens: expected teacher layers in the order of the student's, came {[*pairs]}: leave fit_tokens "
+            "out, or choose another map"
+        )
+    if tokens < _TOKENS_AN_INPUT * ffn_width:
+        raise ValueError(
+            f"fit_tokens: {tokens} tokens are too few for {ffn_width} inner neurons: give "
+            f"{_TOKENS_AN_INPUT * ffn_width} or more, or leave fit_tokens out"
+        )
 
 
 @contextmanager
@@ -144,22 +161,22 @@ def _heard(module: nn.Module, keep: Bool[Tensor, "batch tokens"]) -> Iterator[di
             hook.remove()
 
 
-def _wanted(said: Mapping[str, Tensor], channels: Tensor, cut: Cut) -> dict[str, Tensor]:
+def _wanted(said: Mapping[str, Tensor], channels: Tensor, cut: Cut) -> Wanted:
     """Return what the parts of a student layer should say; of those that add to a state, with that state."""
     return {
-        "attention.self.query": said["attention.self.query"][:, cut.asked] * cut.scale,
-        "attention.self.key": said["attention.self.key"][:, cut.asked],
-        "attention.self.value": said["attention.self.value"][:, cut.given],
-        "attention.output": said["attention.output.LayerNorm reads"][:, channels],
-        "attention.output.LayerNorm": said["attention.output.LayerNorm"][:, channels],
-        "intermediate.dense": said["intermediate.dense"][:, cut.neurons],
-        "output": said["output.LayerNorm reads"][:, channels],
-        "output.LayerNorm": said["output.LayerNorm"][:, channels],
+        "attention.self.query": lambda: said["attention.self.query"][:, cut.asked] * cut.scale,
+        "attention.self.key": lambda: said["attention.self.key"][:, cut.asked],
+        "attention.self.value": lambda: said["attention.self.value"][:, cut.given],
+        "attention.output": lambda: said["attention.output.LayerNorm reads"][:, channels],
+        "attention.output.LayerNorm": lambda: said["attention.output.LayerNorm"][:, channels],
+        "intermediate.dense": lambda: said["intermediate.dense"][:, cut.neurons],
+        "output": lambda: said["output.LayerNorm reads"][:, channels],
+        "output.LayerNorm": lambda: said["output.LayerNorm"][:, channels],
     }
 
 
 @contextmanager
-def _fitted(module: nn.Module, keep: Bool[Tensor, "batch tokens"], wanted: Mapping[str, Tensor]) -> Iterator[nn.Module]:
+def _fitted(module: nn.Module, keep: Bool[Tensor, "batch tokens"], wanted: Wanted) -> Iterator[nn.Module]:
     """Fit parts of a module to what they should say, each just before it reads."""
 
     def fit(part: nn.Module, states: Tensor, target: Tensor, added: tuple[Tensor, ...]) -> None:
@@ -172,7 +189,7 @@ def _fitted(module: nn.Module, keep: Bool[Tensor, "batch tokens"], wanted: Mappi
 
     hooks = [
         module.get_submodule(name).register_forward_pre_hook(
-            lambda part, given, target=target: fit(part, given[0][keep], target, given[1:])
+            lambda part, given, target=target: fit(part, given[0][keep], target(), given[1:])
         )
         for name, target in wanted.items()
     ]

@@ -18,7 +18,6 @@ from halfling.errors import HalflingError
 from halfling.models.classifier import load_classifier, read_checkpoint
 from halfling.models.on_cpu import computing_on_cpu
 from halfling.models.shapes import require_room
-from halfling.records import Progress
 from halfling.tasks.encode import IGNORED
 from halfling.tasks.task import Task
 from halfling.tokens.blocks import PAD, Block, PackedBlocks, PackedSummary
@@ -199,7 +198,8 @@ class ImitationTrainer(RememberingTrainer):
         super().__init__(**arguments)
         if self.args.use_cpu:
             computing_on_cpu(teacher)
-        self.teacher, self.soft_share = self.beside(teacher), soft_share
+        self.teacher = self.asked = self.beside(teacher)
+        self.soft_share = soft_share
         self.classes = classes  # the student's, as the teacher numbers them
         self.hidden_weight = hidden_weight
 
@@ -228,12 +228,6 @@ class ImitationTrainer(RememberingTrainer):
                 found[model.classifier].append((states[-1][keep], said["logits"][keep].float()))
         for linear, seen in found.items():
             fit_linear(linear, *map(torch.cat, zip(*seen, strict=True)))
-
-    def remember(self, rows: Sequence[dict[str, Any]], progress: Progress) -> None:
-        """Ask the teacher once what it says of examples that are read several times."""
-        super().remember(rows, progress)
-        if self.remembers:
-            self.teacher.to("meta")  # it has said all: its weights go, whoever holds it
 
     def unchanging(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
         """Return the teacher's logits, and its states of the layers that the student's learn from."""

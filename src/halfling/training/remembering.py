@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
+from transformers import PreTrainedModel
 
 from halfling import processes
 from halfling.records import Progress
@@ -31,7 +32,10 @@ class RememberingTrainer(BatchMeanTrainer):
 
     Attributes:
         remembers: Whether that was computed once. Else it is computed anew for each batch.
+        asked: A model that says it, and is read for nothing else.
     """
+
+    asked: PreTrainedModel | None = None
 
     def __init__(self, *, states_gb: float = 0.0, **arguments: Any) -> None:
         """Take how much of the disk may hold what is remembered, 10^9 bytes."""
@@ -57,6 +61,8 @@ class RememberingTrainer(BatchMeanTrainer):
         if processes.number() == 1:
             with contextlib.suppress(OSError):  # somebody else has filled the disk meanwhile
                 self._remember(rows, progress)
+        if self.remembers and self.asked is not None:
+            self.asked.to("meta")  # it has said all: its weights go, whoever holds it
 
     def _remember(self, rows: Sequence[dict[str, Any]], progress: Progress) -> None:
         kept = OnDisk(Path(self.args.output_dir))
@@ -72,7 +78,7 @@ class RememberingTrainer(BatchMeanTrainer):
             for name, tensor in found.items():
                 for row, one in zip(some, tensor.cpu(), strict=True):
                     kept.add((name, id(row)), one[: len(row["input_ids"])] if one.dim() > 1 else one)
-            progress(start + len(some), len(rows), "what stays the same")
+            progress(start + len(some), len(rows), "computed once")
         read = kept.read()
 
         def collate_with_it(some: Sequence[dict[str, Any]]) -> dict[str, Tensor]:
