@@ -44,7 +44,8 @@ KILLS = [
     (f"finetune/{NAME}", 30, f"finetune/.{NAME}.halfling/partial/checkpoints/checkpoint-25/complete"),
     (f"export/{NAME}/int8", 1, f"export/{NAME}/.int8.halfling/work"),
     (f"quality/{NAME}", 3, f"quality/.{NAME}.halfling/work"),
-    (f"exits/{NAME}", 30, f"exits/.{NAME}.halfling/partial/checkpoints/checkpoint-25/complete"),
+    # Twelve batches are read once before the first step.
+    (f"exits/{NAME}", 12 + 30, f"exits/.{NAME}.halfling/partial/checkpoints/checkpoint-25/complete"),
     (f"calibrate/{NAME}", 2, f"calibrate/.{NAME}.halfling/work"),
     ("costs/wikiann", 2, "costs/.wikiann.halfling/work"),
     ("report", 3, ".report.halfling/partial/results.csv"),
