@@ -213,6 +213,8 @@ class ImitationTrainer(RememberingTrainer):
         model = self.model
         if self.sharded or model.config.hidden_size == self.teacher.config.hidden_size:
             return
+        if not self.layer_pairs and not isinstance(model.classifier, nn.Linear):
+            return
         found: dict[nn.Linear, list[tuple[Tensor, Tensor]]] = defaultdict(list)
         some = rows[:: -(-len(rows) // _FITTED_ON)]
         for start in range(0, len(some), self.args.per_device_train_batch_size):
