@@ -49,8 +49,8 @@ class DistillSettings(LossSettings):
     checkpoint: str = Field("", description="a model of the student's shape, a folder or a hub id, for that")
     fit_tokens: Count = Field(
         0,
-        description="then each layer is fitted, by least squares, to what its teacher layer says on some so many "
-        "tokens: with start=layers or subclone",
+        description="then each layer is fitted, by least squares, to what its teacher layer says on so many tokens: "
+        "with start=layers or subclone",
     )
     save_epochs: tuple[Repeats, ...] = Field(
         (1, 3, 5), description="the student is written after these; the last always"
